@@ -1,0 +1,30 @@
+// Runs a TypeScript file of this repository on the pinned Node, or on any Node 24 or newer: `node bin/run.js FILE [arguments]`.
+// Plain JavaScript that Node 20 understands, since this is what an older Node meets first.
+import { spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..')
+
+/** Runs `file` (a path below the repository) in this process, or in the pinned Node when this one is too old. */
+export async function run(file, args) {
+  if (Number(process.versions.node.split('.')[0]) >= 24) {
+    process.argv = [process.argv[0], join(root, file), ...args]
+    process.removeAllListeners('warning')
+    await import(pathToFileURL(join(root, file)).href)
+    return
+  }
+  const pinned = join(root, 'node_modules', 'node', 'bin', process.platform === 'win32' ? 'node.exe' : 'node')
+  if (!existsSync(pinned)) {
+    console.error(
+      `Parley needs Node 24 or newer; this is ${process.version} and the pinned one is not installed. Run "npm ci" here, or install Node 24 or newer.`,
+    )
+    process.exit(1)
+  }
+  const result = spawnSync(pinned, [join(root, 'bin', 'run.js'), file, ...args], { stdio: 'inherit' })
+  process.exit(result.status ?? 1)
+}
+
+if (process.argv[1] && fileURLToPath(import.meta.url) === process.argv[1])
+  await run(process.argv[2], process.argv.slice(3))

@@ -1,0 +1,38 @@
+/** A replica's number, 1 to 2^31-1, never used again after it was removed. People see it as `r1`, `r2`, … */
+export type ReplicaId = number
+
+/** `r2` for 2. */
+export function replicaName(id: ReplicaId): string {
+  return `r${id}`
+}
+
+/** 2 for `r2`; null when `name` is not a replica's name. */
+export function parseReplicaName(name: string): ReplicaId | null {
+  const match = /^r([1-9][0-9]{0,8})$/.exec(name)
+  return match === null ? null : Number(match[1])
+}
+
+/**
+ * A UUIDv7 (RFC 9562 §5.7) as 16 bytes.
+ *
+ * @param nowMs milliseconds since 1970, below 2^48.
+ * @param random at least 10 random bytes; 74 bits of them are used.
+ */
+export function makeUuidV7(nowMs: number, random: Uint8Array): Uint8Array {
+  const id = new Uint8Array(16)
+  const view = new DataView(id.buffer)
+  view.setUint16(0, Math.floor(nowMs / 2 ** 32))
+  view.setUint32(2, nowMs >>> 0)
+  id.set(random.subarray(0, 10), 6)
+  view.setUint8(6, 0x70 | (view.getUint8(6) & 0x0f))
+  view.setUint8(8, 0x80 | (view.getUint8(8) & 0x3f))
+  return id
+}
+
+/** The time inside a UUIDv7 in milliseconds since 1970; null when `id` is not a UUIDv7 of 16 bytes. */
+export function uuidV7TimeMs(id: Uint8Array): number | null {
+  if (id.length !== 16) return null
+  const view = new DataView(id.buffer, id.byteOffset, 16)
+  if (view.getUint8(6) >> 4 !== 7 || view.getUint8(8) >> 6 !== 2) return null
+  return view.getUint16(0) * 2 ** 32 + view.getUint32(2)
+}

@@ -1,0 +1,217 @@
+import type { ReplicaId } from '../base/ids.ts'
+
+/** A leader's term: raised by one at each election (Raft §5.1). */
+export type Term = number
+
+/** The position of an entry in the log, from 1. */
+export type Index = number
+
+/** The fault model that a cluster was created with; recorded in every configuration. */
+export type FaultModel = 'majority' | 'fail-stop'
+
+export interface Member {
+  readonly id: ReplicaId
+  /** A learner gets the log and has no vote. */
+  readonly voter: boolean
+  /** Where its peer link listens and where clients find it; opaque to the core. */
+  readonly address: string
+}
+
+/** The replica set. Effective as soon as it is appended (Raft dissertation §4.1). */
+export interface Configuration {
+  readonly faultModel: FaultModel
+  /** In order of id, each id once. */
+  readonly members: readonly Member[]
+}
+
+/** One record of the replicated log. */
+export type Entry =
+  | { readonly kind: 'data'; readonly term: Term; readonly index: Index; readonly data: Uint8Array }
+  | {
+      readonly kind: 'configuration'
+      readonly term: Term
+      readonly index: Index
+      readonly configuration: Configuration
+    }
+  /** Opens a term: committing it commits what the terms before left (Raft §5.4.2, §8). */
+  | { readonly kind: 'noop'; readonly term: Term; readonly index: Index }
+
+/** What must be on disk before any message that depends on it leaves. */
+export interface HardState {
+  readonly term: Term
+  /** For whom this replica voted in `term`; 0 = for nobody. */
+  readonly vote: ReplicaId
+}
+
+/** What a snapshot stands for: everything up to `index`. */
+export interface SnapshotPoint {
+  readonly index: Index
+  readonly term: Term
+  readonly configuration: Configuration
+}
+
+/**
+ * Where the core reads entries that it no longer holds in memory: those that were handed out to be written. Synchronous;
+ * an implementation keeps the recent ones in memory. It holds (start.index, lastIndex].
+ */
+export interface LogReader {
+  /** The point before the first entry that is still there. */
+  readonly start: SnapshotPoint
+  readonly lastIndex: Index
+  /** The term of the entry at `index`, or of the start point; null when it is not there (compacted, or not written yet). */
+  termAt(index: Index): Term | null
+  /** Entries from `from` on, at most to `to` inclusive, at most `maxBytes` of data but at least one entry. */
+  entries(from: Index, to: Index, maxBytes: number): readonly Entry[]
+}
+
+export type Message = { readonly from: ReplicaId; readonly to: ReplicaId; readonly term: Term } & MessageBody
+
+export type MessageBody =
+  /** Would you vote for me in `term`? Changes nothing at the voter (Raft dissertation §9.6). */
+  | { readonly kind: 'preVote'; readonly lastIndex: Index; readonly lastTerm: Term }
+  | { readonly kind: 'preVoteReply'; readonly granted: boolean }
+  /** `transfer`: the leader asked for this election, so a live leader is no reason to refuse. */
+  | { readonly kind: 'vote'; readonly lastIndex: Index; readonly lastTerm: Term; readonly transfer: boolean }
+  | { readonly kind: 'voteReply'; readonly granted: boolean }
+  | {
+      readonly kind: 'append'
+      readonly prevIndex: Index
+      readonly prevTerm: Term
+      readonly entries: readonly Entry[]
+      readonly commit: Index
+    }
+  /** `accepted`: everything up to `index` matches and is on disk. Otherwise `index` and `conflictTerm` say where to go back to. */
+  | {
+      readonly kind: 'appendReply'
+      readonly accepted: boolean
+      readonly index: Index
+      readonly conflictTerm: Term
+      /** The last entry of the follower's log, whatever it holds. */
+      readonly lastIndex: Index
+    }
+  /** `round` counts up; a reply to it proves that the sender still led when round began (ReadIndex, Raft dissertation §6.4). */
+  | { readonly kind: 'heartbeat'; readonly commit: Index; readonly round: number }
+  | { readonly kind: 'heartbeatReply'; readonly round: number }
+  /** A follower asks the leader from where on a read is linearizable. */
+  | { readonly kind: 'readIndex'; readonly id: number }
+  /** `index` 0: ask again later, no leader that could tell. */
+  | { readonly kind: 'readIndexReply'; readonly id: number; readonly index: Index }
+  /** Proposals that another replica took in, in order. */
+  | { readonly kind: 'propose'; readonly data: readonly Uint8Array[] }
+  /** A snapshot at `point` comes, in chunks that travel beside these messages. */
+  | { readonly kind: 'snapshot'; readonly point: SnapshotPoint }
+  /** The snapshot was taken over (or refused because it is not needed): go on after `index`. */
+  | { readonly kind: 'snapshotReply'; readonly index: Index }
+  /** Campaign at once: the leader hands over to you (Raft dissertation §3.10). */
+  | { readonly kind: 'timeoutNow' }
+
+/** Everything that can happen to the core. */
+export type Input =
+  /** One unit of time: `tickMs` of the host. */
+  | { readonly kind: 'tick' }
+  | { readonly kind: 'message'; readonly message: Message }
+  /** To be appended when this replica leads; else forwarded to the leader; else dropped, with `interrupted` in the next Ready. */
+  | { readonly kind: 'propose'; readonly data: readonly Uint8Array[] }
+  /** Everything that was handed out to be written, up to this entry, is on disk (and so is every hard state handed out before it). */
+  | { readonly kind: 'persisted'; readonly index: Index; readonly term: Term }
+  /** The host has applied everything up to here. */
+  | { readonly kind: 'applied'; readonly index: Index }
+  | { readonly kind: 'readIndex'; readonly id: number }
+  /** The process of `replica` has ended, by the evidence of its socket. Not proof: in the `majority` model only liveness rests on it. */
+  | { readonly kind: 'suspect'; readonly replica: ReplicaId }
+  /** A link to `replica` is up again. */
+  | { readonly kind: 'reachable'; readonly replica: ReplicaId }
+  | { readonly kind: 'change'; readonly change: ConfigurationChange; readonly id: number }
+  | { readonly kind: 'transfer'; readonly to: ReplicaId }
+  /** The host gave up, or finished, sending the snapshot that Ready asked for. */
+  | { readonly kind: 'snapshotSent'; readonly to: ReplicaId; readonly index: Index; readonly ok: boolean }
+  /** The host took over the snapshot that the leader announced: state and log both start at `point` now. */
+  | { readonly kind: 'snapshotInstalled'; readonly point: SnapshotPoint }
+  /** The disk has (no) room: a leader without room takes no proposals and hands over. */
+  | { readonly kind: 'full'; readonly full: boolean }
+
+export type ConfigurationChange =
+  | { readonly kind: 'addLearner'; readonly id: ReplicaId; readonly address: string }
+  | { readonly kind: 'promote'; readonly id: ReplicaId }
+  | { readonly kind: 'remove'; readonly id: ReplicaId }
+  | { readonly kind: 'setAddress'; readonly id: ReplicaId; readonly address: string }
+
+export type ChangeRefusal =
+  | 'notLeader'
+  /** Another change has not committed yet. */
+  | 'changeInProgress'
+  /** The leader has not committed an entry of its own term yet (Ongaro's erratum). */
+  | 'termNotOpened'
+  | 'alreadyMember'
+  | 'notMember'
+  | 'notCaughtUp'
+  /** The replicas that would remain and are alive are no commit quorum. */
+  | 'quorumAtRisk'
+
+/** What the host must do now, in this order: hand the writes to the log, send `send`, apply `committed`, answer `reads`. */
+export interface Ready {
+  /** To be written together with the entries; null when it has not changed. */
+  readonly hardState: HardState | null
+  /** To be written. The first may overwrite what the log holds from its index on; the indexes are contiguous. */
+  readonly entries: readonly Entry[]
+  /** May leave now. */
+  readonly send: readonly Message[]
+  /** May leave only when this Ready's writes, and all before, are on disk. */
+  readonly sendAfterWrite: readonly Message[]
+  /** Entries up to here are committed; those after the last Ready's are new. */
+  readonly commitIndex: Index
+  /** Reads that may be answered when everything up to `index` has been applied; `index` null: no leader confirmed it, ask again. */
+  readonly reads: readonly { readonly id: number; readonly index: Index | null }[]
+  /** Proposals made here may have been lost. */
+  readonly interrupted: boolean
+  /** Replicas that need a snapshot, since the log no longer reaches back to where they are. */
+  readonly snapshotsWanted: readonly ReplicaId[]
+  /** The leader announces a snapshot that is to be taken over. */
+  readonly snapshotOffered: {
+    readonly from: ReplicaId
+    readonly term: Term
+    readonly point: SnapshotPoint
+  } | null
+  readonly changes: readonly {
+    readonly id: number
+    readonly index: Index | null
+    readonly refused: ChangeRefusal | null
+  }[]
+  /** A replica whose log went back behind what it had acknowledged: its disk was replaced or restored. It must be told and shut out. */
+  readonly regressed: readonly ReplicaId[]
+  /** Role, leader, term, configuration or quorum has changed since the last Ready. */
+  readonly statusChanged: boolean
+}
+
+export interface CoreStatus {
+  readonly self: ReplicaId
+  readonly role: 'leader' | 'follower' | 'candidate' | 'learner'
+  readonly term: Term
+  readonly leader: ReplicaId
+  readonly commitIndex: Index
+  readonly lastIndex: Index
+  readonly configuration: Configuration
+  /** This replica leads with a quorum, or hears a leader. */
+  readonly available: boolean
+  /** Known to the leader only: how far each replica's log matches, and whether it was heard lately. */
+  readonly progress: readonly {
+    readonly id: ReplicaId
+    readonly matchIndex: Index
+    readonly active: boolean
+  }[]
+}
+
+export interface CoreOptions {
+  readonly self: ReplicaId
+  /** Heartbeats leave every so many ticks; default 3. */
+  readonly heartbeatTicks: number
+  /** Without a word from the leader for this many ticks up to twice as many (drawn each time) a follower campaigns; default 15. */
+  readonly electionTicks: number
+  /** Most bytes of entries in one append message; default 1 MiB. One entry always fits. */
+  readonly maxAppendBytes: number
+  /** Most bytes, and most messages, on the way to one follower; default 16 MiB and 64. */
+  readonly maxInflightBytes: number
+  readonly maxInflightMessages: number
+  /** Most bytes proposed and not committed; above it proposals are dropped and `interrupted` says so; default 64 MiB. */
+  readonly maxUncommittedBytes: number
+}

@@ -1,0 +1,83 @@
+import type { ChatQueries } from '../chat/queries.ts'
+import type { Command, Outcome } from '../gen/parley/v1/command.ts'
+import type {
+  GetStatusResponse,
+  SearchMessagesRequest,
+  SearchMessagesResponse,
+} from '../gen/parley/v1/service.ts'
+
+/** One replica as the ways in (`api/`) see it. */
+export interface Replica {
+  /**
+   * Proposes a command and calls back once: with its outcome when this replica has applied it, or with the reason why that did not happen.
+   * `outcomeUnknown`: the deadline passed while it was under way. Many calls in one turn of the event loop cost one log entry.
+   */
+  execute(command: Command, timeoutMs: number, done: (result: Executed) => void): void
+
+  /** Calls back when this replica may answer a read: linearizable, or local once `minPosition` has been applied. */
+  whenReadable(read: ReadOptions, done: (failure: Unavailable | null) => void): void
+
+  /** Queries over the applied state; only inside the callback of `whenReadable`, synchronously. Each takes under 5 ms. */
+  readonly queries: ChatQueries
+
+  /** Full-text search, off the replication thread. */
+  search(account: number, request: SearchMessagesRequest): Promise<SearchMessagesResponse>
+
+  /**
+   * Streams events after `cursor` to `receiver`, first those that are past, then live ones, in order. The session counts as connected while a subscription of it is open.
+   * The result ends the subscription.
+   */
+  subscribe(
+    who: { readonly account: number; readonly session: number },
+    cursor: number,
+    receiver: Receiver,
+  ): Subscription
+
+  /** Notes that the session did something: for idle log-out. Cheap; goes through the log only now and then. */
+  touch(session: number): void
+
+  status(): GetStatusResponse
+  readonly position: number
+  readonly nowMs: number
+  /** Calls back whenever quorum, leader, draining or addresses change; the result stops it. */
+  onStateChange(listener: () => void): () => void
+  readonly state: ReplicaState
+}
+
+export interface ReplicaState {
+  readonly self: number
+  readonly clusterId: Uint8Array
+  readonly leader: number
+  readonly quorum: boolean
+  readonly draining: boolean
+  /** HTTP addresses of all replicas. */
+  readonly addresses: readonly string[]
+}
+
+export type Unavailable = 'noQuorum' | 'noSpace' | 'draining' | 'overloaded' | 'deadline'
+
+export type Executed =
+  | { readonly kind: 'applied'; readonly outcome: Outcome; readonly position: number }
+  | { readonly kind: 'refused'; readonly why: Unavailable }
+  | { readonly kind: 'outcomeUnknown'; readonly why: Unavailable }
+
+export type ReadOptions =
+  | { readonly local: false; readonly timeoutMs: number }
+  | { readonly local: true; readonly minPosition: number; readonly timeoutMs: number }
+
+export interface Subscription {
+  close(): void
+  /** The receiver can take more, after `events` returned false. */
+  resume(): void
+}
+
+export interface Receiver {
+  /**
+   * Encoded events, in order: several at once when several are there. The arrays are shared between receivers and must not be changed.
+   * Returns false when the receiver's buffer is full: it gets no more until `resume`, and what it missed comes then from the event table; a receiver that is too slow for
+   * that gets `Resync`. So a slow receiver costs no memory.
+   */
+  events(encoded: readonly Uint8Array[]): boolean
+  /** The session ended; nothing follows. */
+  ended(): void
+}

@@ -1,0 +1,101 @@
+import assert from 'node:assert/strict'
+import { readFileSync, readdirSync } from 'node:fs'
+import { dirname, join, relative, resolve } from 'node:path'
+import { test } from 'node:test'
+
+const root = resolve(import.meta.dirname, '..')
+
+/** The table of docs/ARCHITECTURE.md: what each folder may import. Entries are folders or files below src/, `node:` or package names. */
+const mayImport: Readonly<Record<string, readonly string[]>> = {
+  base: [],
+  gen: ['@bufbuild/protobuf'],
+  raft: ['base'],
+  chat: ['base', 'gen'],
+  storage: ['base', 'raft/types.ts', 'raft/codec.ts', 'chat/sql.ts', 'node:'],
+  log: ['base', 'raft', 'storage'],
+  replica: ['base', 'gen', 'log/port.ts', 'chat', 'storage', 'node:'],
+  peer: ['base', 'log/transport.ts', 'raft/types.ts', 'raft/codec.ts', 'node:'],
+  api: [
+    'base',
+    'gen',
+    'chat',
+    'replica',
+    'node:',
+    '@grpc/grpc-js',
+    '@grpc/proto-loader',
+    '@grpc/reflection',
+    'grpc-health-check',
+    '@bufbuild/protobuf',
+    'ws',
+    'prom-client',
+  ],
+  server: ['base', 'gen', 'raft', 'chat', 'storage', 'log', 'replica', 'peer', 'api', 'node:', 'pino'],
+  client: ['base', 'gen', '@bufbuild/protobuf'],
+  cli: ['base', 'gen', 'client', 'server', 'node:', 'commander', '@clack/prompts', 'smol-toml'],
+  web: ['base', 'gen', 'client', 'react', 'react-dom'],
+  sim: ['base', 'gen', 'raft', 'log', 'chat', 'storage', 'replica', 'peer/frames.ts', 'client', 'node:'],
+}
+
+/** Names that bring in time or chance, and the folders that must do without. */
+const impure =
+  /\b(Date\.now|new Date\(\)|Math\.random|setTimeout|setInterval|setImmediate|performance\.now|process\.hrtime)\b/
+const pureFolders = ['base', 'raft', 'chat', 'storage', 'log', 'replica', 'web/store']
+
+test('each folder imports only what the table of ARCHITECTURE.md allows', () => {
+  const wrong: string[] = []
+  let imports = 0
+  for (const file of sources()) {
+    const folder = file.split('/')[0] ?? ''
+    const allowed = mayImport[folder]
+    assert.ok(allowed !== undefined, `src/${folder} is not in the table`)
+    for (const name of importsOf(file)) {
+      imports += 1
+      const target = name.startsWith('.')
+        ? relative(join(root, 'src'), resolve(root, 'src', dirname(file), name))
+        : name
+      if (target.startsWith(`${folder}/`)) continue
+      if (file.endsWith('.test.ts') && (/^(node:|fast-check)/.test(target) || !name.includes('../../test/')))
+        continue
+      if (
+        allowed.some(
+          (entry) => target === entry || target.startsWith(entry.endsWith(':') ? entry : `${entry}/`),
+        )
+      )
+        continue
+      wrong.push(`src/${file} imports ${target}`)
+    }
+  }
+  assert.ok(imports > 10, 'the scan found the imports')
+  assert.deepEqual(wrong, [])
+})
+
+test('nothing outside the simulator imports the simulator', () => {
+  const wrong = sources().filter(
+    (file) => !file.startsWith('sim/') && importsOf(file).some((name) => /(^|\/)sim\//.test(name)),
+  )
+  assert.deepEqual(wrong, [])
+})
+
+test('no clock and no chance where they must come in as input', () => {
+  const wrong = sources()
+    .filter(
+      (file) => !file.endsWith('.test.ts') && pureFolders.some((folder) => file.startsWith(`${folder}/`)),
+    )
+    .filter((file) => impure.test(readFileSync(join(root, 'src', file), 'utf8')))
+  assert.deepEqual(wrong, [])
+})
+
+function sources(): string[] {
+  return readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })
+    .map((path) => path.replaceAll('\\', '/'))
+    .filter((path) => /\.tsx?$/.test(path) && !path.startsWith('gen/'))
+}
+
+function importsOf(file: string): string[] {
+  const text = readFileSync(join(root, 'src', file), 'utf8')
+  return [
+    ...text.matchAll(
+      /(?:^|\n)\s*(?:import|export)\b[^'"\n]*?(?:\n[^'"]*?)?from\s*['"]([^'"]+)['"]|\bimport\(\s*['"]([^'"]+)['"]\s*\)/g,
+    ),
+  ].map((match) => match[1] ?? match[2] ?? '')
+}
