@@ -19,9 +19,16 @@ export class MalformedError extends Error {
   override readonly name = 'MalformedError'
 }
 
+/** Bytes from this length on are not copied by {@link ByteWriter.bytes} but kept as a part of their own. */
+const largeBytes = 4096
+
 /** Writes numbers and bytes into a buffer that grows. Whole numbers are LEB128 varints up to 2^53-1. */
 export class ByteWriter {
+  private readonly parts: Uint8Array[] = []
+  private partsLength = 0
   private buffer: Uint8Array
+  /** Where the part begins that is being written into `buffer`, and where it ends. */
+  private start = 0
   private length = 0
 
   constructor(initialBytes = 256) {
@@ -48,9 +55,19 @@ export class ByteWriter {
     return this
   }
 
-  /** A varint of the length, then the bytes. */
+  /** What was written so far, in bytes. */
+  get size(): number {
+    return this.partsLength + this.length - this.start
+  }
+
+  /** A varint of the length, then the bytes. Large ones are kept, not copied: leave them unchanged until the result has been used. */
   bytes(value: Uint8Array): this {
     this.varint(value.length)
+    if (value.length >= largeBytes) {
+      this.endPart()
+      this.addPart(value)
+      return this
+    }
     this.reserve(value.length)
     this.buffer.set(value, this.length)
     this.length += value.length
@@ -62,16 +79,44 @@ export class ByteWriter {
     return this.bytes(new TextEncoder().encode(value))
   }
 
-  /** What was written; shares the buffer, so write no more after this. */
+  /** What was written, in one piece; shares the buffer, so write no more after this. */
   finish(): Uint8Array {
-    return this.buffer.subarray(0, this.length)
+    const parts = this.finishParts()
+    if (parts.length === 1 && parts[0] !== undefined) return parts[0]
+    const whole = new Uint8Array(this.size)
+    let offset = 0
+    for (const part of parts) {
+      whole.set(part, offset)
+      offset += part.length
+    }
+    return whole
+  }
+
+  /** What was written, in pieces that follow each other, without a copy of what is large; write no more after this. */
+  finishParts(): readonly Uint8Array[] {
+    this.endPart()
+    return this.parts
+  }
+
+  private endPart(): void {
+    if (this.length === this.start) return
+    this.addPart(this.buffer.subarray(this.start, this.length))
+    this.start = this.length
+  }
+
+  private addPart(part: Uint8Array): void {
+    this.parts.push(part)
+    this.partsLength += part.length
   }
 
   private reserve(more: number): void {
     if (this.length + more <= this.buffer.length) return
-    const larger = new Uint8Array(Math.max(this.buffer.length * 2, this.length + more))
-    larger.set(this.buffer.subarray(0, this.length))
+    const open = this.buffer.subarray(this.start, this.length)
+    const larger = new Uint8Array(Math.max(open.length * 2, open.length + more, 256))
+    larger.set(open)
     this.buffer = larger
+    this.start = 0
+    this.length = open.length
   }
 }
 
@@ -106,6 +151,7 @@ export class ByteReader {
       if (value > Number.MAX_SAFE_INTEGER) throw new MalformedError('a number is above 2^53-1')
       if (byte < 0x80) return value
       scale *= 0x80
+      if (scale > 2 ** 49) throw new MalformedError('a number is longer than 8 bytes')
     }
   }
 
@@ -121,7 +167,7 @@ export class ByteReader {
 
   string(): string {
     try {
-      return new TextDecoder('utf-8', { fatal: true }).decode(this.bytes())
+      return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(this.bytes())
     } catch (error) {
       if (error instanceof MalformedError) throw error
       throw new MalformedError('a text is not UTF-8', { cause: error })

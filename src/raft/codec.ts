@@ -1,0 +1,289 @@
+import { unreachable } from '../base/assert.ts'
+import { MalformedError, type ByteReader, type ByteWriter } from '../base/bytes.ts'
+import type { ReplicaId } from '../base/ids.ts'
+import type {
+  Configuration,
+  Entry,
+  FaultModel,
+  Index,
+  Member,
+  Message,
+  MessageBody,
+  SnapshotPoint,
+  Term,
+} from './types.ts'
+
+/*
+ * How entries, configurations and messages look as bytes, on the links and in the log. Numbers of kinds are never used again for something else. What is decoded
+ * keeps every promise of types.ts (order of members, contiguous entries, …), so that garbage ends here and not in an assertion of the core. The decoders leave the
+ * reader behind what they read; whoever expects nothing more calls `reader.end()`.
+ */
+
+const messageKinds = {
+  preVote: 1,
+  preVoteReply: 2,
+  vote: 3,
+  voteReply: 4,
+  append: 5,
+  appendReply: 6,
+  heartbeat: 7,
+  heartbeatReply: 8,
+  readIndex: 9,
+  readIndexReply: 10,
+  propose: 11,
+  snapshot: 12,
+  snapshotReply: 13,
+  timeoutNow: 14,
+} as const satisfies Record<MessageBody['kind'], number>
+
+const entryKinds = { data: 1, configuration: 2, noop: 3 } as const satisfies Record<Entry['kind'], number>
+
+const faultModels = { majority: 1, 'fail-stop': 2 } as const satisfies Record<FaultModel, number>
+
+const messageKindOf = inverted<MessageBody['kind']>(messageKinds)
+const entryKindOf = inverted<Entry['kind']>(entryKinds)
+const faultModelOf = inverted<FaultModel>(faultModels)
+
+const largestReplicaId = 2 ** 31 - 1
+
+export function encodeMessage(writer: ByteWriter, message: Message): void {
+  writer.byte(messageKinds[message.kind]).varint(message.from).varint(message.to).varint(message.term)
+  switch (message.kind) {
+    case 'preVote':
+      writer.varint(message.lastIndex).varint(message.lastTerm)
+      return
+    case 'vote':
+      writer.varint(message.lastIndex).varint(message.lastTerm)
+      encodeFlag(writer, message.transfer)
+      return
+    case 'preVoteReply':
+    case 'voteReply':
+      encodeFlag(writer, message.granted)
+      return
+    case 'append':
+      writer.varint(message.prevIndex).varint(message.prevTerm).varint(message.commit)
+      writer.varint(message.entries.length)
+      for (const entry of message.entries) encodeEntry(writer, entry)
+      return
+    case 'appendReply':
+      encodeFlag(writer, message.accepted)
+      writer.varint(message.index).varint(message.conflictTerm).varint(message.lastIndex)
+      return
+    case 'heartbeat':
+      writer.varint(message.commit).varint(message.round)
+      return
+    case 'heartbeatReply':
+      writer.varint(message.round)
+      return
+    case 'readIndex':
+      writer.varint(message.id)
+      return
+    case 'readIndexReply':
+      writer.varint(message.id).varint(message.index)
+      return
+    case 'propose':
+      writer.varint(message.data.length)
+      for (const data of message.data) writer.bytes(data)
+      return
+    case 'snapshot':
+      encodeSnapshotPoint(writer, message.point)
+      return
+    case 'snapshotReply':
+      writer.varint(message.index)
+      return
+    case 'timeoutNow':
+      return
+    default:
+      unreachable(message)
+  }
+}
+
+/**
+ * Entries and proposals share the memory of what is read.
+ *
+ * @throws MalformedError
+ */
+export function decodeMessage(reader: ByteReader): Message {
+  const kind = messageKindOf.get(reader.byte())
+  if (kind === undefined) throw new MalformedError('a message is of an unknown kind')
+  const from = decodeReplicaId(reader)
+  const to = decodeReplicaId(reader)
+  const term = reader.varint()
+  switch (kind) {
+    case 'preVote':
+      return { kind, from, to, term, lastIndex: reader.varint(), lastTerm: reader.varint() }
+    case 'vote':
+      return {
+        kind,
+        from,
+        to,
+        term,
+        lastIndex: reader.varint(),
+        lastTerm: reader.varint(),
+        transfer: decodeFlag(reader),
+      }
+    case 'preVoteReply':
+    case 'voteReply':
+      return { kind, from, to, term, granted: decodeFlag(reader) }
+    case 'append': {
+      const prevIndex = reader.varint()
+      const prevTerm = reader.varint()
+      const commit = reader.varint()
+      const entries = decodeEntriesAfter(reader, { prevIndex, prevTerm, newest: term })
+      return { kind, from, to, term, prevIndex, prevTerm, entries, commit }
+    }
+    case 'appendReply':
+      return {
+        kind,
+        from,
+        to,
+        term,
+        accepted: decodeFlag(reader),
+        index: reader.varint(),
+        conflictTerm: reader.varint(),
+        lastIndex: reader.varint(),
+      }
+    case 'heartbeat':
+      return { kind, from, to, term, commit: reader.varint(), round: reader.varint() }
+    case 'heartbeatReply':
+      return { kind, from, to, term, round: reader.varint() }
+    case 'readIndex':
+      return { kind, from, to, term, id: reader.varint() }
+    case 'readIndexReply':
+      return { kind, from, to, term, id: reader.varint(), index: reader.varint() }
+    case 'propose': {
+      const data: Uint8Array[] = []
+      for (let left = decodeCount(reader, 1); left > 0; left -= 1) data.push(reader.bytes())
+      return { kind, from, to, term, data }
+    }
+    case 'snapshot':
+      return { kind, from, to, term, point: decodeSnapshotPoint(reader) }
+    case 'snapshotReply':
+      return { kind, from, to, term, index: reader.varint() }
+    case 'timeoutNow':
+      return { kind, from, to, term }
+    default:
+      return unreachable(kind)
+  }
+}
+
+export function encodeEntry(writer: ByteWriter, entry: Entry): void {
+  writer.byte(entryKinds[entry.kind]).varint(entry.term).varint(entry.index)
+  switch (entry.kind) {
+    case 'data':
+      writer.bytes(entry.data)
+      return
+    case 'configuration':
+      encodeConfiguration(writer, entry.configuration)
+      return
+    case 'noop':
+      return
+    default:
+      unreachable(entry)
+  }
+}
+
+/**
+ * The entry's `data` shares the memory of what is read.
+ *
+ * @throws MalformedError
+ */
+export function decodeEntry(reader: ByteReader): Entry {
+  const kind = entryKindOf.get(reader.byte())
+  if (kind === undefined) throw new MalformedError('an entry is of an unknown kind')
+  const term = reader.varint()
+  const index = reader.varint()
+  if (term === 0 || index === 0) throw new MalformedError('an entry has no term or no index')
+  switch (kind) {
+    case 'data':
+      return { kind, term, index, data: reader.bytes() }
+    case 'configuration':
+      return { kind, term, index, configuration: decodeConfiguration(reader) }
+    case 'noop':
+      return { kind, term, index }
+    default:
+      return unreachable(kind)
+  }
+}
+
+export function encodeConfiguration(writer: ByteWriter, configuration: Configuration): void {
+  writer.byte(faultModels[configuration.faultModel]).varint(configuration.members.length)
+  for (const member of configuration.members) {
+    writer.varint(member.id)
+    encodeFlag(writer, member.voter)
+    writer.string(member.address)
+  }
+}
+
+/** @throws MalformedError */
+export function decodeConfiguration(reader: ByteReader): Configuration {
+  const faultModel = faultModelOf.get(reader.byte())
+  if (faultModel === undefined) throw new MalformedError('a configuration has an unknown fault model')
+  const members: Member[] = []
+  let before: ReplicaId = 0
+  for (let left = decodeCount(reader, 3); left > 0; left -= 1) {
+    const id = decodeReplicaId(reader)
+    if (id <= before) throw new MalformedError('the members of a configuration are not in order')
+    members.push({ id, voter: decodeFlag(reader), address: reader.string() })
+    before = id
+  }
+  return { faultModel, members }
+}
+
+function encodeSnapshotPoint(writer: ByteWriter, point: SnapshotPoint): void {
+  writer.varint(point.index).varint(point.term)
+  encodeConfiguration(writer, point.configuration)
+}
+
+function decodeSnapshotPoint(reader: ByteReader): SnapshotPoint {
+  return { index: reader.varint(), term: reader.varint(), configuration: decodeConfiguration(reader) }
+}
+
+function decodeEntriesAfter(
+  reader: ByteReader,
+  { prevIndex, prevTerm, newest }: { prevIndex: Index; prevTerm: Term; newest: Term },
+): readonly Entry[] {
+  const entries: Entry[] = []
+  let index = prevIndex
+  let term = prevTerm
+  for (let left = decodeCount(reader, 3); left > 0; left -= 1) {
+    const entry = decodeEntry(reader)
+    if (entry.index !== index + 1) throw new MalformedError('the entries of an append are not contiguous')
+    if (entry.term < term || entry.term > newest)
+      throw new MalformedError('the terms of an append are not in order')
+    entries.push(entry)
+    index = entry.index
+    term = entry.term
+  }
+  return entries
+}
+
+/** How many elements follow. Since each takes some bytes, garbage cannot make the reader allocate more than it was given. */
+function decodeCount(reader: ByteReader, leastBytesEach: number): number {
+  const count = reader.varint()
+  if (count * leastBytesEach > reader.remaining)
+    throw new MalformedError(`${count} elements are announced and ${reader.remaining} bytes are left`)
+  return count
+}
+
+function decodeReplicaId(reader: ByteReader): ReplicaId {
+  const id = reader.varint()
+  if (id === 0 || id > largestReplicaId) throw new MalformedError(`${id} is no replica`)
+  return id
+}
+
+function encodeFlag(writer: ByteWriter, flag: boolean): void {
+  writer.byte(flag ? 1 : 0)
+}
+
+function decodeFlag(reader: ByteReader): boolean {
+  const byte = reader.byte()
+  if (byte > 1) throw new MalformedError(`a flag is ${byte}`)
+  return byte === 1
+}
+
+function inverted<Name extends string>(numbers: Readonly<Record<Name, number>>): ReadonlyMap<number, Name> {
+  const names = new Map<number, Name>()
+  for (const name in numbers) names.set(numbers[name], name)
+  return names
+}
