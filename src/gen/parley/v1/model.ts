@@ -389,6 +389,8 @@ export interface Conversation {
   readonly unread: number;
   /** The account that created the room, or 0. */
   readonly owner: number;
+  /** Messages of others that are still in the inbox; counted up to 1000. */
+  readonly unopened: number;
 }
 
 export interface Message {
@@ -734,6 +736,7 @@ function createBaseConversation(): Conversation {
     openedUpTo: 0,
     unread: 0,
     owner: 0,
+    unopened: 0,
   };
 }
 
@@ -780,6 +783,9 @@ export const Conversation: MessageFns<Conversation> = {
     }
     if (message.owner !== 0) {
       writer.uint32(112).uint64(message.owner);
+    }
+    if (message.unopened !== 0) {
+      writer.uint32(120).uint64(message.unopened);
     }
     return writer;
   },
@@ -909,6 +915,14 @@ export const Conversation: MessageFns<Conversation> = {
             message.owner = longToNumber(reader.uint64());
             continue;
           }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.unopened = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -942,6 +956,7 @@ export const Conversation: MessageFns<Conversation> = {
     message.openedUpTo = object.openedUpTo ?? 0;
     message.unread = object.unread ?? 0;
     message.owner = object.owner ?? 0;
+    message.unopened = object.unopened ?? 0;
     return message;
   },
 };

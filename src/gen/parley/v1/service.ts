@@ -289,6 +289,9 @@ export interface Marks {
   readonly unread: readonly number[];
   /** Numbers above read_up_to that were marked read. */
   readonly read: readonly number[];
+  /** As in Conversation. */
+  readonly unreadCount: number;
+  readonly unopenedCount: number;
 }
 
 export interface ListMessagesRequest {
@@ -442,10 +445,12 @@ export interface Event {
   readonly event:
     | { readonly $case: "message"; readonly value: Message }
     | { readonly $case: "messageEdited"; readonly value: Message }
-    | { readonly $case: "messageDeleted"; readonly value: MessageRef }
+    | //
+    /** Deleted for all: without its text. */
+    { readonly $case: "messageDeleted"; readonly value: Message }
     | //
     /** Deleted for oneself, on another device. */
-    { readonly $case: "messageHidden"; readonly value: MessageRef }
+    { readonly $case: "messageHidden"; readonly value: Message }
     | { readonly $case: "marks"; readonly value: Marks }
     | //
     /** Made, joined or changed: ask for it, or show it as it is here (without what depends on the viewer). */
@@ -3565,7 +3570,7 @@ export const MarkReadResponse: MessageFns<MarkReadResponse> = {
 };
 
 function createBaseMarks(): Marks {
-  return { conversation: 0, readUpTo: 0, openedUpTo: 0, unread: [], read: [] };
+  return { conversation: 0, readUpTo: 0, openedUpTo: 0, unread: [], read: [], unreadCount: 0, unopenedCount: 0 };
 }
 
 export const Marks: MessageFns<Marks> = {
@@ -3592,6 +3597,12 @@ export const Marks: MessageFns<Marks> = {
         writer.uint64(v);
       }
       writer.join();
+    }
+    if (message.unreadCount !== 0) {
+      writer.uint32(48).uint64(message.unreadCount);
+    }
+    if (message.unopenedCount !== 0) {
+      writer.uint32(56).uint64(message.unopenedCount);
     }
     return writer;
   },
@@ -3669,6 +3680,22 @@ export const Marks: MessageFns<Marks> = {
 
             break;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.unreadCount = longToNumber(reader.uint64());
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.unopenedCount = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3691,6 +3718,8 @@ export const Marks: MessageFns<Marks> = {
     message.openedUpTo = object.openedUpTo ?? 0;
     message.unread = object.unread?.map((e) => e) || [];
     message.read = object.read?.map((e) => e) || [];
+    message.unreadCount = object.unreadCount ?? 0;
+    message.unopenedCount = object.unopenedCount ?? 0;
     return message;
   },
 };
@@ -5234,10 +5263,10 @@ export const Event: MessageFns<Event> = {
         Message.encode(message.event.value, writer.uint32(26).fork()).join();
         break;
       case "messageDeleted":
-        MessageRef.encode(message.event.value, writer.uint32(34).fork()).join();
+        Message.encode(message.event.value, writer.uint32(34).fork()).join();
         break;
       case "messageHidden":
-        MessageRef.encode(message.event.value, writer.uint32(42).fork()).join();
+        Message.encode(message.event.value, writer.uint32(42).fork()).join();
         break;
       case "marks":
         Marks.encode(message.event.value, writer.uint32(50).fork()).join();
@@ -5318,7 +5347,7 @@ export const Event: MessageFns<Event> = {
               break;
             }
 
-            message.event = { $case: "messageDeleted", value: MessageRef.decode(reader, reader.uint32()) };
+            message.event = { $case: "messageDeleted", value: Message.decode(reader, reader.uint32()) };
             continue;
           }
           case 5: {
@@ -5326,7 +5355,7 @@ export const Event: MessageFns<Event> = {
               break;
             }
 
-            message.event = { $case: "messageHidden", value: MessageRef.decode(reader, reader.uint32()) };
+            message.event = { $case: "messageHidden", value: Message.decode(reader, reader.uint32()) };
             continue;
           }
           case 6: {
@@ -5450,13 +5479,13 @@ export const Event: MessageFns<Event> = {
       }
       case "messageDeleted": {
         if (object.event?.value !== undefined && object.event?.value !== null) {
-          message.event = { $case: "messageDeleted", value: MessageRef.fromPartial(object.event.value) };
+          message.event = { $case: "messageDeleted", value: Message.fromPartial(object.event.value) };
         }
         break;
       }
       case "messageHidden": {
         if (object.event?.value !== undefined && object.event?.value !== null) {
-          message.event = { $case: "messageHidden", value: MessageRef.fromPartial(object.event.value) };
+          message.event = { $case: "messageHidden", value: Message.fromPartial(object.event.value) };
         }
         break;
       }
