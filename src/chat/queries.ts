@@ -66,6 +66,10 @@ export interface ChatQueries {
   conversationIds(account: number): readonly number[]
   /** Events after `position`, oldest first, of anybody; at most `limit`. */
   eventsAfter(position: number, limit: number): readonly StoredEvent[]
+  /** Replicas, by incarnation, through which some session is shown as connected. */
+  presentReplicas(): readonly { readonly replica: number; readonly incarnation: number }[]
+  /** Whether `EndSessions` with this time would end any session: one expired, or was idle for longer than the policy allows. */
+  sessionsDue(atMs: number): boolean
   /** Events up to here are no longer kept. */
   oldestCursor(): number
 }

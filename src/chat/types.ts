@@ -22,6 +22,17 @@ export interface Applied {
   readonly events: readonly ChatEvent[]
   /** Sessions that ended here: their connections are to be told and unbound. */
   readonly endedSessions: readonly number[]
+  /**
+   * Accounts that joined or left a conversation here, `#everyone` left out: who gets the events of a conversation from this command's own events on. Empty for most
+   * commands.
+   */
+  readonly memberships: readonly MembershipChange[]
+}
+
+export interface MembershipChange {
+  readonly account: number
+  readonly conversation: number
+  readonly member: boolean
 }
 
 /**

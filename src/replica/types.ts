@@ -74,7 +74,7 @@ export interface Subscription {
 export interface Receiver {
   /**
    * Encoded events, in order: several at once when several are there. The arrays are shared between receivers and must not be changed.
-   * Returns false when the receiver's buffer is full: it gets no more until `resume`, and what it missed comes then from the event table; a receiver that is too slow for
+   * All events of one position come in one call. Returns false when these were taken but the receiver's buffer is full now: it gets no more until `resume`, and what it missed comes then from the event table; a receiver that is too slow for
    * that gets `Resync`. So a slow receiver costs no memory.
    */
   events(encoded: readonly Uint8Array[]): boolean
