@@ -1,0 +1,145 @@
+import type { Socket } from 'node:net'
+import { MalformedError } from '../base/bytes.ts'
+import type { ReplicaId } from '../base/ids.ts'
+import { closeWith, type Refusal } from './context.ts'
+import {
+  decodeFrame,
+  encodeFrame,
+  FrameSplitter,
+  maxFrameBytes,
+  maxGreetingBytes,
+  type Frame,
+  type RefusalCode,
+} from './frames.ts'
+
+/** What an incoming link needs of its owner. */
+export interface IncomingOwner {
+  readonly self: ReplicaId
+  readonly greetingMs: number
+  /** The answer to a greeting. */
+  greet(hello: Frame & { kind: 'hello' }): Greeted
+  /** The link can be heard. */
+  opened(link: IncomingLink): void
+  frame(frame: Frame): void
+  refused(refusal: Refusal): void
+  closed(link: IncomingLink): void
+}
+
+export type Greeted =
+  | { readonly ok: true; readonly welcome: Frame }
+  | { readonly ok: false; readonly code: RefusalCode; readonly reason: string }
+
+/** A connection that another replica dialled: what it sends comes in here. */
+export class IncomingLink {
+  private readonly owner: IncomingOwner
+  private readonly socket: Socket
+  private readonly splitter = new FrameSplitter(maxGreetingBytes)
+  private timer: NodeJS.Timeout | null
+  private from: ReplicaId = 0
+  private open = true
+
+  constructor(owner: IncomingOwner, socket: Socket) {
+    this.owner = owner
+    this.socket = socket
+    this.timer = setTimeout(() => this.cut(), owner.greetingMs)
+    socket.setNoDelay(true)
+    socket.setKeepAlive(true, 10_000)
+    socket.on('data', (bytes) => {
+      if (typeof bytes !== 'string') this.take(bytes)
+    })
+    socket.on('error', () => {})
+    socket.once('end', () => socket.end())
+    socket.once('close', () => this.cut())
+  }
+
+  /** Who dialled; 0 = has not said so yet. */
+  get peer(): ReplicaId {
+    return this.from
+  }
+
+  refuse(code: RefusalCode, reason: string): void {
+    if (!this.open) return
+    this.owner.refused({ peer: this.from, by: 'self', code, reason })
+    this.end(encodeFrame({ kind: 'refused', code, reason }))
+  }
+
+  cut(): void {
+    if (!this.open) return
+    this.end(null)
+  }
+
+  private end(lastWords: readonly Uint8Array[] | null): void {
+    this.open = false
+    if (this.timer !== null) clearTimeout(this.timer)
+    if (lastWords === null) this.socket.destroy()
+    else closeWith(this.socket, lastWords)
+    this.owner.closed(this)
+  }
+
+  private take(bytes: Uint8Array): void {
+    try {
+      this.splitter.push(bytes, (frame) => {
+        this.takeFrame(decodeFrame(frame))
+        return this.open
+      })
+    } catch (error) {
+      if (!(error instanceof MalformedError)) throw error
+      this.refuse('malformed', error.message)
+    }
+  }
+
+  private takeFrame(frame: Frame): void {
+    switch (frame.kind) {
+      case 'hello': {
+        if (this.from !== 0) throw new MalformedError('a second hello')
+        const greeted = this.owner.greet(frame)
+        this.from = frame.from
+        if (!greeted.ok) {
+          this.refuse(greeted.code, greeted.reason)
+          return
+        }
+        if (this.timer !== null) clearTimeout(this.timer)
+        this.timer = null
+        this.splitter.maxBytes = maxFrameBytes
+        this.write(greeted.welcome)
+        this.owner.opened(this)
+        return
+      }
+      case 'ping':
+        this.expect(this.from !== 0)
+        this.write({ kind: 'pong', id: frame.id })
+        return
+      case 'message':
+        this.expectAddressed(frame.message)
+        this.owner.frame(frame)
+        return
+      case 'chunk':
+        this.expectAddressed(frame.chunk)
+        this.owner.frame(frame)
+        return
+      case 'chunkReply':
+        this.expectAddressed(frame.reply)
+        this.owner.frame(frame)
+        return
+      case 'refused':
+        this.owner.refused({ peer: this.from, by: 'peer', code: frame.code, reason: frame.reason })
+        return
+      default:
+        throw new MalformedError(`${frame.kind} has no place here`)
+    }
+  }
+
+  private expectAddressed({ from, to }: { readonly from: ReplicaId; readonly to: ReplicaId }): void {
+    this.expect(this.from !== 0 && from === this.from && to === this.owner.self)
+  }
+
+  private expect(right: boolean): void {
+    if (!right) throw new MalformedError('a frame does not belong on this link')
+  }
+
+  private write(frame: Frame): void {
+    // A peer that sends probes and never reads the answers gets no more of them, so that they cannot pile up.
+    if (this.socket.writableNeedDrain) return
+    for (const part of encodeFrame(frame)) this.socket.write(part)
+  }
+}

@@ -1,0 +1,443 @@
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { connect, createServer, type Socket } from 'node:net'
+import { test, type TestContext } from 'node:test'
+import { silentLogger } from '../base/logger.ts'
+import { seededRandom } from '../base/random.ts'
+import type { SnapshotChunk, SnapshotChunkReply } from '../log/transport.ts'
+import type { Message } from '../raft/types.ts'
+import { encodeFrame, maxFrameBytes, maxGreetingBytes, type Frame } from './frames.ts'
+import {
+  createPeerLinks,
+  parseEndpoint,
+  type PeerLinks,
+  type PeerLinksOptions,
+  type Refusal,
+} from './links.ts'
+
+const clusterId = Uint8Array.from({ length: 16 }, (_, i) => i)
+
+/** A replica's links, with all that they told it. */
+class Node {
+  readonly links: PeerLinks
+  readonly messages: Message[] = []
+  readonly chunks: SnapshotChunk[] = []
+  readonly replies: SnapshotChunkReply[] = []
+  readonly news: string[] = []
+  readonly refusals: Refusal[] = []
+  private waiting: (() => void)[] = []
+
+  constructor(self: number, options: Partial<PeerLinksOptions> = {}) {
+    this.links = createPeerLinks({
+      self,
+      clusterId,
+      incarnation: 1,
+      listen: { host: '127.0.0.1', port: 0 },
+      random: seededRandom(self),
+      logger: silentLogger,
+      onRefused: (refusal) => this.add(this.refusals, refusal),
+      admit: () => null,
+      timing: { pingMs: 20 },
+      ...options,
+    })
+  }
+
+  async start(): Promise<this> {
+    await this.links.start({
+      message: (message) => this.add(this.messages, message),
+      chunk: (chunk) => this.add(this.chunks, chunk),
+      chunkReply: (reply) => this.add(this.replies, reply),
+      up: (peer) => this.add(this.news, `r${peer} up`),
+      down: (peer, evidence) => this.add(this.news, `r${peer} ${evidence}`),
+    })
+    return this
+  }
+
+  get address(): string {
+    return `127.0.0.1:${this.links.port}`
+  }
+
+  async until(condition: () => boolean): Promise<void> {
+    while (!condition()) await new Promise<void>((resolve) => this.waiting.push(resolve))
+  }
+
+  private add<T>(list: T[], item: T): void {
+    list.push(item)
+    const waiting = this.waiting
+    this.waiting = []
+    for (const resolve of waiting) resolve()
+  }
+}
+
+async function nodes(t: TestContext, ...made: Node[]): Promise<void> {
+  for (const node of made) {
+    t.after(() => node.links.stop())
+    await node.start()
+  }
+}
+
+function heartbeat(from: number, to: number, round: number): Message {
+  return { kind: 'heartbeat', from, to, term: 1, commit: 0, round }
+}
+
+test('messages arrive in order, and the round trip is measured', async (t) => {
+  const [a, b] = [new Node(1), new Node(2)]
+  await nodes(t, a, b)
+  a.links.setPeers([{ id: 2, address: b.address }])
+  b.links.setPeers([{ id: 1, address: a.address }])
+  await a.until(() => a.links.isUp(2))
+  for (let round = 0; round < 1000; round += 1) a.links.send(heartbeat(1, 2, round))
+  await b.until(() => b.messages.length === 1000)
+  assert.deepEqual(
+    b.messages.map((message) => message.kind === 'heartbeat' && message.round),
+    Array.from({ length: 1000 }, (_, round) => round),
+  )
+  while (a.links.roundTripUs(2) === 0) await new Promise((resolve) => setTimeout(resolve, 5))
+  assert.ok(a.links.roundTripUs(2) < 1_000_000)
+})
+
+test('chunks and their replies arrive, and messages pass chunks that wait', async (t) => {
+  const [a, b] = [new Node(1), new Node(2)]
+  await nodes(t, a, b)
+  a.links.setPeers([{ id: 2, address: b.address }])
+  b.links.setPeers([{ id: 1, address: a.address }])
+  await a.until(() => a.links.isUp(2))
+  await b.until(() => b.links.isUp(1))
+  const chunk: SnapshotChunk = {
+    from: 1,
+    to: 2,
+    term: 3,
+    snapshotId: 's',
+    index: 9,
+    sizeBytes: 20 * 1024 * 1024,
+    engineState: Uint8Array.of(1, 2),
+    offset: 0,
+    bytes: new Uint8Array(1024 * 1024),
+  }
+  for (let i = 0; i < 20; i += 1) a.links.sendChunk({ ...chunk, offset: i * 1024 * 1024 })
+  a.links.send(heartbeat(1, 2, 7))
+  let before = -1
+  await b.until(() => {
+    if (b.messages.length === 1 && before === -1) before = b.chunks.length
+    return b.chunks.length === 20
+  })
+  assert.ok(before < 20, 'the heartbeat came before the last chunk')
+  assert.deepEqual(
+    b.chunks.map((received) => received.offset / 1024 / 1024),
+    Array.from({ length: 20 }, (_, i) => i),
+  )
+  b.links.sendChunkReply({ from: 2, to: 1, snapshotId: 's', nextOffset: 5 })
+  await a.until(() => a.replies.length === 1)
+  assert.equal(a.replies[0]?.nextOffset, 5)
+})
+
+test('a replica that is not known yet is answered at the address that it gives', async (t) => {
+  const [a, b] = [new Node(1), new Node(2)]
+  await nodes(t, a, b)
+  a.links.setPeers([{ id: 2, address: b.address }])
+  await b.until(() => b.links.isUp(1))
+  b.links.send(heartbeat(2, 1, 1))
+  await a.until(() => a.messages.length === 1)
+})
+
+test('a replica of another cluster is refused, and both are told why', async (t) => {
+  const [a, b] = [new Node(1), new Node(2, { clusterId: new Uint8Array(16) })]
+  await nodes(t, a, b)
+  a.links.setPeers([{ id: 2, address: b.address }])
+  await a.until(() => a.refusals.length > 0)
+  await b.until(() => b.refusals.length > 0)
+  assert.deepEqual(summary(a.refusals), [{ peer: 2, by: 'peer', code: 'otherCluster' }])
+  assert.deepEqual(summary(b.refusals), [{ peer: 1, by: 'self', code: 'otherCluster' }])
+  assert.match(a.refusals[0]?.reason ?? '', /r1 belongs to another cluster than r2/)
+  assert.equal(a.links.isUp(2), false)
+})
+
+test('an address that leads to another replica is refused', async (t) => {
+  const [a, b] = [new Node(1), new Node(2)]
+  await nodes(t, a, b)
+  a.links.setPeers([{ id: 3, address: b.address }])
+  await a.until(() => a.refusals.length > 0)
+  assert.deepEqual(summary(a.refusals), [{ peer: 3, by: 'peer', code: 'otherReplica' }])
+  assert.match(a.refusals[0]?.reason ?? '', /r1 looks for r3 here, but this is r2/)
+})
+
+test('an incarnation that is not admitted is refused by whoever was dialled', async (t) => {
+  const objection = 'r1 came back with an older disk'
+  const [a, b] = [new Node(1), new Node(2, { admit: (peer) => (peer === 1 ? objection : null) })]
+  await nodes(t, a, b)
+  a.links.setPeers([{ id: 2, address: b.address }])
+  await a.until(() => a.refusals.length > 0)
+  await b.until(() => b.refusals.length > 0)
+  assert.deepEqual(a.refusals, [{ peer: 2, by: 'peer', code: 'incarnation', reason: objection }])
+  assert.deepEqual(b.refusals, [{ peer: 1, by: 'self', code: 'incarnation', reason: objection }])
+})
+
+test('an incarnation that is not admitted is refused by whoever dialled', async (t) => {
+  const objection = 'r2 came back with an older disk'
+  const [a, b] = [new Node(1, { admit: (peer) => (peer === 2 ? objection : null) }), new Node(2)]
+  await nodes(t, a, b)
+  a.links.setPeers([{ id: 2, address: b.address }])
+  await a.until(() => a.refusals.length > 0)
+  await b.until(() => b.refusals.length > 0)
+  assert.deepEqual(a.refusals, [{ peer: 2, by: 'self', code: 'incarnation', reason: objection }])
+  assert.ok(b.refusals.some((refusal) => refusal.by === 'peer' && refusal.reason === objection))
+  assert.equal(a.links.isUp(2), false)
+})
+
+test('a replica that is shut out is told the reason and cannot come back', async (t) => {
+  const [a, b] = [new Node(1), new Node(2)]
+  await nodes(t, a, b)
+  a.links.setPeers([{ id: 2, address: b.address }])
+  b.links.setPeers([{ id: 1, address: a.address }])
+  await a.until(() => a.links.isUp(2))
+  await b.until(() => b.links.isUp(1))
+  a.links.shutOut(2, 'its log went back')
+  await b.until(() => b.news.includes('r1 silent'))
+  assert.deepEqual(b.refusals, [{ peer: 1, by: 'peer', code: 'regressed', reason: 'its log went back' }])
+  assert.equal(a.links.isUp(2), false)
+})
+
+test('a later version of the protocol is refused in words', async (t) => {
+  const b = new Node(2)
+  await nodes(t, b)
+  const socket = await dial(t, b)
+  send(socket, {
+    kind: 'hello',
+    oldestVersion: 7,
+    newestVersion: 9,
+    clusterId,
+    from: 1,
+    to: 2,
+    incarnation: 1,
+    address: '127.0.0.1:1',
+  })
+  const [answer] = await readAll(socket)
+  assert.match(answer ?? '', /r2 speaks versions 1 to 1 of the peer protocol, r1 7 to 9/)
+  assert.deepEqual(summary(b.refusals), [{ peer: 1, by: 'self', code: 'version' }])
+})
+
+test('garbage is cut off with a reason and harms nobody', async (t) => {
+  const [a, b] = [new Node(1), new Node(2)]
+  await nodes(t, a, b)
+  for (const garbage of [
+    Buffer.from('GET / HTTP/1.1\r\n\r\n'),
+    Buffer.from([0, 0, 0, 1, 99]),
+    Buffer.from([0, 0, 0, 0]),
+    Buffer.concat(encodeFrame({ kind: 'ping', id: 1 })),
+    Buffer.concat(encodeFrame({ kind: 'message', message: heartbeat(1, 2, 1) })),
+    Buffer.concat(encodeFrame({ kind: 'welcome', version: 1, incarnation: 1 })),
+  ]) {
+    const socket = await dial(t, b)
+    socket.write(garbage)
+    await readAll(socket)
+  }
+  assert.ok(b.refusals.every((refusal) => refusal.code === 'malformed' && refusal.by === 'self'))
+  assert.equal(b.messages.length, 0)
+  a.links.setPeers([{ id: 2, address: b.address }])
+  await a.until(() => a.links.isUp(2))
+})
+
+test('a message in the name of another replica is cut off', async (t) => {
+  const b = new Node(2)
+  await nodes(t, b)
+  const socket = await dial(t, b)
+  send(socket, hello(1, 2))
+  send(socket, { kind: 'message', message: heartbeat(3, 2, 1) })
+  await readAll(socket)
+  assert.equal(b.messages.length, 0)
+  assert.deepEqual(summary(b.refusals), [{ peer: 1, by: 'self', code: 'malformed' }])
+})
+
+test('frames above the limits are cut off: small before the greeting, large after it', async (t) => {
+  const b = new Node(2)
+  await nodes(t, b)
+  const stranger = await dial(t, b)
+  stranger.write(lengthOf(maxGreetingBytes + 1))
+  await readAll(stranger)
+  const friend = await dial(t, b)
+  send(friend, hello(1, 2))
+  friend.write(lengthOf(maxFrameBytes + 1))
+  await readAll(friend)
+  assert.deepEqual(
+    b.refusals.map((refusal) => refusal.peer),
+    [0, 1],
+  )
+})
+
+test('a half greeting is given up after a while, and a frame cut in two by the network is not', async (t) => {
+  const b = new Node(2, { timing: { pingMs: 20, greetingMs: 30 } })
+  await nodes(t, b)
+  const silent = await dial(t, b)
+  silent.write(Uint8Array.of(0, 0, 0))
+  await readAll(silent)
+  const slow = await dial(t, b)
+  send(slow, hello(1, 2))
+  const bytes = Buffer.concat(encodeFrame({ kind: 'message', message: heartbeat(1, 2, 5) }))
+  slow.write(bytes.subarray(0, 7))
+  await new Promise((resolve) => setImmediate(resolve))
+  slow.write(bytes.subarray(7))
+  await b.until(() => b.messages.length === 1)
+})
+
+test('only so many strangers are listened to at once', async (t) => {
+  const b = new Node(2)
+  await nodes(t, b)
+  const sockets = await Promise.all(Array.from({ length: 80 }, () => dial(t, b)))
+  const closed = sockets.map(async (socket) => {
+    await once(socket, 'close')
+    return true
+  })
+  await Promise.race(closed)
+  for (const socket of sockets) socket.destroy()
+  await Promise.all(closed)
+})
+
+test('a link that the other side does not read is cut when too much waits on it', async (t) => {
+  const server = createServer((socket) => {
+    t.after(() => socket.destroy())
+    socket.once('data', () => {
+      socket.pause()
+      send(socket, { kind: 'welcome', version: 1, incarnation: 1 })
+    })
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.after(() => server.close())
+  const address = server.address()
+  assert.ok(address !== null && typeof address === 'object')
+  const a = new Node(1, { maxQueuedBytes: 1024 * 1024, timing: { pingMs: 10_000 } })
+  await nodes(t, a)
+  a.links.setPeers([{ id: 2, address: `127.0.0.1:${address.port}` }])
+  await a.until(() => a.links.isUp(2))
+  const data = [new Uint8Array(512 * 1024)]
+  for (let i = 0; i < 100 && a.links.isUp(2); i += 1) {
+    a.links.send({ kind: 'propose', from: 1, to: 2, term: 1, data })
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  assert.deepEqual(a.news, ['r2 up', 'r2 silent'])
+})
+
+test('a link on which nothing comes back is silent, not dead', async (t) => {
+  const server = createServer((socket) => {
+    t.after(() => socket.destroy())
+    socket.once('data', () => send(socket, { kind: 'welcome', version: 1, incarnation: 1 }))
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.after(() => server.close())
+  const address = server.address()
+  assert.ok(address !== null && typeof address === 'object')
+  const a = new Node(1)
+  await nodes(t, a)
+  a.links.setPeers([{ id: 2, address: `127.0.0.1:${address.port}` }])
+  await a.until(() => a.news.length >= 2)
+  assert.deepEqual(a.news.slice(0, 2), ['r2 up', 'r2 silent'])
+})
+
+test('the end of a killed process is noticed, and so is its return', async (t) => {
+  const a = new Node(1)
+  await nodes(t, a)
+  const first = await startChild(t, 0)
+  a.links.setPeers([{ id: 2, address: `127.0.0.1:${first.port}` }])
+  await a.until(() => a.links.isUp(2))
+  first.kill()
+  await a.until(() => a.news.length === 2)
+  assert.deepEqual(a.news, ['r2 up', 'r2 died'])
+  await startChild(t, first.port)
+  await a.until(() => a.links.isUp(2))
+})
+
+test('a replica that was never there refuses connections: it is dead', async (t) => {
+  const a = new Node(1)
+  const b = await new Node(2).start()
+  const address = b.address
+  await b.links.stop()
+  await nodes(t, a)
+  a.links.setPeers([{ id: 2, address }])
+  await a.until(() => a.news.length > 0)
+  assert.deepEqual(a.news, ['r2 died'])
+})
+
+test('a replica that moves is found at its new address', async (t) => {
+  const [a, b, moved] = [new Node(1), new Node(2), new Node(2)]
+  await nodes(t, a, b, moved)
+  a.links.setPeers([{ id: 2, address: b.address }])
+  await a.until(() => a.links.isUp(2))
+  a.links.setPeers([{ id: 2, address: moved.address }])
+  await a.until(() => a.news.length === 3)
+  a.links.send(heartbeat(1, 2, 3))
+  await moved.until(() => moved.messages.length === 1)
+  a.links.setPeers([])
+  await a.until(() => !a.links.isUp(2))
+})
+
+test('addresses are host:port, with IPv6 in brackets', () => {
+  assert.deepEqual(parseEndpoint('example.org:7600'), { host: 'example.org', port: 7600 })
+  assert.deepEqual(parseEndpoint('[::1]:7600'), { host: '::1', port: 7600 })
+  for (const wrong of ['', 'example.org', ':7600', '::1:7600', 'a:0', 'a:65536', 'a:7600x'])
+    assert.equal(parseEndpoint(wrong), null, wrong)
+})
+
+function summary(refusals: readonly Refusal[]): unknown {
+  return refusals.map(({ peer, by, code }) => ({ peer, by, code }))
+}
+
+function hello(from: number, to: number): Frame {
+  return {
+    kind: 'hello',
+    oldestVersion: 1,
+    newestVersion: 1,
+    clusterId,
+    from,
+    to,
+    incarnation: 1,
+    address: 'nowhere',
+  }
+}
+
+function lengthOf(bytes: number): Uint8Array {
+  const header = Buffer.alloc(4)
+  header.writeUInt32BE(bytes)
+  return header
+}
+
+function send(socket: Socket, frame: Frame): void {
+  for (const part of encodeFrame(frame)) socket.write(part)
+}
+
+async function dial(t: TestContext, node: Node): Promise<Socket> {
+  const socket = connect({ host: '127.0.0.1', port: node.links.port })
+  socket.on('error', () => {})
+  t.after(() => socket.destroy())
+  await once(socket, 'connect')
+  return socket
+}
+
+/** What comes until the other side closes, as text. */
+async function readAll(socket: Socket): Promise<string[]> {
+  const parts: Buffer[] = []
+  socket.on('data', (bytes) => {
+    if (typeof bytes !== 'string') parts.push(bytes)
+  })
+  if (!socket.destroyed) await once(socket, 'close')
+  return [Buffer.concat(parts).toString('latin1')]
+}
+
+/** The links of replica 2 in a process of its own, killed at the end of the test. */
+async function startChild(t: TestContext, port: number): Promise<{ port: number; kill(): void }> {
+  const code = `
+    import { createPeerLinks } from ${JSON.stringify(import.meta.resolve('./links.ts'))}
+    import { silentLogger } from ${JSON.stringify(import.meta.resolve('../base/logger.ts'))}
+    import { seededRandom } from ${JSON.stringify(import.meta.resolve('../base/random.ts'))}
+    const links = createPeerLinks({ self: 2, clusterId: Uint8Array.from({ length: 16 }, (_, i) => i), incarnation: 1,
+      listen: { host: '127.0.0.1', port: ${port} }, random: seededRandom(2), logger: silentLogger, onRefused() {}, admit: () => null })
+    await links.start({ message() {}, chunk() {}, chunkReply() {}, up() {}, down() {} })
+    console.log(links.port)`
+  const child = spawn(process.execPath, ['--input-type=module', '-e', code], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  t.after(() => child.kill('SIGKILL'))
+  const [line] = (await once(child.stdout, 'data')) as [Buffer]
+  return { port: Number(line.toString()), kill: () => child.kill('SIGKILL') }
+}

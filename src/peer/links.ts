@@ -1,0 +1,307 @@
+import { connect, createServer, type Server, type Socket } from 'node:net'
+import { assert } from '../base/assert.ts'
+import { equalBytes } from '../base/bytes.ts'
+import { replicaName, type ReplicaId } from '../base/ids.ts'
+import type { SnapshotChunk, SnapshotChunkReply, Transport, TransportHandler } from '../log/transport.ts'
+import type { Message } from '../raft/types.ts'
+import {
+  defaultTiming,
+  formatEndpoint,
+  parseEndpoint,
+  type Endpoint,
+  type LinkTiming,
+  type PeerLinksOptions,
+  type Refusal,
+  type Sockets,
+} from './context.ts'
+import { encodeFrame, newestVersion, oldestVersion, type Frame } from './frames.ts'
+import { IncomingLink, type Greeted, type IncomingOwner } from './incoming.ts'
+import { OutgoingLink, type OutgoingOwner } from './outgoing.ts'
+
+export type { Endpoint, LinkTiming, PeerLinksOptions, Refusal, Sockets } from './context.ts'
+export { formatEndpoint, parseEndpoint } from './context.ts'
+
+/** Connections that have not said yet who they are; more are cut at once. */
+const maxStrangers = 64
+
+/** TCP as it is. */
+const plainSockets: Sockets = {
+  connect: ({ host, port }) => connect({ host, port, noDelay: true }),
+  createServer: (accepted) => createServer({ noDelay: true }, accepted),
+}
+
+/** The links over TCP: each replica dials every other one and sends on what it dialled, so that each direction is one connection of its own. */
+export class PeerLinks implements Transport {
+  private readonly options: PeerLinksOptions
+  private readonly timing: LinkTiming
+  private readonly server: Server
+  private readonly outgoing = new Map<ReplicaId, OutgoingLink>()
+  /** The newest connection of each replica. */
+  private readonly incoming = new Map<ReplicaId, IncomingLink>()
+  private readonly strangers = new Set<IncomingLink>()
+  private readonly shutOuts = new Map<ReplicaId, string>()
+  private readonly lastRefusals = new Map<ReplicaId, string>()
+  private members = new Map<ReplicaId, Endpoint>()
+  private handler: TransportHandler | null = null
+  private address = ''
+  private probeTimer: NodeJS.Timeout | null = null
+  private stopped = false
+  private readonly outgoingOwner: OutgoingOwner
+  private readonly incomingOwner: IncomingOwner
+
+  constructor(options: PeerLinksOptions) {
+    this.options = options
+    this.timing = { ...defaultTiming, ...options.timing }
+    const sockets = options.sockets ?? plainSockets
+    this.server = sockets.createServer((socket) => this.accept(socket))
+    this.outgoingOwner = {
+      logger: options.logger,
+      random: options.random,
+      timing: this.timing,
+      sockets,
+      maxQueuedBytes: options.maxQueuedBytes ?? 64 * 1024 * 1024,
+      hello: (to) => this.hello(to),
+      admit: options.admit,
+      refused: (refusal) => this.refused(refusal),
+      up: (peer) => this.up(peer),
+      down: (peer, evidence) => this.down(peer, evidence),
+    }
+    this.incomingOwner = {
+      self: options.self,
+      greetingMs: this.timing.greetingMs,
+      greet: (hello) => this.greet(hello),
+      opened: (link) => this.opened(link),
+      frame: (frame) => this.frame(frame),
+      refused: (refusal) => this.refused(refusal),
+      closed: (link) => this.closed(link),
+    }
+  }
+
+  /** The port that it listens on, once started. */
+  get port(): number {
+    const address = this.server.address()
+    assert(address !== null && typeof address === 'object', 'the peer links are not listening')
+    return address.port
+  }
+
+  async start(handler: TransportHandler): Promise<void> {
+    this.handler = handler
+    const { listen } = this.options
+    await new Promise<void>((resolve, reject) => {
+      this.server.once('error', reject)
+      this.server.listen(listen.port, listen.host, () => {
+        this.server.off('error', reject)
+        resolve()
+      })
+    })
+    this.server.on('error', (error) =>
+      this.options.logger.error({ error: error.message }, 'the peer links accept nobody for now'),
+    )
+    this.address = this.options.address ?? formatEndpoint({ host: listen.host, port: this.port })
+    for (const [peer, endpoint] of this.members) this.link(peer, endpoint)
+    this.scheduleProbe()
+  }
+
+  send(message: Message): void {
+    const link = this.outgoing.get(message.to)
+    if (link?.isUp === true) link.send(encodeFrame({ kind: 'message', message }))
+  }
+
+  sendChunk(chunk: SnapshotChunk): void {
+    const link = this.outgoing.get(chunk.to)
+    if (link?.isUp === true) link.sendChunk(encodeFrame({ kind: 'chunk', chunk }))
+  }
+
+  sendChunkReply(reply: SnapshotChunkReply): void {
+    const link = this.outgoing.get(reply.to)
+    if (link?.isUp === true) link.send(encodeFrame({ kind: 'chunkReply', reply }))
+  }
+
+  setPeers(peers: readonly { readonly id: ReplicaId; readonly address: string }[]): void {
+    const members = new Map<ReplicaId, Endpoint>()
+    for (const { id, address } of peers) {
+      const endpoint = this.endpointOf(address)
+      if (endpoint === null)
+        this.options.logger.error(
+          { peer: replicaName(id), address },
+          'the address of a replica makes no sense',
+        )
+      else if (id !== this.options.self) members.set(id, endpoint)
+    }
+    this.members = members
+    if (this.handler === null || this.stopped) return
+    for (const [peer, endpoint] of members) this.link(peer, endpoint)
+    for (const [peer, link] of this.outgoing)
+      if (!members.has(peer) && !this.incoming.has(peer)) this.unlink(peer, link)
+  }
+
+  shutOut(peer: ReplicaId, reason: string): void {
+    this.shutOuts.set(peer, reason)
+    this.refused({ peer, by: 'self', code: 'regressed', reason })
+    this.incoming.get(peer)?.refuse('regressed', reason)
+    const link = this.outgoing.get(peer)
+    if (link === undefined) return
+    this.outgoing.delete(peer)
+    const wasUp = link.isUp
+    link.refuse('regressed', reason)
+    if (wasUp) this.down(peer, 'silent')
+  }
+
+  isUp(peer: ReplicaId): boolean {
+    return this.outgoing.get(peer)?.isUp === true
+  }
+
+  roundTripUs(peer: ReplicaId): number {
+    return this.outgoing.get(peer)?.roundTripUs ?? 0
+  }
+
+  async stop(): Promise<void> {
+    if (this.stopped) return
+    this.stopped = true
+    if (this.probeTimer !== null) clearTimeout(this.probeTimer)
+    for (const link of this.outgoing.values()) link.close()
+    for (const link of [...this.incoming.values(), ...this.strangers]) link.cut()
+    if (this.handler === null) return
+    await new Promise<void>((resolve) => {
+      this.server.close(() => resolve())
+    })
+  }
+
+  private accept(socket: Socket): void {
+    if (this.stopped || this.strangers.size >= maxStrangers) {
+      socket.on('error', () => {})
+      socket.destroy()
+      return
+    }
+    this.strangers.add(new IncomingLink(this.incomingOwner, socket))
+  }
+
+  private hello(to: ReplicaId): Frame {
+    const { clusterId, self, incarnation } = this.options
+    return {
+      kind: 'hello',
+      oldestVersion,
+      newestVersion,
+      clusterId,
+      from: self,
+      to,
+      incarnation,
+      address: this.address,
+    }
+  }
+
+  private greet(hello: Frame & { kind: 'hello' }): Greeted {
+    const { self, clusterId, incarnation } = this.options
+    const version = Math.min(hello.newestVersion, newestVersion)
+    if (version < Math.max(hello.oldestVersion, oldestVersion))
+      return {
+        ok: false,
+        code: 'version',
+        reason: `${replicaName(self)} speaks versions ${oldestVersion} to ${newestVersion} of the peer protocol, ${replicaName(hello.from)} ${hello.oldestVersion} to ${hello.newestVersion}`,
+      }
+    if (!equalBytes(hello.clusterId, clusterId))
+      return {
+        ok: false,
+        code: 'otherCluster',
+        reason: `${replicaName(hello.from)} belongs to another cluster than ${replicaName(self)}`,
+      }
+    if (hello.to !== self)
+      return {
+        ok: false,
+        code: 'otherReplica',
+        reason: `${replicaName(hello.from)} looks for ${replicaName(hello.to)} here, but this is ${replicaName(self)}: check the addresses`,
+      }
+    if (hello.from === self || hello.from === 0)
+      return {
+        ok: false,
+        code: 'otherReplica',
+        reason: `a replica that calls itself ${replicaName(hello.from)} dialled ${replicaName(self)}`,
+      }
+    const shutOut = this.shutOuts.get(hello.from)
+    if (shutOut !== undefined) return { ok: false, code: 'regressed', reason: shutOut }
+    const objection = this.options.admit(hello.from, hello.incarnation)
+    if (objection !== null) return { ok: false, code: 'incarnation', reason: objection }
+    const endpoint = this.endpointOf(hello.address)
+    // A replica that this one does not know yet may be a new member, or lead this one: it must get answers. The configuration's address of a member holds.
+    if (!this.members.has(hello.from) && endpoint !== null) this.link(hello.from, endpoint)
+    return { ok: true, welcome: { kind: 'welcome', version, incarnation } }
+  }
+
+  private opened(link: IncomingLink): void {
+    this.strangers.delete(link)
+    this.incoming.get(link.peer)?.cut()
+    this.incoming.set(link.peer, link)
+    this.outgoing.get(link.peer)?.dialNow()
+  }
+
+  private closed(link: IncomingLink): void {
+    this.strangers.delete(link)
+    if (this.incoming.get(link.peer) !== link) return
+    this.incoming.delete(link.peer)
+    const outgoing = this.outgoing.get(link.peer)
+    if (outgoing === undefined || this.stopped) return
+    if (this.members.has(link.peer)) outgoing.dialNow()
+    else this.unlink(link.peer, outgoing)
+  }
+
+  private frame(frame: Frame): void {
+    if (this.stopped || this.handler === null) return
+    if (frame.kind === 'message') this.handler.message(frame.message)
+    else if (frame.kind === 'chunk') this.handler.chunk(frame.chunk)
+    else if (frame.kind === 'chunkReply') this.handler.chunkReply(frame.reply)
+  }
+
+  private refused(refusal: Refusal): void {
+    const words = `${refusal.by} ${refusal.code} ${refusal.reason}`
+    if (this.lastRefusals.get(refusal.peer) === words) return
+    this.lastRefusals.set(refusal.peer, words)
+    const { peer, by, code, reason } = refusal
+    this.options.logger.warn({ peer: replicaName(peer), by, code, reason }, 'a peer link was refused')
+    this.options.onRefused(refusal)
+  }
+
+  private up(peer: ReplicaId): void {
+    this.lastRefusals.delete(peer)
+    this.options.logger.info({ peer: replicaName(peer) }, 'a peer link is up')
+    this.handler?.up(peer)
+  }
+
+  private down(peer: ReplicaId, evidence: 'died' | 'silent'): void {
+    if (this.stopped) return
+    this.options.logger.info({ peer: replicaName(peer), evidence }, 'a peer link is down')
+    this.handler?.down(peer, evidence)
+  }
+
+  private link(peer: ReplicaId, endpoint: Endpoint): void {
+    if (this.shutOuts.has(peer)) return
+    const present = this.outgoing.get(peer)
+    if (present === undefined) this.outgoing.set(peer, new OutgoingLink(this.outgoingOwner, peer, endpoint))
+    else present.moveTo(endpoint)
+  }
+
+  private unlink(peer: ReplicaId, link: OutgoingLink): void {
+    const wasUp = link.isUp
+    this.outgoing.delete(peer)
+    link.close()
+    if (wasUp) this.down(peer, 'silent')
+  }
+
+  private endpointOf(address: string): Endpoint | null {
+    return (this.options.endpointOf ?? parseEndpoint)(address)
+  }
+
+  private scheduleProbe(): void {
+    this.probeTimer = setTimeout(() => {
+      // After the input that waits: what came in during a stall of this process must not count as silence.
+      setImmediate(() => {
+        if (this.stopped) return
+        for (const link of this.outgoing.values()) link.probe()
+        this.scheduleProbe()
+      })
+    }, this.timing.pingMs)
+  }
+}
+
+export function createPeerLinks(options: PeerLinksOptions): PeerLinks {
+  return new PeerLinks(options)
+}

@@ -1,0 +1,274 @@
+import type { Socket } from 'node:net'
+import { MalformedError } from '../base/bytes.ts'
+import { replicaName, type ReplicaId } from '../base/ids.ts'
+import type { Logger } from '../base/logger.ts'
+import type { Random } from '../base/random.ts'
+import { closeWith, type Endpoint, type LinkTiming, type Refusal, type Sockets } from './context.ts'
+import {
+  decodeFrame,
+  encodeFrame,
+  FrameSplitter,
+  maxFrameBytes,
+  newestVersion,
+  oldestVersion,
+  type Frame,
+  type RefusalCode,
+} from './frames.ts'
+
+/** What an outgoing link needs of its owner. */
+export interface OutgoingOwner {
+  readonly logger: Logger
+  readonly random: Random
+  readonly timing: LinkTiming
+  readonly sockets: Sockets
+  readonly maxQueuedBytes: number
+  hello(to: ReplicaId): Frame
+  admit(peer: ReplicaId, incarnation: number): string | null
+  refused(refusal: Refusal): void
+  up(peer: ReplicaId): void
+  down(peer: ReplicaId, evidence: 'died' | 'silent'): void
+}
+
+/** Errors that the other machine's system sends when the process is gone. All others may come from a broken network. */
+const deathCodes = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE'])
+
+/**
+ * The connection that this replica dials to another one, and sends on. It is dialled again and again until it is closed. Of what the other side sends here only
+ * the answers to probes are awaited: its messages come on the connection that it dialled itself.
+ */
+export class OutgoingLink {
+  readonly peer: ReplicaId
+  /** In microseconds; 0 = not measured yet. */
+  roundTripUs = 0
+
+  private readonly owner: OutgoingOwner
+  private endpoint: Endpoint
+  private socket: Socket | null = null
+  private state: 'waiting' | 'greeting' | 'up' | 'closed' = 'waiting'
+  /** What the owner was told last. */
+  private told: 'nothing' | 'up' | 'died' | 'silent' = 'nothing'
+  private timer: NodeJS.Timeout | null = null
+  private attempts = 0
+  private lastUpMs = Number.NEGATIVE_INFINITY
+  private refusedByPeer = false
+  private corked = false
+  private chunks: (readonly Uint8Array[])[] = []
+  private pingId = 0
+  private pingSentMs = 0
+  private unansweredPings = 0
+
+  constructor(owner: OutgoingOwner, peer: ReplicaId, endpoint: Endpoint) {
+    this.owner = owner
+    this.peer = peer
+    this.endpoint = endpoint
+    this.dial()
+  }
+
+  get isUp(): boolean {
+    return this.state === 'up'
+  }
+
+  /** Never blocks; what does not fit goes nowhere. */
+  send(parts: readonly Uint8Array[]): void {
+    const { socket } = this
+    if (this.state !== 'up' || socket === null) return
+    if (socket.writableLength > this.owner.maxQueuedBytes) {
+      this.owner.logger.warn(
+        { peer: replicaName(this.peer), queuedBytes: socket.writableLength },
+        'a peer link cannot keep up and is cut',
+      )
+      this.drop('silent')
+      return
+    }
+    // All that is sent within one turn of the event loop leaves with one system call.
+    if (!this.corked) {
+      this.corked = true
+      socket.cork()
+      process.nextTick(() => {
+        if (this.socket === socket) this.corked = false
+        socket.uncork()
+      })
+    }
+    for (const part of parts) socket.write(part)
+  }
+
+  /** As `send`, but waits until the messages before it have left. */
+  sendChunk(parts: readonly Uint8Array[]): void {
+    if (this.state !== 'up') return
+    this.chunks.push(parts)
+    this.sendChunks()
+  }
+
+  /** The other side has just been heard: no need to wait any longer. */
+  dialNow(): void {
+    if (this.state !== 'waiting') return
+    this.attempts = 0
+    this.dial()
+  }
+
+  moveTo(endpoint: Endpoint): void {
+    if (endpoint.host === this.endpoint.host && endpoint.port === this.endpoint.port) return
+    this.endpoint = endpoint
+    if (this.state === 'closed') return
+    this.drop('silent')
+    this.dialNow()
+  }
+
+  /** Called every `pingMs`, after what came in meanwhile has been handled: so a stall of this process counts as one probe at most. */
+  probe(): void {
+    if (this.state !== 'up') return
+    if (this.unansweredPings >= this.owner.timing.silentAfterPings) {
+      this.drop('silent')
+      return
+    }
+    this.unansweredPings += 1
+    this.pingId += 1
+    this.pingSentMs = performance.now()
+    this.send(encodeFrame({ kind: 'ping', id: this.pingId }))
+  }
+
+  /** Tells the other side that it is not wanted, and closes. */
+  refuse(code: RefusalCode, reason: string): void {
+    const { socket } = this
+    const connected = this.state === 'up' || this.state === 'greeting'
+    this.socket = null
+    this.close()
+    if (socket === null) return
+    if (connected) closeWith(socket, encodeFrame({ kind: 'refused', code, reason }))
+    else socket.destroy()
+  }
+
+  /** Lets what was sent leave, and ends. */
+  close(): void {
+    this.state = 'closed'
+    if (this.timer !== null) clearTimeout(this.timer)
+    this.timer = null
+    this.chunks = []
+    const { socket } = this
+    this.socket = null
+    if (socket !== null) closeWith(socket, [])
+  }
+
+  private dial(): void {
+    if (this.timer !== null) clearTimeout(this.timer)
+    this.state = 'greeting'
+    this.refusedByPeer = false
+    this.corked = false
+    this.chunks = []
+    const socket = this.owner.sockets.connect(this.endpoint)
+    this.socket = socket
+    this.timer = setTimeout(() => this.drop('silent'), this.owner.timing.greetingMs)
+    let failure: NodeJS.ErrnoException | null = null
+    socket.setNoDelay(true)
+    socket.setKeepAlive(true, 10_000)
+    socket.once('connect', () => {
+      for (const part of encodeFrame(this.owner.hello(this.peer))) socket.write(part)
+    })
+    const splitter = new FrameSplitter(maxFrameBytes)
+    socket.on('data', (bytes) => {
+      if (this.socket !== socket || typeof bytes === 'string') return
+      this.unansweredPings = 0
+      try {
+        splitter.push(bytes, (frame) => {
+          this.take(decodeFrame(frame))
+          return this.socket === socket
+        })
+      } catch (error) {
+        if (!(error instanceof MalformedError)) throw error
+        this.turnAway('malformed', error.message)
+      }
+    })
+    socket.on('drain', () => {
+      if (this.socket === socket) this.sendChunks()
+    })
+    socket.once('error', (error) => {
+      failure = error
+    })
+    socket.once('close', () => {
+      if (this.socket !== socket) return
+      const died = failure === null || (failure.code !== undefined && deathCodes.has(failure.code))
+      this.drop(died && !this.refusedByPeer ? 'died' : 'silent')
+    })
+  }
+
+  private take(frame: Frame): void {
+    switch (frame.kind) {
+      case 'welcome':
+        this.welcomed(frame)
+        return
+      case 'pong':
+        if (frame.id === this.pingId)
+          this.roundTripUs = Math.max(1, Math.round((performance.now() - this.pingSentMs) * 1000))
+        return
+      case 'refused':
+        this.refusedByPeer = true
+        this.owner.refused({ peer: this.peer, by: 'peer', code: frame.code, reason: frame.reason })
+        return
+      default:
+        throw new MalformedError(`${frame.kind} has no place in an answer`)
+    }
+  }
+
+  private welcomed({ version, incarnation }: Frame & { kind: 'welcome' }): void {
+    if (this.state !== 'greeting') throw new MalformedError('a second welcome')
+    if (version < oldestVersion || version > newestVersion)
+      throw new MalformedError(`version ${version} was not offered`)
+    const objection = this.owner.admit(this.peer, incarnation)
+    if (objection !== null) {
+      this.turnAway('incarnation', objection)
+      return
+    }
+    if (this.timer !== null) clearTimeout(this.timer)
+    this.timer = null
+    this.state = 'up'
+    this.attempts = 0
+    this.unansweredPings = 0
+    this.told = 'up'
+    this.owner.up(this.peer)
+    this.probe()
+  }
+
+  /** Refuses the other side for now, and tries again later. */
+  private turnAway(code: RefusalCode, reason: string): void {
+    const { socket } = this
+    if (socket === null) return
+    this.owner.refused({ peer: this.peer, by: 'self', code, reason })
+    this.refusedByPeer = true
+    this.drop('silent', encodeFrame({ kind: 'refused', code, reason }))
+  }
+
+  private drop(evidence: 'died' | 'silent', lastWords: readonly Uint8Array[] | null = null): void {
+    const { socket } = this
+    const now = performance.now()
+    if (this.state === 'up') this.lastUpMs = now
+    this.state = 'waiting'
+    this.socket = null
+    this.chunks = []
+    if (socket !== null) {
+      if (lastWords === null) socket.destroy()
+      else closeWith(socket, lastWords)
+    }
+    const { dialFirstMs, dialMostMs, dialRefusedMostMs, latelyMs } = this.owner.timing
+    const lately = evidence === 'died' && now - this.lastUpMs < latelyMs
+    const most = lately ? dialRefusedMostMs : dialMostMs
+    const step = this.refusedByPeer ? most : Math.min(most, dialFirstMs * 2 ** Math.min(this.attempts, 20))
+    this.attempts += 1
+    if (this.timer !== null) clearTimeout(this.timer)
+    this.timer = setTimeout(() => this.dial(), step / 2 + this.owner.random.below(Math.ceil(step / 2) + 1))
+    const news =
+      this.told === 'up' || this.told === 'nothing' || (this.told === 'silent' && evidence === 'died')
+    if (!news) return
+    this.told = evidence
+    this.owner.down(this.peer, evidence)
+  }
+
+  private sendChunks(): void {
+    const { socket } = this
+    if (this.state !== 'up' || socket === null) return
+    while (!socket.writableNeedDrain) {
+      const parts = this.chunks.shift()
+      if (parts === undefined) return
+      this.send(parts)
+    }
+  }
+}
