@@ -156,7 +156,11 @@ export interface GetConversationRequest {
 }
 
 export interface GetConversationResponse {
-  readonly conversation: Conversation | undefined;
+  readonly conversation:
+    | Conversation
+    | undefined;
+  /** What the conversation shows is of this position: events up to it are included. */
+  readonly position: number;
 }
 
 export interface CreateRoomRequest {
@@ -2089,13 +2093,16 @@ export const GetConversationRequest: MessageFns<GetConversationRequest> = {
 };
 
 function createBaseGetConversationResponse(): GetConversationResponse {
-  return { conversation: undefined };
+  return { conversation: undefined, position: 0 };
 }
 
 export const GetConversationResponse: MessageFns<GetConversationResponse> = {
   encode(message: GetConversationResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.conversation !== undefined) {
       Conversation.encode(message.conversation, writer.uint32(10).fork()).join();
+    }
+    if (message.position !== 0) {
+      writer.uint32(16).uint64(message.position);
     }
     return writer;
   },
@@ -2121,6 +2128,14 @@ export const GetConversationResponse: MessageFns<GetConversationResponse> = {
             message.conversation = Conversation.decode(reader, reader.uint32());
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.position = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2141,6 +2156,7 @@ export const GetConversationResponse: MessageFns<GetConversationResponse> = {
     message.conversation = (object.conversation !== undefined && object.conversation !== null)
       ? Conversation.fromPartial(object.conversation)
       : undefined;
+    message.position = object.position ?? 0;
     return message;
   },
 };
