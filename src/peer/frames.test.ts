@@ -29,6 +29,7 @@ const frames: fc.Arbitrary<Frame> = fc.oneof(
     kind: fc.constant('message' as const),
     message: fc.record({
       kind: fc.constant('propose' as const),
+      number: fc.nat(),
       from: id,
       to: id,
       term: number,

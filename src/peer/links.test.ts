@@ -312,7 +312,7 @@ test('a link that the other side does not read is cut when too much waits on it'
   await a.until(() => a.links.isUp(2))
   const data = [new Uint8Array(512 * 1024)]
   for (let i = 0; i < 100 && a.links.isUp(2); i += 1) {
-    a.links.send({ kind: 'propose', from: 1, to: 2, term: 1, data })
+    a.links.send({ kind: 'propose', from: 1, to: 2, term: 1, number: 1, data })
     await new Promise((resolve) => setImmediate(resolve))
   }
   assert.deepEqual(a.news, ['r2 up', 'r2 silent'])

@@ -75,21 +75,27 @@ const body: fc.Arbitrary<MessageBody> = fc.oneof(
   record({
     kind: fc.constant('appendReply' as const),
     accepted: fc.boolean(),
+    prevIndex: number,
     index: number,
     conflictTerm: number,
     lastIndex: number,
   }),
   record({ kind: fc.constant('heartbeat' as const), commit: number, round: number }),
-  record({ kind: fc.constant('heartbeatReply' as const), round: number }),
+  record({
+    kind: fc.constant('heartbeatReply' as const),
+    round: number,
+    lastIndex: number,
+    proposed: number,
+  }),
   record({ kind: fc.constant('readIndex' as const), id: number }),
   record({ kind: fc.constant('readIndexReply' as const), id: number, index: number }),
-  record({ kind: fc.constant('propose' as const), data: fc.array(data, { maxLength: 4 }) }),
+  record({ kind: fc.constant('propose' as const), number, data: fc.array(data, { maxLength: 4 }) }),
   record({
     kind: fc.constant('snapshot' as const),
     point: record({ index: number, term: number, configuration }),
   }),
   record({ kind: fc.constant('snapshotReply' as const), index: number }),
-  record({ kind: fc.constant('timeoutNow' as const) }),
+  record({ kind: fc.constantFrom('timeoutNow' as const, 'proposalsLost' as const) }),
 )
 
 const message: fc.Arbitrary<Message> = fc

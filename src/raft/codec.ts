@@ -34,6 +34,7 @@ const messageKinds = {
   snapshot: 12,
   snapshotReply: 13,
   timeoutNow: 14,
+  proposalsLost: 15,
 } as const satisfies Record<MessageBody['kind'], number>
 
 const entryKinds = { data: 1, configuration: 2, noop: 3 } as const satisfies Record<Entry['kind'], number>
@@ -67,13 +68,14 @@ export function encodeMessage(writer: ByteWriter, message: Message): void {
       return
     case 'appendReply':
       encodeFlag(writer, message.accepted)
-      writer.varint(message.index).varint(message.conflictTerm).varint(message.lastIndex)
+      writer.varint(message.prevIndex).varint(message.index)
+      writer.varint(message.conflictTerm).varint(message.lastIndex)
       return
     case 'heartbeat':
       writer.varint(message.commit).varint(message.round)
       return
     case 'heartbeatReply':
-      writer.varint(message.round)
+      writer.varint(message.round).varint(message.lastIndex).varint(message.proposed)
       return
     case 'readIndex':
       writer.varint(message.id)
@@ -82,7 +84,7 @@ export function encodeMessage(writer: ByteWriter, message: Message): void {
       writer.varint(message.id).varint(message.index)
       return
     case 'propose':
-      writer.varint(message.data.length)
+      writer.varint(message.number).varint(message.data.length)
       for (const data of message.data) writer.bytes(data)
       return
     case 'snapshot':
@@ -92,6 +94,7 @@ export function encodeMessage(writer: ByteWriter, message: Message): void {
       writer.varint(message.index)
       return
     case 'timeoutNow':
+    case 'proposalsLost':
       return
     default:
       unreachable(message)
@@ -139,6 +142,7 @@ export function decodeMessage(reader: ByteReader): Message {
         to,
         term,
         accepted: decodeFlag(reader),
+        prevIndex: reader.varint(),
         index: reader.varint(),
         conflictTerm: reader.varint(),
         lastIndex: reader.varint(),
@@ -146,21 +150,31 @@ export function decodeMessage(reader: ByteReader): Message {
     case 'heartbeat':
       return { kind, from, to, term, commit: reader.varint(), round: reader.varint() }
     case 'heartbeatReply':
-      return { kind, from, to, term, round: reader.varint() }
+      return {
+        kind,
+        from,
+        to,
+        term,
+        round: reader.varint(),
+        lastIndex: reader.varint(),
+        proposed: reader.varint(),
+      }
     case 'readIndex':
       return { kind, from, to, term, id: reader.varint() }
     case 'readIndexReply':
       return { kind, from, to, term, id: reader.varint(), index: reader.varint() }
     case 'propose': {
+      const number = reader.varint()
       const data: Uint8Array[] = []
       for (let left = decodeCount(reader, 1); left > 0; left -= 1) data.push(reader.bytes())
-      return { kind, from, to, term, data }
+      return { kind, from, to, term, number, data }
     }
     case 'snapshot':
       return { kind, from, to, term, point: decodeSnapshotPoint(reader) }
     case 'snapshotReply':
       return { kind, from, to, term, index: reader.varint() }
     case 'timeoutNow':
+    case 'proposalsLost':
       return { kind, from, to, term }
     default:
       return unreachable(kind)

@@ -84,20 +84,34 @@ export type MessageBody =
   | {
       readonly kind: 'appendReply'
       readonly accepted: boolean
+      /** Of the append that is answered; 0 when several accepted ones are answered at once. */
+      readonly prevIndex: Index
       readonly index: Index
       readonly conflictTerm: Term
       /** The last entry of the follower's log, whatever it holds. */
       readonly lastIndex: Index
     }
-  /** `round` counts up; a reply to it proves that the sender still led when round began (ReadIndex, Raft dissertation §6.4). */
+  /**
+   * `round` counts up; a reply to it proves that the sender still led when round began (ReadIndex, Raft dissertation §6.4). Round 0 wants no reply: it only
+   * tells how far the log is committed. The receiver takes that over only as far as it knows that its log matches the sender's.
+   */
   | { readonly kind: 'heartbeat'; readonly commit: Index; readonly round: number }
-  | { readonly kind: 'heartbeatReply'; readonly round: number }
+  | {
+      readonly kind: 'heartbeatReply'
+      readonly round: number
+      /** The last entry of the sender's log. */
+      readonly lastIndex: Index
+      /** How many `propose` messages it has sent to this leader in this term: if the leader got fewer, some were lost. */
+      readonly proposed: number
+    }
   /** A follower asks the leader from where on a read is linearizable. */
   | { readonly kind: 'readIndex'; readonly id: number }
   /** `index` 0: ask again later, no leader that could tell. */
   | { readonly kind: 'readIndexReply'; readonly id: number; readonly index: Index }
-  /** Proposals that another replica took in, in order. */
-  | { readonly kind: 'propose'; readonly data: readonly Uint8Array[] }
+  /** Proposals that another replica took in, in order. `number` counts these messages from 1, per leader and term. */
+  | { readonly kind: 'propose'; readonly number: number; readonly data: readonly Uint8Array[] }
+  /** The leader dropped proposals of the receiver, or never got them, and can take proposals now. */
+  | { readonly kind: 'proposalsLost' }
   /** A snapshot at `point` comes, in chunks that travel beside these messages. */
   | { readonly kind: 'snapshot'; readonly point: SnapshotPoint }
   /** The snapshot was taken over (or refused because it is not needed): go on after `index`. */
@@ -110,10 +124,18 @@ export type Input =
   /** One unit of time: `tickMs` of the host. */
   | { readonly kind: 'tick' }
   | { readonly kind: 'message'; readonly message: Message }
-  /** To be appended when this replica leads; else forwarded to the leader; else dropped, with `interrupted` in the next Ready. */
+  /** To be appended when this replica leads; else forwarded to the leader; else dropped, with `interrupted` in a Ready as soon as there is a leader. */
   | { readonly kind: 'propose'; readonly data: readonly Uint8Array[] }
-  /** Everything that was handed out to be written, up to this entry, is on disk (and so is every hard state handed out before it). */
-  | { readonly kind: 'persisted'; readonly index: Index; readonly term: Term }
+  /**
+   * What a Ready handed out to be written is on disk, and so is all that was handed out before: `index` and `term` of its last entry (both 0 when it had none), and its hard
+   * state. Several Readies may be reported in one, with the newest entry and the newest hard state among them.
+   */
+  | {
+      readonly kind: 'persisted'
+      readonly index: Index
+      readonly term: Term
+      readonly hardState: HardState | null
+    }
   /** The host has applied everything up to here. */
   | { readonly kind: 'applied'; readonly index: Index }
   | { readonly kind: 'readIndex'; readonly id: number }
@@ -123,9 +145,14 @@ export type Input =
   | { readonly kind: 'reachable'; readonly replica: ReplicaId }
   | { readonly kind: 'change'; readonly change: ConfigurationChange; readonly id: number }
   | { readonly kind: 'transfer'; readonly to: ReplicaId }
-  /** The host gave up, or finished, sending the snapshot that Ready asked for. */
+  /** The host took the snapshot that `snapshotsWanted` asked for, and will send its chunks to `to`: the core announces it. */
+  | { readonly kind: 'snapshotTaken'; readonly to: ReplicaId; readonly point: SnapshotPoint }
+  /** The host gave up, or finished, sending the snapshot that Ready asked for. After a failure the core asks again when the replica is heard. */
   | { readonly kind: 'snapshotSent'; readonly to: ReplicaId; readonly index: Index; readonly ok: boolean }
-  /** The host took over the snapshot that the leader announced: state and log both start at `point` now. */
+  /**
+   * The host took over the snapshot that the leader announced: state and log both start at `point` now. Right before it does that it must have asked the core with
+   * `needsSnapshot(point)`, since the log may have caught up in the meantime.
+   */
   | { readonly kind: 'snapshotInstalled'; readonly point: SnapshotPoint }
   /** The disk has (no) room: a leader without room takes no proposals and hands over. */
   | { readonly kind: 'full'; readonly full: boolean }
@@ -158,13 +185,16 @@ export interface Ready {
   readonly send: readonly Message[]
   /** May leave only when this Ready's writes, and all before, are on disk. */
   readonly sendAfterWrite: readonly Message[]
-  /** Entries up to here are committed; those after the last Ready's are new. */
+  /**
+   * Entries up to here may be applied: they are committed, and on this replica's own disk (so that the state never runs ahead of the log, whatever crashes). Those after the last
+   * Ready's are new.
+   */
   readonly commitIndex: Index
   /** Reads that may be answered when everything up to `index` has been applied; `index` null: no leader confirmed it, ask again. */
   readonly reads: readonly { readonly id: number; readonly index: Index | null }[]
-  /** Proposals made here may have been lost. */
+  /** Proposals made here may have been lost. Said only when there is a leader that takes proposals. */
   readonly interrupted: boolean
-  /** Replicas that need a snapshot, since the log no longer reaches back to where they are. */
+  /** Replicas that need a snapshot, since the log no longer reaches back to where they are: answer each with `snapshotTaken`, or `snapshotSent` that is not ok. */
   readonly snapshotsWanted: readonly ReplicaId[]
   /** The leader announces a snapshot that is to be taken over. */
   readonly snapshotOffered: {
@@ -193,6 +223,8 @@ export interface CoreStatus {
   readonly configuration: Configuration
   /** This replica leads with a quorum, or hears a leader. */
   readonly available: boolean
+  /** How many more voters may fail before no quorum is left, as far as this replica knows; negative: so many must come back. */
+  readonly mayFail: number
   /** Known to the leader only: how far each replica's log matches, and whether it was heard lately. */
   readonly progress: readonly {
     readonly id: ReplicaId
