@@ -1,0 +1,105 @@
+import type { Cancel, Clock } from '../base/clock.ts'
+import type { ChatQueries } from '../chat/queries.ts'
+import type { Command } from '../gen/parley/v1/command.ts'
+import type { LogStatus } from '../log/port.ts'
+import { clusterCommand } from './commands.ts'
+import type { Executed } from './types.ts'
+
+export interface HousekeepingOptions {
+  readonly clock: Clock
+  readonly queries: () => ChatQueries
+  readonly status: () => LogStatus
+  readonly execute: (command: Command, done: (result: Executed) => void) => void
+}
+
+const tickMs = 2000
+/** The sessions of a replica that cannot be reached for so long are shown as gone. */
+const unreachableMs = 5000
+const endSessionsMs = 15_000
+const maxSessionsPerCommand = 10_000
+
+/** What has to be done now and then: by every replica, or by the one that leads. */
+export class Housekeeping {
+  private readonly options: HousekeepingOptions
+  private readonly touched = new Set<number>()
+  private touchedToldMs: number
+  private sessionsEndedMs: number
+  /** Since when each unreachable replica has been so. */
+  private readonly unreachableSinceMs = new Map<number, number>()
+  private readonly underWay = new Set<string>()
+  private cancel: Cancel | null = null
+
+  constructor(options: HousekeepingOptions) {
+    this.options = options
+    this.touchedToldMs = options.clock.monotonicMs()
+    this.sessionsEndedMs = this.touchedToldMs
+  }
+
+  start(): void {
+    this.cancel = this.options.clock.after(tickMs, () => {
+      this.tick(this.options.clock.monotonicMs())
+      this.start()
+    })
+  }
+
+  touch(session: number): void {
+    this.touched.add(session)
+  }
+
+  close(): void {
+    this.cancel?.()
+  }
+
+  private tick(nowMs: number): void {
+    const status = this.options.status()
+    if (!status.available) return
+    this.tellTouched(nowMs)
+    if (status.leader !== status.self) {
+      this.unreachableSinceMs.clear()
+      return
+    }
+    this.clearLostReplicas(status, nowMs)
+    if (nowMs - this.sessionsEndedMs >= endSessionsMs) {
+      this.sessionsEndedMs = nowMs
+      if (this.options.queries().sessionsDue(this.options.clock.wallMs()))
+        this.run('endSessions', { $case: 'endSessions', value: {} })
+    }
+  }
+
+  private tellTouched(nowMs: number): void {
+    if (this.touched.size === 0) return
+    const idleLogoutMs = this.options.queries().policy().idleLogoutS * 1000
+    // Only an idle log-out needs to know early; otherwise it just shows in the list of sessions.
+    const everyMs = idleLogoutMs === 0 ? 300_000 : Math.min(60_000, idleLogoutMs / 4)
+    if (nowMs - this.touchedToldMs < everyMs) return
+    this.touchedToldMs = nowMs
+    const sessions = [...this.touched].slice(0, maxSessionsPerCommand)
+    for (const session of sessions) this.touched.delete(session)
+    this.run('touchSessions', { $case: 'touchSessions', value: { sessions } })
+  }
+
+  private clearLostReplicas(status: LogStatus, nowMs: number): void {
+    const lost = new Set<number>()
+    for (const member of status.members) {
+      if (member.reachable || member.id === status.self) {
+        this.unreachableSinceMs.delete(member.id)
+        continue
+      }
+      const sinceMs = this.unreachableSinceMs.get(member.id) ?? nowMs
+      this.unreachableSinceMs.set(member.id, sinceMs)
+      if (nowMs - sinceMs >= unreachableMs) lost.add(member.id)
+    }
+    if (lost.size === 0) return
+    for (const { replica, incarnation } of this.options.queries().presentReplicas()) {
+      if (lost.has(replica))
+        this.run(`gone ${replica}`, { $case: 'replicaGone', value: { replica, incarnation } })
+    }
+  }
+
+  /** One command of each kind at a time. One that fails is due again at a later tick. */
+  private run(kind: string, op: Command['op']): void {
+    if (this.underWay.has(kind)) return
+    this.underWay.add(kind)
+    this.options.execute(clusterCommand(op), () => this.underWay.delete(kind))
+  }
+}

@@ -1,0 +1,110 @@
+import type { Cancel, Clock } from '../base/clock.ts'
+import type { Command } from '../gen/parley/v1/command.ts'
+import { clusterCommand } from './commands.ts'
+import type { Executed } from './types.ts'
+
+export interface PresenceOptions {
+  readonly self: number
+  readonly incarnation: number
+  readonly clock: Clock
+  readonly execute: (command: Command, done: (result: Executed) => void) => void
+}
+
+/** What happens within so many milliseconds is told in one command. */
+const togetherMs = 50
+const retryMs = 1000
+const maxSessionsPerCommand = 5000
+
+/** Keeps the replicated state informed of the sessions that are connected to this replica. */
+export class Presence {
+  private readonly options: PresenceOptions
+  private readonly connected = new Set<number>()
+  /** What the replicated state holds of this replica and incarnation. */
+  private readonly told = new Set<number>()
+  /** Sessions that may differ between the two. */
+  private changed = new Set<number>()
+  /** The sessions of this replica's earlier incarnations have been cleared. */
+  private cleared = false
+  private underWay = false
+  private cancel: Cancel | null = null
+  private closed = false
+
+  constructor(options: PresenceOptions) {
+    this.options = options
+  }
+
+  start(): void {
+    this.schedule(0)
+  }
+
+  setConnected(session: number, connected: boolean): void {
+    if (connected) this.connected.add(session)
+    else this.connected.delete(session)
+    this.changed.add(session)
+    this.schedule(togetherMs)
+  }
+
+  /** The log says that the sessions connected through `replica`, up to this incarnation, are gone. When it was this very process, it was a mistake: tell them anew. */
+  replicaGone(replica: number, incarnation: number): void {
+    if (replica !== this.options.self || incarnation < this.options.incarnation) return
+    this.told.clear()
+    for (const session of this.connected) this.changed.add(session)
+    this.schedule(togetherMs)
+  }
+
+  close(): void {
+    this.closed = true
+    this.cancel?.()
+  }
+
+  private schedule(delayMs: number): void {
+    if (this.closed || this.underWay || this.cancel !== null) return
+    this.cancel = this.options.clock.after(delayMs, () => {
+      this.cancel = null
+      this.tell()
+    })
+  }
+
+  private tell(): void {
+    const { self, incarnation } = this.options
+    if (!this.cleared) {
+      this.run(
+        { $case: 'replicaGone', value: { replica: self, incarnation: incarnation - 1 } },
+        (applied) => {
+          this.cleared = applied
+        },
+      )
+      return
+    }
+    const sessions: number[] = []
+    for (const session of this.changed) {
+      if (sessions.length >= maxSessionsPerCommand) break
+      this.changed.delete(session)
+      if (this.connected.has(session) !== this.told.has(session)) sessions.push(session)
+    }
+    if (sessions.length === 0) return
+    const connected = sessions.filter((session) => this.connected.has(session))
+    const disconnected = sessions.filter((session) => !this.connected.has(session))
+    const value = { replica: self, incarnation, connected, disconnected }
+    // Noted before the outcome is known: a ReplicaGone that is applied after this command must find it here.
+    for (const session of connected) this.told.add(session)
+    for (const session of disconnected) this.told.delete(session)
+    this.run({ $case: 'presence', value }, (applied) => {
+      if (applied) return
+      // It may or may not have taken effect. Telling the same again is harmless.
+      for (const session of connected) this.told.delete(session)
+      for (const session of disconnected) this.told.add(session)
+      for (const session of sessions) this.changed.add(session)
+    })
+  }
+
+  private run(op: Command['op'], done: (applied: boolean) => void): void {
+    this.underWay = true
+    this.options.execute(clusterCommand(op), (result) => {
+      this.underWay = false
+      const applied = result.kind === 'applied'
+      done(applied)
+      if (!applied || this.changed.size > 0) this.schedule(applied ? togetherMs : retryMs)
+    })
+  }
+}

@@ -1,0 +1,58 @@
+import type { StoredEvent } from '../chat/queries.ts'
+
+/** The newest events, in memory: a client that reconnects soon catches up from here without a query. */
+export class RecentEvents {
+  private readonly maxEvents: number
+  private readonly maxBytes: number
+  private events: StoredEvent[] = []
+  /** Index in `events` of the oldest one kept. */
+  private head = 0
+  private bytes = 0
+  /** All events after this position are here. */
+  private start: number
+
+  constructor(position: number, limits: { readonly maxEvents: number; readonly maxBytes: number }) {
+    this.start = position
+    this.maxEvents = limits.maxEvents
+    this.maxBytes = limits.maxBytes
+  }
+
+  add(events: readonly StoredEvent[]): void {
+    for (const event of events) {
+      this.events.push(event)
+      this.bytes += event.bytes.length
+    }
+    while (this.events.length - this.head > this.maxEvents || this.bytes > this.maxBytes) {
+      const oldest = this.events[this.head]
+      if (oldest === undefined) break
+      this.head += 1
+      this.bytes -= oldest.bytes.length
+      this.start = oldest.position
+    }
+    if (this.head > this.maxEvents) {
+      this.events = this.events.slice(this.head)
+      this.head = 0
+    }
+  }
+
+  /** Forgets everything: the state jumped to `position`. */
+  reset(position: number): void {
+    this.events = []
+    this.head = 0
+    this.bytes = 0
+    this.start = position
+  }
+
+  /** Events after `position`, oldest first, at most `limit`; null when some of them are no longer here. */
+  after(position: number, limit: number): readonly StoredEvent[] | null {
+    if (position < this.start) return null
+    let low = this.head
+    let high = this.events.length
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if ((this.events[middle]?.position ?? Infinity) <= position) low = middle + 1
+      else high = middle
+    }
+    return this.events.slice(low, low + limit)
+  }
+}

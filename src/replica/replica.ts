@@ -1,0 +1,415 @@
+import type { Cancel, Clock } from '../base/clock.ts'
+import type { Logger } from '../base/logger.ts'
+import type { ChatQueries } from '../chat/queries.ts'
+import type { Sql } from '../chat/sql.ts'
+import type { Applied } from '../chat/types.ts'
+import type { Command } from '../gen/parley/v1/command.ts'
+import type {
+  GetStatusResponse,
+  SearchMessagesRequest,
+  SearchMessagesResponse,
+} from '../gen/parley/v1/service.ts'
+import type {
+  CommittedEntry,
+  LogConsumer,
+  LogStatus,
+  ReplicatedLog,
+  SnapshotOffer,
+  SnapshotSink,
+  SnapshotSource,
+} from '../log/port.ts'
+import { parseAddresses } from './addresses.ts'
+import { applyEntries, type AppliedBatch, type ApplyStore, type OpenChat } from './applier.ts'
+import { Housekeeping } from './housekeeping.ts'
+import { PendingCommands } from './pending.ts'
+import { Presence } from './presence.ts'
+import { ReadWaiters } from './reads.ts'
+import { statusResponse, type Vitals } from './status.ts'
+import { Subscriptions } from './subscriptions.ts'
+import type {
+  Executed,
+  ReadOptions,
+  Receiver,
+  Replica,
+  ReplicaState,
+  Subscription,
+  Unavailable,
+} from './types.ts'
+
+/** `state.db`, as a replica needs it. */
+export interface ReplicaStore extends ApplyStore {
+  /** Another one after a snapshot was installed. */
+  readonly db: Sql
+  readonly appliedIndex: number
+  readonly engineState: Uint8Array
+  readonly sizeBytes: number
+  checkpoint(done: (durableIndex: number) => void): void
+  takeSnapshot(): Promise<SnapshotSource>
+  receiveSnapshot(offer: SnapshotOffer): Promise<SnapshotSink>
+}
+
+/** Full-text search over the messages of this replica. */
+export interface Search {
+  /** Messages of conversations of the account, newest first. `position`: the index must have got at least so far. */
+  search(account: number, request: SearchMessagesRequest, position: number): Promise<SearchMessagesResponse>
+  /** The state has got to `position`. */
+  advance(position: number): void
+  /** The state was swapped for another one. */
+  reload(): void
+}
+
+export interface ReplicaOptions {
+  readonly self: number
+  readonly incarnation: number
+  readonly clusterId: Uint8Array
+  readonly clock: Clock
+  readonly logger: Logger
+  readonly log: ReplicatedLog
+  readonly store: ReplicaStore
+  readonly openChat: (db: Sql) => OpenChat
+  readonly search: Search | null
+  readonly vitals: () => Vitals
+  /** The replica cannot go on: the process must end. Called once. */
+  readonly onFatal: (error: unknown) => void
+  /** So long after a quorum was lost clients are not bothered with it: an election usually is over by then; default 2000. */
+  readonly graceMs?: number
+}
+
+/** A replica with the switches that only its host may use. */
+export interface RunningReplica extends Replica {
+  /** Joins the others. */
+  start(): Promise<void>
+  /** Refuses new requests; calls back when what is under way has been answered, or after `timeoutMs`. */
+  drain(timeoutMs: number): Promise<void>
+  /** Stops applying and answers nothing any more. The log is stopped first, the store is closed afterwards, both by the host. */
+  close(): void
+}
+
+/** Makes one replica over its log and its store. */
+export function createReplica(options: ReplicaOptions): RunningReplica {
+  return new LogReplica(options)
+}
+
+class LogReplica implements RunningReplica, LogConsumer {
+  private readonly options: ReplicaOptions
+  private readonly clock: Clock
+  private readonly log: ReplicatedLog
+  private readonly store: ReplicaStore
+  private readonly pending: PendingCommands
+  private readonly subscriptions: Subscriptions
+  private readonly presence: Presence
+  private readonly housekeeping: Housekeeping
+  private readonly reads: ReadWaiters
+  private readonly listeners = new Set<() => void>()
+  private readonly startedMs: number
+  private chat: OpenChat
+  private logStatus: LogStatus
+  private draining = false
+  private failed = false
+  private appliedCommands = 0
+  /** When the quorum was lost; null while there is one. */
+  private lostAtMs: number | null
+  private cancelGrace: Cancel | null = null
+  private cancelAgain: Cancel | null = null
+  private stateText = ''
+
+  constructor(options: ReplicaOptions) {
+    this.options = options
+    const { clock, logger, log, store, self, incarnation } = options
+    this.clock = clock
+    this.log = log
+    this.store = store
+    this.startedMs = clock.monotonicMs()
+    this.chat = options.openChat(store.db)
+    this.logStatus = log.status()
+    this.lostAtMs = clock.monotonicMs()
+    this.pending = new PendingCommands({
+      origin: self,
+      incarnation,
+      clock,
+      propose: (batch) => log.propose(batch),
+    })
+    const execute = (command: Command, done: (result: Executed) => void): void =>
+      this.executeOwn(command, done)
+    this.presence = new Presence({ self, incarnation, clock, execute })
+    const queries = (): ChatQueries => this.chat.queries
+    this.subscriptions = new Subscriptions({
+      clock,
+      logger,
+      queries,
+      position: () => this.chat.machine.position,
+      onConnected: (session, connected) => this.presence.setConnected(session, connected),
+    })
+    this.housekeeping = new Housekeeping({ clock, queries, status: () => this.logStatus, execute })
+    this.reads = new ReadWaiters(clock, log)
+  }
+
+  // Replica
+
+  get queries(): ChatQueries {
+    return this.chat.queries
+  }
+
+  get position(): number {
+    return this.chat.machine.position
+  }
+
+  get nowMs(): number {
+    return this.clock.wallMs()
+  }
+
+  get state(): ReplicaState {
+    return {
+      self: this.options.self,
+      clusterId: this.options.clusterId,
+      leader: this.logStatus.leader,
+      quorum: this.hasQuorum(),
+      draining: this.draining,
+      addresses: this.logStatus.members.map((member) => parseAddresses(member.address).http),
+    }
+  }
+
+  execute(command: Command, timeoutMs: number, done: (result: Executed) => void): void {
+    const why = this.draining ? 'draining' : this.unwritable()
+    if (why === null) this.pending.add(command, timeoutMs, done)
+    else this.clock.soon(() => done({ kind: 'refused', why }))
+  }
+
+  whenReadable(read: ReadOptions, done: (failure: Unavailable | null) => void): void {
+    if (this.draining) {
+      this.clock.soon(() => done('draining'))
+    } else if (read.local) {
+      this.reads.atPosition(read.minPosition, this.position, read.timeoutMs, done)
+    } else if (this.hasQuorum()) {
+      this.reads.linearizable(this.store.appliedIndex, read.timeoutMs, done)
+    } else {
+      this.clock.soon(() => done('noQuorum'))
+    }
+  }
+
+  async search(account: number, request: SearchMessagesRequest): Promise<SearchMessagesResponse> {
+    if (this.options.search === null) return { messages: [], nextPageToken: '' }
+    return this.options.search.search(account, request, this.position)
+  }
+
+  subscribe(
+    who: { readonly account: number; readonly session: number },
+    cursor: number,
+    receiver: Receiver,
+  ): Subscription {
+    return this.subscriptions.open(who, cursor, receiver)
+  }
+
+  touch(session: number): void {
+    this.housekeeping.touch(session)
+  }
+
+  status(): GetStatusResponse {
+    return statusResponse({
+      clusterId: this.options.clusterId,
+      log: this.log.status(),
+      appliedIndex: this.store.appliedIndex,
+      stateBytes: this.store.sizeBytes,
+      position: this.position,
+      quorum: this.hasQuorum(),
+      uptimeS: Math.floor((this.clock.monotonicMs() - this.startedMs) / 1000),
+      appliedCommands: this.appliedCommands,
+      connections: this.subscriptions.size,
+      vitals: this.options.vitals(),
+    })
+  }
+
+  onStateChange(listener: () => void): () => void {
+    this.listeners.add(listener)
+    return () => this.listeners.delete(listener)
+  }
+
+  // The host
+
+  async start(): Promise<void> {
+    this.watchQuorum()
+    this.presence.start()
+    this.housekeeping.start()
+    await this.log.start(this)
+    this.statusChanged()
+  }
+
+  drain(timeoutMs: number): Promise<void> {
+    this.draining = true
+    this.presence.close()
+    this.housekeeping.close()
+    this.tellState()
+    const endMs = this.clock.monotonicMs() + timeoutMs
+    return new Promise((resolve) => {
+      const check = (): void => {
+        if (this.pending.size === 0 || this.clock.monotonicMs() >= endMs) resolve()
+        else this.clock.after(10, check)
+      }
+      check()
+    })
+  }
+
+  close(): void {
+    this.failed = true
+    this.presence.close()
+    this.housekeeping.close()
+    this.cancelGrace?.()
+    this.cancelAgain?.()
+    this.pending.giveUp('draining')
+    this.pending.close()
+    this.reads.close()
+    this.subscriptions.close()
+    this.listeners.clear()
+  }
+
+  // LogConsumer
+
+  get appliedIndex(): number {
+    return this.store.appliedIndex
+  }
+
+  get engineState(): Uint8Array {
+    return this.store.engineState
+  }
+
+  apply(entries: readonly CommittedEntry[], engineState: Uint8Array): 'applied' | 'later' {
+    // After a failure nothing may be applied any more: the process is about to end.
+    if (this.failed) return 'later'
+    const result = applyEntries(entries, engineState, this.chat.machine, this.store, this.options.logger)
+    switch (result.kind) {
+      case 'applied':
+        this.tell(result.batches)
+        return 'applied'
+      case 'noSpace':
+        return 'later'
+      case 'failed':
+        this.failed = true
+        this.options.onFatal(result.error)
+        return 'later'
+    }
+  }
+
+  interrupted(): void {
+    this.pending.pause()
+    this.proposeAgainSoon(0)
+  }
+
+  statusChanged(): void {
+    this.logStatus = this.log.status()
+    this.watchQuorum()
+    this.tellState()
+  }
+
+  checkpoint(done: (durableIndex: number) => void): void {
+    this.store.checkpoint(done)
+  }
+
+  takeSnapshot(): Promise<SnapshotSource> {
+    return this.store.takeSnapshot()
+  }
+
+  async receiveSnapshot(offer: SnapshotOffer): Promise<SnapshotSink> {
+    const sink = await this.store.receiveSnapshot(offer)
+    return {
+      get offset() {
+        return sink.offset
+      },
+      write: (offset, bytes) => sink.write(offset, bytes),
+      finish: () => sink.finish(),
+      install: () => {
+        sink.install()
+        this.stateSwapped()
+      },
+      abandon: () => sink.abandon(),
+    }
+  }
+
+  // Inside
+
+  private stateSwapped(): void {
+    this.chat = this.options.openChat(this.store.db)
+    this.subscriptions.reload()
+    this.options.search?.reload()
+    this.reads.advanced(this.store.appliedIndex, this.position)
+  }
+
+  /** After the transaction has committed: answers, then events. */
+  private tell(batches: readonly AppliedBatch[]): void {
+    const all: Applied[] = []
+    const { self, incarnation } = this.options
+    for (const { batch, applied } of batches) {
+      if (applied !== null) {
+        this.appliedCommands += applied.length
+        for (const one of applied) all.push(one)
+        this.noticeReplicaGone(batch.commands)
+      }
+      if (batch.origin === self && batch.incarnation === incarnation)
+        this.pending.settle(batch.number, applied)
+    }
+    this.subscriptions.publish(all)
+    this.reads.advanced(this.store.appliedIndex, this.position)
+    this.options.search?.advance(this.position)
+  }
+
+  private noticeReplicaGone(commands: readonly Command[]): void {
+    for (const { id, op } of commands) {
+      if (id.length === 0 && op?.$case === 'replicaGone')
+        this.presence.replicaGone(op.value.replica, op.value.incarnation)
+    }
+  }
+
+  private executeOwn(command: Command, done: (result: Executed) => void): void {
+    const why = this.unwritable()
+    if (why === null) this.pending.add(command, ownTimeoutMs, done)
+    else this.clock.soon(() => done({ kind: 'refused', why }))
+  }
+
+  private unwritable(): Unavailable | null {
+    if (!this.hasQuorum()) return 'noQuorum'
+    return this.logStatus.full ? 'noSpace' : null
+  }
+
+  private hasQuorum(): boolean {
+    return this.lostAtMs === null || this.clock.monotonicMs() - this.lostAtMs < this.graceMs
+  }
+
+  private get graceMs(): number {
+    return this.options.graceMs ?? 2000
+  }
+
+  private watchQuorum(): void {
+    if (this.logStatus.available) {
+      this.lostAtMs = null
+      this.cancelGrace?.()
+      this.cancelGrace = null
+      return
+    }
+    this.lostAtMs ??= this.clock.monotonicMs()
+    this.cancelGrace ??= this.clock.after(this.graceMs, () => {
+      this.pending.giveUp('noQuorum')
+      this.reads.giveUp('noQuorum')
+      this.tellState()
+    })
+  }
+
+  /** Not while nobody would take it: each attempt without a leader would only be interrupted again. */
+  private proposeAgainSoon(delayMs: number): void {
+    this.cancelAgain?.()
+    this.cancelAgain = this.clock.after(delayMs, () => {
+      this.cancelAgain = null
+      if (this.logStatus.available) this.pending.proposeAgain()
+      else this.proposeAgainSoon(10)
+    })
+  }
+
+  private tellState(): void {
+    const { leader, quorum, draining, addresses } = this.state
+    const text = `${leader} ${quorum} ${draining} ${addresses.join(' ')}`
+    if (text === this.stateText) return
+    this.stateText = text
+    for (const listener of this.listeners) listener()
+  }
+}
+
+/** Commands of the cluster itself are asked again by those who made them. */
+const ownTimeoutMs = 10_000

@@ -1,0 +1,432 @@
+import type { Cancel, Clock } from '../base/clock.ts'
+import type { Logger } from '../base/logger.ts'
+import type { ChatQueries, StoredEvent } from '../chat/queries.ts'
+import type { Applied, Audience } from '../chat/types.ts'
+import { Event } from '../gen/parley/v1/service.ts'
+import { RecentEvents } from './recent.ts'
+import type { Receiver, Subscription } from './types.ts'
+
+export interface SubscriptionsOptions {
+  readonly clock: Clock
+  readonly logger: Logger
+  /** Of the applied state; asked again after every swap of the state. */
+  readonly queries: () => ChatQueries
+  readonly position: () => number
+  /** The first subscription of a session was opened, or its last one closed. */
+  readonly onConnected: (session: number, connected: boolean) => void
+}
+
+/** `#everyone`: all accounts are members. */
+const everyone = 1
+
+/** Most events that are looked at in one turn of the event loop for subscriptions that catch up. */
+const eventsPerTurn = 2000
+const eventsPerSlice = 500
+/** Most events that are kept for one receiver within one call of `publish`; one that gets more catches up in slices instead. */
+const maxAtOnce = 2000
+const progressMs = 20_000
+/** So long may this replica lag behind a cursor before the cursor is taken for one of another cluster. */
+const aheadMs = 10_000
+
+type State =
+  /** Gets events as they are applied. */
+  | 'live'
+  /** Gets past events, slice by slice. */
+  | 'catchingUp'
+  /** Its cursor is ahead of what this replica has applied. */
+  | 'ahead'
+  /** Its receiver takes no more until `resume`. */
+  | 'full'
+  | 'closed'
+
+/** The subscriptions of one account. */
+interface Subscriber {
+  readonly account: number
+  readonly subscriptions: Set<Open>
+  /** Conversations whose events the account gets; `#everyone` left out. */
+  conversations: Set<number>
+}
+
+interface Open {
+  readonly subscriber: Subscriber
+  readonly session: number
+  readonly receiver: Receiver
+  state: State
+  /** Everything up to here was given to the receiver; only while the state is not `live`. */
+  cursor: number
+  /** What `publish` is about to give to the receiver; null when it got too much. */
+  batch: Uint8Array[] | null
+  /** The newest position that the receiver knows of. */
+  toldPosition: number
+  progressAtMs: number
+  aheadSinceMs: number
+}
+
+/** The open event streams of this replica. */
+export class Subscriptions {
+  private readonly clock: Clock
+  private readonly logger: Logger
+  private readonly queries: () => ChatQueries
+  private readonly position: () => number
+  private readonly onConnected: (session: number, connected: boolean) => void
+
+  private readonly all = new Set<Open>()
+  private readonly byAccount = new Map<number, Subscriber>()
+  private readonly byConversation = new Map<number, Set<Subscriber>>()
+  private readonly bySession = new Map<number, Set<Open>>()
+  private readonly catchingUp = new Set<Open>()
+  private readonly ahead = new Set<Open>()
+  private readonly recent: RecentEvents
+  /** Up to here `publish` has seen everything. */
+  private recentPosition: number
+  private pumpScheduled = false
+  private cancelTick: Cancel | null = null
+
+  constructor(options: SubscriptionsOptions) {
+    this.clock = options.clock
+    this.logger = options.logger
+    this.queries = options.queries
+    this.position = options.position
+    this.onConnected = options.onConnected
+    this.recentPosition = options.position()
+    this.recent = new RecentEvents(this.recentPosition, { maxEvents: 8192, maxBytes: 8 * 1024 * 1024 })
+  }
+
+  get size(): number {
+    return this.all.size
+  }
+
+  open(
+    who: { readonly account: number; readonly session: number },
+    cursor: number,
+    receiver: Receiver,
+  ): Subscription {
+    const nowMs = this.clock.monotonicMs()
+    const open: Open = {
+      subscriber: this.subscriber(who.account),
+      session: who.session,
+      receiver,
+      state: 'catchingUp',
+      cursor: cursor === 0 ? this.position() : cursor,
+      batch: [],
+      toldPosition: -1,
+      progressAtMs: nowMs + progressMs,
+      aheadSinceMs: nowMs,
+    }
+    this.all.add(open)
+    open.subscriber.subscriptions.add(open)
+    const siblings = this.bySession.get(who.session)
+    if (siblings === undefined) {
+      this.bySession.set(who.session, new Set([open]))
+      this.onConnected(who.session, true)
+    } else {
+      siblings.add(open)
+    }
+    this.startCatchingUp(open)
+    this.scheduleTick()
+    return {
+      close: () => this.remove(open),
+      resume: () => {
+        if (open.state === 'full') this.startCatchingUp(open)
+      },
+    }
+  }
+
+  /** What was just applied and committed, in order. */
+  publish(applied: readonly Applied[]): void {
+    const before = this.recentPosition
+    const touched: Open[] = []
+    const events: StoredEvent[] = []
+    let ended: number[] | null = null
+    for (const one of applied) {
+      for (const change of one.memberships) this.changeMembership(change)
+      for (const event of one.events) {
+        events.push(event)
+        this.route(event, touched)
+      }
+      if (one.endedSessions.length > 0) ended = [...(ended ?? []), ...one.endedSessions]
+    }
+    this.recent.add(events)
+    this.recentPosition = this.position()
+    for (const open of touched) this.deliver(open, before)
+    for (const session of ended ?? []) this.endSession(session)
+    for (const open of this.ahead) if (open.cursor <= this.recentPosition) this.startCatchingUp(open)
+  }
+
+  /** The state was swapped for a newer one: what each stream missed comes from the event table. */
+  reload(): void {
+    const queries = this.queries()
+    const before = this.recentPosition
+    this.recentPosition = this.position()
+    this.recent.reset(this.recentPosition)
+    this.byConversation.clear()
+    for (const subscriber of this.byAccount.values()) {
+      subscriber.conversations = new Set()
+      this.joinAll(subscriber)
+    }
+    for (const session of this.bySession.keys()) {
+      if (!queries.sessionExists(session)) this.endSession(session)
+    }
+    for (const open of this.all) {
+      if (open.state !== 'live') continue
+      open.cursor = before
+      this.startCatchingUp(open)
+    }
+  }
+
+  close(): void {
+    this.cancelTick?.()
+    for (const open of this.all) this.remove(open)
+  }
+
+  private subscriber(account: number): Subscriber {
+    const known = this.byAccount.get(account)
+    if (known !== undefined) return known
+    const subscriber: Subscriber = { account, subscriptions: new Set(), conversations: new Set() }
+    this.byAccount.set(account, subscriber)
+    this.joinAll(subscriber)
+    return subscriber
+  }
+
+  private joinAll(subscriber: Subscriber): void {
+    for (const conversation of this.queries().conversationIds(subscriber.account))
+      this.join(subscriber, conversation)
+  }
+
+  private join(subscriber: Subscriber, conversation: number): void {
+    if (conversation === everyone) return
+    subscriber.conversations.add(conversation)
+    const members = this.byConversation.get(conversation)
+    if (members === undefined) this.byConversation.set(conversation, new Set([subscriber]))
+    else members.add(subscriber)
+  }
+
+  private leave(subscriber: Subscriber, conversation: number): void {
+    subscriber.conversations.delete(conversation)
+    const members = this.byConversation.get(conversation)
+    members?.delete(subscriber)
+    if (members?.size === 0) this.byConversation.delete(conversation)
+  }
+
+  private changeMembership(change: Applied['memberships'][number]): void {
+    const subscriber = this.byAccount.get(change.account)
+    if (subscriber === undefined) return
+    if (change.member) this.join(subscriber, change.conversation)
+    else this.leave(subscriber, change.conversation)
+  }
+
+  private route(event: StoredEvent, touched: Open[]): void {
+    const audience = event.audience
+    switch (audience.kind) {
+      case 'all':
+        for (const open of this.all) add(open, event.bytes, touched)
+        return
+      case 'account': {
+        const subscriber = this.byAccount.get(audience.account)
+        if (subscriber !== undefined) addAll(subscriber, event.bytes, touched)
+        return
+      }
+      case 'conversation': {
+        if (audience.conversation === everyone) {
+          for (const open of this.all) add(open, event.bytes, touched)
+          return
+        }
+        for (const subscriber of this.byConversation.get(audience.conversation) ?? [])
+          addAll(subscriber, event.bytes, touched)
+      }
+    }
+  }
+
+  /** @param before the position before what `publish` was given. */
+  private deliver(open: Open, before: number): void {
+    const batch = open.batch
+    open.batch = []
+    if (open.state !== 'live') return
+    if (batch === null) {
+      open.cursor = before
+      this.startCatchingUp(open)
+    } else if (!this.give(open, batch, this.recentPosition)) {
+      open.state = 'full'
+      open.cursor = this.recentPosition
+    }
+  }
+
+  /** False when the receiver takes no more for now. One that throws is closed. */
+  private give(open: Open, encoded: readonly Uint8Array[], position: number): boolean {
+    open.toldPosition = position
+    open.progressAtMs = this.clock.monotonicMs() + progressMs
+    try {
+      return open.receiver.events(encoded)
+    } catch (error) {
+      this.logger.error({ error: String(error), session: open.session }, 'an event receiver failed')
+      this.remove(open)
+      return true
+    }
+  }
+
+  private startCatchingUp(open: Open): void {
+    this.ahead.delete(open)
+    open.state = 'catchingUp'
+    this.catchingUp.add(open)
+    this.schedulePump()
+  }
+
+  private schedulePump(): void {
+    if (this.pumpScheduled || this.catchingUp.size === 0) return
+    this.pumpScheduled = true
+    this.clock.soon(() => {
+      this.pumpScheduled = false
+      let budget = eventsPerTurn
+      for (const open of this.catchingUp) {
+        // Taken out and put back at the end: each gets its turn.
+        this.catchingUp.delete(open)
+        if (open.state === 'catchingUp') budget -= 20 + this.catchUp(open)
+        if (budget <= 0) break
+      }
+      this.schedulePump()
+    })
+  }
+
+  /** One slice. Returns how many events were looked at. */
+  private catchUp(open: Open): number {
+    const position = this.position()
+    if (!this.queries().sessionExists(open.session)) {
+      this.end(open)
+      return 0
+    }
+    if (open.cursor > position) {
+      open.state = 'ahead'
+      this.ahead.add(open)
+      return 0
+    }
+    const slice = this.slice(open.cursor)
+    if (slice === null) {
+      open.cursor = position
+      this.goLive(open, [encodeEvent(position, { $case: 'resync', value: {} })])
+      return 0
+    }
+    const { events, upTo } = slice
+    const wanted: Uint8Array[] = []
+    for (const event of events) {
+      if (this.concerns(open.subscriber, event.audience)) wanted.push(event.bytes)
+    }
+    open.cursor = upTo
+    if (upTo === position) {
+      wanted.push(encodeEvent(position, { $case: 'progress', value: {} }))
+      this.goLive(open, wanted)
+    } else if (wanted.length > 0 && !this.give(open, wanted, upTo)) {
+      if (open.state === 'catchingUp') open.state = 'full'
+    } else if (open.state === 'catchingUp') {
+      this.catchingUp.add(open)
+    }
+    return events.length
+  }
+
+  private goLive(open: Open, encoded: readonly Uint8Array[]): void {
+    open.state = 'live'
+    open.batch = []
+    if (!this.give(open, encoded, open.cursor) && open.state === 'live') open.state = 'full'
+  }
+
+  /** The events after `cursor`, all or those of some whole positions, and the position up to which they go; null when they are no longer kept. */
+  private slice(cursor: number): { readonly events: readonly StoredEvent[]; readonly upTo: number } | null {
+    if (cursor < this.queries().oldestCursor()) return null
+    for (let limit = eventsPerSlice; ; limit *= 4) {
+      const events = this.recent.after(cursor, limit) ?? this.queries().eventsAfter(cursor, limit)
+      if (events.length < limit) return { events, upTo: this.position() }
+      // The last position may be cut in two: leave it to the next slice, unless it is all there is.
+      const last = events.at(-1)?.position ?? 0
+      const whole = events.filter((event) => event.position < last)
+      const upTo = whole.at(-1)?.position
+      if (upTo !== undefined) return { events: whole, upTo }
+    }
+  }
+
+  private concerns(subscriber: Subscriber, audience: Audience): boolean {
+    switch (audience.kind) {
+      case 'all':
+        return true
+      case 'account':
+        return audience.account === subscriber.account
+      case 'conversation':
+        return audience.conversation === everyone || subscriber.conversations.has(audience.conversation)
+    }
+  }
+
+  private endSession(session: number): void {
+    for (const open of this.bySession.get(session) ?? []) this.end(open)
+  }
+
+  private end(open: Open): void {
+    this.remove(open)
+    try {
+      open.receiver.ended()
+    } catch (error) {
+      this.logger.error({ error: String(error), session: open.session }, 'an event receiver failed')
+    }
+  }
+
+  private remove(open: Open): void {
+    if (open.state === 'closed') return
+    open.state = 'closed'
+    open.batch = []
+    this.all.delete(open)
+    this.catchingUp.delete(open)
+    this.ahead.delete(open)
+    const { subscriber } = open
+    subscriber.subscriptions.delete(open)
+    if (subscriber.subscriptions.size === 0) {
+      this.byAccount.delete(subscriber.account)
+      for (const conversation of subscriber.conversations) this.leave(subscriber, conversation)
+    }
+    const siblings = this.bySession.get(open.session)
+    siblings?.delete(open)
+    if (siblings?.size === 0) {
+      this.bySession.delete(open.session)
+      this.onConnected(open.session, false)
+    }
+  }
+
+  private scheduleTick(): void {
+    if (this.cancelTick !== null) return
+    this.cancelTick = this.clock.after(1000, () => {
+      this.cancelTick = null
+      this.tick(this.clock.monotonicMs())
+      if (this.all.size > 0) this.scheduleTick()
+    })
+  }
+
+  private tick(nowMs: number): void {
+    const position = this.position()
+    for (const open of this.ahead) {
+      if (nowMs - open.aheadSinceMs < aheadMs) continue
+      this.ahead.delete(open)
+      open.cursor = position
+      this.goLive(open, [encodeEvent(position, { $case: 'resync', value: {} })])
+    }
+    const progress = encodeEvent(position, { $case: 'progress', value: {} })
+    for (const open of this.all) {
+      if (open.state !== 'live' || open.progressAtMs > nowMs) continue
+      if (open.toldPosition === position) open.progressAtMs = nowMs + progressMs
+      else if (!this.give(open, [progress], position) && open.state === 'live') {
+        open.state = 'full'
+        open.cursor = position
+      }
+    }
+  }
+}
+
+function addAll(subscriber: Subscriber, bytes: Uint8Array, touched: Open[]): void {
+  for (const open of subscriber.subscriptions) add(open, bytes, touched)
+}
+
+function add(open: Open, bytes: Uint8Array, touched: Open[]): void {
+  if (open.state !== 'live' || open.batch === null) return
+  if (open.batch.length === 0) touched.push(open)
+  if (open.batch.length < maxAtOnce) open.batch.push(bytes)
+  else open.batch = null
+}
+
+function encodeEvent(position: number, event: Event['event']): Uint8Array {
+  return Event.encode({ position, event }).finish()
+}
