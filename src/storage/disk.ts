@@ -15,6 +15,8 @@ export interface Disk {
   remove(path: string, done: DiskCallback): void
   /** Makes names that were created, renamed or removed in the folder survive a power cut. */
   flushFolder(path: string, done: DiskCallback): void
+  /** The same, synchronous: used at start only. */
+  flushFolderNow(path: string): void
   freeBytes(): number
 }
 
@@ -24,6 +26,9 @@ export interface DiskFile {
   write(offset: number, buffers: readonly Uint8Array[], done: DiskCallback): void
   /** fdatasync: what was written before this call began survives a power cut when it calls back without an error. */
   flush(done: DiskCallback): void
+  /** The same two, synchronous: used at start only. They throw what the others call back with. */
+  writeNow(offset: number, bytes: Uint8Array): void
+  flushNow(): void
   /** Synchronous, for entries that a lagging replica needs; fewer bytes than asked for at the end of the file. */
   read(offset: number, length: number): Uint8Array
   truncate(sizeBytes: number): void

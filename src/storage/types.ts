@@ -1,7 +1,13 @@
+import type { Clock } from '../base/clock.ts'
+import type { Sql } from '../chat/sql.ts'
 import type { Entry, HardState, Index, LogReader, SnapshotPoint, Term } from '../raft/types.ts'
 
 /**
  * The write-ahead log: entries, terms and votes. What is appended can be read at once through {@link LogReader}; it is on disk when the callback says so.
+ *
+ * `start` is the point before the oldest entry that is still in the files, with the configuration that held there. It is often older than what was compacted, and older
+ * than the state at start: entries that were applied long ago are kept as long as their segment is, for replicas that lag a little. So after a restart
+ * `start.index <= applied index <= lastIndex`.
  */
 export interface WriteAheadLog extends LogReader {
   /** As it was recovered at start; the newest appended one afterwards. */
@@ -30,10 +36,13 @@ export interface WriteAheadLog extends LogReader {
 }
 
 export interface WalOptions {
-  /** Default 16 MiB. */
+  /** How large a segment file is made; a multiple of 512. Default 16 MiB. */
   readonly segmentBytes: number
   /** Newest entries kept in memory for followers; default 16 MiB. */
   readonly cacheBytes: number
+  /** For trying again when the disk was full. */
+  readonly clock: Clock
+  /** Called once; the log takes nothing more. The message says what to do. */
   readonly onFailed: (error: Error) => void
   readonly onFullChanged: (full: boolean) => void
 }
@@ -48,6 +57,102 @@ export interface Recovered {
 /** A damaged or impossible file: the replica must not serve or vote with it. The message says what to do. */
 export class DamagedError extends Error {
   override readonly name = 'DamagedError'
+}
+
+/** `state.db`: what was applied. One connection on the replication thread; copies and checkpoints are made by a {@link StateWorker}. */
+export interface StateStore {
+  /** The database, for the state machine. Stays the same object when a snapshot is installed, but statements that were prepared before are then invalid. */
+  readonly db: Sql
+  /** The database file of this moment, for connections that only read (searches, long lists) elsewhere. Another one after a snapshot was installed. */
+  readonly path: string
+  /** The index of the newest applied entry; 0 = none. */
+  readonly appliedIndex: number
+  /** The engine's bytes that were stored with it; empty when there are none. */
+  readonly engineState: Uint8Array
+  readonly sizeBytes: number
+
+  begin(): void
+  /** Stores both in the transaction and commits it. When it throws, call `rollback`; see `isOutOfSpace` and `isDatabaseError`. */
+  commit(appliedIndex: number, engineState: Uint8Array): void
+  /** Takes back the transaction, when there is one. */
+  rollback(): void
+
+  /**
+   * Makes everything applied so far survive a power cut, off this thread; calls that wait share one checkpoint. Calls back with the applied index that is safe now.
+   * Not called back when it fails: then `onFailed` is told, unless there is only no space, when it is tried again with the next call.
+   */
+  checkpoint(done: (durableIndex: number) => void): void
+
+  /** A consistent copy. Callers at about the same time share one file, which is removed when all have closed it. */
+  takeSnapshot(): Promise<SnapshotSource>
+
+  /**
+   * Begins or continues taking over a copy. Only one is under way at a time: another offer throws away what came of the one before.
+   *
+   * @throws Error with `code` ENOSPC when there is no room for it.
+   */
+  receiveSnapshot(offer: SnapshotOffer): Promise<SnapshotSink>
+
+  close(): Promise<void>
+}
+
+export interface StateStoreOptions {
+  /** The replica's folder; it must exist and be this process's alone. */
+  readonly folder: string
+  readonly worker: StateWorker
+  /** The state cannot be kept any more: the replica must stop. Called once. */
+  readonly onFailed: (error: Error) => void
+}
+
+/** Does to database files what takes long, in another thread or, in the simulator, in this one. */
+export interface StateWorker {
+  /** Jobs are done one after the other. */
+  run(job: StateJob, done: (result: StateJobResult) => void): void
+  close(): Promise<void>
+}
+
+export type StateJob =
+  /** Writes what is in the write-ahead log of the database into the database, and flushes both. */
+  | { readonly kind: 'checkpoint'; readonly path: string }
+  /** Copies the database as it is at one moment into a new file. */
+  | { readonly kind: 'copy'; readonly path: string; readonly to: string }
+  /** Flushes a copy that came from elsewhere, and checks that it is what its id says. */
+  | { readonly kind: 'verify'; readonly path: string; readonly id: string; readonly index: number }
+
+export type StateJobResult =
+  | { readonly kind: 'checkpointed'; readonly frames: number; readonly checkpointedFrames: number }
+  | { readonly kind: 'copied'; readonly offer: SnapshotOffer; readonly engineState: Uint8Array }
+  | { readonly kind: 'verified' }
+  /** The copy is not what its id says. */
+  | { readonly kind: 'rejected'; readonly reason: string }
+  | { readonly kind: 'failed'; readonly error: Error }
+
+export interface SnapshotOffer {
+  /** Names the content: it holds its digest. */
+  readonly id: string
+  readonly index: number
+  readonly sizeBytes: number
+}
+
+/** A copy of the state for another replica. */
+export interface SnapshotSource extends SnapshotOffer {
+  readonly engineState: Uint8Array
+  /** Fewer bytes than asked for at the end. */
+  read(offset: number, maxBytes: number): Promise<Uint8Array>
+  close(): Promise<void>
+}
+
+/** A copy of another replica's state on its way in. */
+export interface SnapshotSink {
+  /** Bytes that are here already. */
+  readonly offset: number
+  /** `offset` is this sink's; bytes that are here already are passed over. */
+  write(offset: number, bytes: Uint8Array): Promise<void>
+  /** Checks the copy and makes it survive a power cut, beside the present state. Throws the copy away, and throws, when it is not what was offered. */
+  finish(): Promise<void>
+  /** Swaps the copy in for the present state: atomic, and quick. Afterwards every statement must be prepared anew. */
+  install(): void
+  abandon(): Promise<void>
 }
 
 export type { Entry, HardState, Index, Term }
