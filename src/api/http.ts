@@ -1,0 +1,154 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import type { Logger } from '../base/logger.ts'
+import type { Replica } from '../replica/types.ts'
+import type { Metrics } from './metrics.ts'
+import { createStaticFiles } from './static-files.ts'
+import type { WebSocketEntrance } from './websocket.ts'
+
+export interface HttpOptions {
+  readonly metrics: Metrics
+  readonly webSockets: WebSocketEntrance
+  readonly logger: Logger
+  /** The built web app; it may be missing. */
+  readonly webRoot: string
+}
+
+/** The HTTP port: health, metrics, the web app, and the way in for WebSockets at `/ws`. */
+export function createHttpServer(
+  replica: Replica,
+  { metrics, webSockets, logger, webRoot }: HttpOptions,
+): Server {
+  const files = createStaticFiles(webRoot)
+
+  function handle(request: IncomingMessage, response: ServerResponse): void {
+    if (request.method !== 'GET' && request.method !== 'HEAD') {
+      return sendText(response, 405, 'only GET and HEAD are answered here\n', { allow: 'GET, HEAD' })
+    }
+    const path = pathOf(request)
+    switch (path) {
+      case null:
+        return sendText(response, 400, 'the address is not valid\n')
+      case '/livez':
+        return sendText(response, 200, 'ok\n')
+      case '/readyz': {
+        const problem = notReady(replica)
+        return problem === null ? sendText(response, 200, 'ok\n') : sendText(response, 503, `${problem}\n`)
+      }
+      case '/metrics':
+        metrics.render().then(
+          ({ type, text }) => {
+            response.writeHead(200, { 'content-type': type })
+            response.end(text)
+          },
+          (error: unknown) => {
+            logger.error({ error }, 'the metrics could not be shown')
+            sendText(response, 500, 'the metrics could not be shown\n')
+          },
+        )
+        return
+      case '/ws':
+        return sendText(response, 426, 'this is for WebSockets\n', { upgrade: 'websocket' })
+      default:
+        files.serve(request, response, path, connectSources(request, replica)).catch((error: unknown) => {
+          logger.error({ error }, 'a file could not be sent')
+          response.destroy()
+        })
+    }
+  }
+
+  const server = createServer(
+    {
+      // Clients that send their request byte by byte, or never, do not hold a socket for long.
+      headersTimeout: 10_000,
+      requestTimeout: 20_000,
+      connectionsCheckingInterval: 5_000,
+      keepAliveTimeout: 10_000,
+      maxHeaderSize: 16 * 1024,
+      noDelay: true,
+    },
+    handle,
+  )
+  server.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) => {
+    socket.on('error', () => undefined)
+    if (pathOf(request) !== '/ws') return refuse(socket, 404, 'Not Found')
+    if (!isOwnOrigin(request, replica)) return refuse(socket, 403, 'Forbidden')
+    webSockets.upgrade(request, socket, head)
+  })
+  server.on('clientError', (_error, socket) => {
+    if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n')
+    else socket.destroy()
+  })
+  return server
+}
+
+/** Why clients should go elsewhere; null when they need not. */
+export function notReady(replica: Replica): string | null {
+  if (replica.state.draining) return 'draining: this replica is stopping'
+  if (!replica.state.quorum) return 'no quorum: too few replicas can be reached, read-only'
+  return null
+}
+
+function pathOf(request: IncomingMessage): string | null {
+  try {
+    return decodeURIComponent(new URL(request.url ?? '/', 'http://replica').pathname)
+  } catch {
+    return null
+  }
+}
+
+/**
+ * Whether a browser that connects shows a page of this cluster. Programs send no origin. No cookie is ever used, so that a page from elsewhere could do nothing in
+ * anybody's name; this keeps it from guessing passwords through its visitors.
+ */
+function isOwnOrigin(request: IncomingMessage, replica: Replica): boolean {
+  const { origin, host } = request.headers
+  if (origin === undefined) return true
+  let page: URL
+  try {
+    page = new URL(origin)
+  } catch {
+    return false
+  }
+  return (
+    page.host === host || page.hostname === hostnameOf(host) || replica.state.addresses.includes(page.host)
+  )
+}
+
+function hostnameOf(host: string | undefined): string | null {
+  try {
+    return new URL(`http://${host ?? ''}`).hostname
+  } catch {
+    return null
+  }
+}
+
+/** Where the web app may connect to: all replicas, and what else runs on the machine that it came from (the supervisor of a local cluster). */
+function connectSources(request: IncomingMessage, replica: Replica): string {
+  const hosts = new Set(replica.state.addresses)
+  const hostname = hostnameOf(request.headers.host)
+  if (hostname !== null) hosts.add(`${hostname}:*`)
+  return [...hosts]
+    .filter((host) => /^[A-Za-z0-9._:*[\]-]+$/.test(host))
+    .flatMap((host) => [`ws://${host}`, `wss://${host}`, `http://${host}`, `https://${host}`])
+    .join(' ')
+}
+
+function sendText(
+  response: ServerResponse,
+  status: number,
+  text: string,
+  headers: Readonly<Record<string, string>> = {},
+): void {
+  response.writeHead(status, {
+    'content-type': 'text/plain; charset=utf-8',
+    'cache-control': 'no-store',
+    'x-content-type-options': 'nosniff',
+    ...headers,
+  })
+  response.end(text)
+}
+
+function refuse(socket: Socket, status: number, text: string): void {
+  socket.end(`HTTP/1.1 ${status} ${text}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`)
+}

@@ -1,0 +1,205 @@
+import type { Clock } from '../base/clock.ts'
+import type { Logger } from '../base/logger.ts'
+import type { SignedIn } from '../chat/queries.ts'
+import { Reason } from '../gen/parley/v1/model.ts'
+import type { Passwords } from '../replica/passwords.ts'
+import type { Receiver, Replica, Subscription } from '../replica/types.ts'
+import {
+  failed,
+  positionOf,
+  resultOf,
+  timeoutOf,
+  unavailable,
+  type Answer,
+  type Call,
+  type Caller,
+  type Op,
+  type Result,
+} from './calls.ts'
+import { makeCommand } from './commands.ts'
+import { makeError } from './errors.ts'
+import { answerOpenRead, answerRead, type OpenReadOp, type ReadOp } from './reads.ts'
+import { createSignIn } from './sign-in.ts'
+
+/** Answers every request, whichever way it came in. */
+export interface Service {
+  /** Calls `answer` once, at once or later. `subscribe` is not answered here: see {@link Service.subscribe}. */
+  call(caller: Caller, call: Call, answer: Answer): void
+
+  /** Signs the caller in by a session's token. Calls back with the error result when that fails. */
+  authenticate(
+    caller: Caller,
+    token: Uint8Array,
+    timeoutMs: number,
+    done: (failure: Result | null) => void,
+  ): void
+
+  /** Streams the caller's events; null when nobody is signed in. */
+  subscribe(caller: Caller, cursor: number, receiver: Receiver): Subscription | null
+}
+
+export interface ServiceOptions {
+  readonly passwords: Passwords
+  readonly clock: Clock
+  readonly logger: Logger
+}
+
+export function createService(replica: Replica, { passwords, clock, logger }: ServiceOptions): Service {
+  const signIn = createSignIn(replica, passwords, { clock, logger })
+
+  function call(caller: Caller, request: Call, answer: Answer): void {
+    const { op } = request
+    if (op === undefined) return answer(failed(makeError(Reason.UNIMPLEMENTED)), 0)
+    const { signedIn } = caller
+    if (signedIn !== null) replica.touch(signedIn.session)
+    switch (op.$case) {
+      case 'sendMessage':
+      case 'markRead':
+      case 'openInbox':
+      case 'logOut':
+      case 'deleteAccount':
+      case 'revokeSession':
+      case 'createRoom':
+      case 'joinRoom':
+      case 'leaveRoom':
+      case 'inviteToRoom':
+      case 'editMessage':
+      case 'deleteMessage':
+      case 'saveDraft':
+      case 'deleteDrafts':
+      case 'sendDrafts':
+      case 'setPolicy':
+        if (signedIn === null) return answer(notSignedIn, 0)
+        replica.execute(makeCommand(op.value.id, signedIn, op), timeoutOf(request), (executed) =>
+          answer(resultOf(executed), positionOf(executed)),
+        )
+        return
+      case 'register':
+        return signIn.register(op.value, timeoutOf(request), answer)
+      case 'logIn':
+        return signIn.logIn(caller, op.value, timeoutOf(request), answer)
+      case 'changePassword':
+        if (signedIn === null) return answer(notSignedIn, 0)
+        return signIn.changePassword(caller, signedIn, op.value, timeoutOf(request), answer)
+      case 'authenticate':
+        return answerAuthenticate(caller, op.value.token, timeoutOf(request), answer)
+      case 'lookUpName':
+      case 'getPolicy':
+        return openRead(request, op, answer)
+      case 'getMe':
+      case 'listAccounts':
+      case 'listSessions':
+      case 'listConversations':
+      case 'getConversation':
+      case 'listRooms':
+      case 'listMembers':
+      case 'listMessages':
+      case 'getInbox':
+      case 'listDrafts':
+        if (signedIn === null) return answer(notSignedIn, 0)
+        return read(signedIn, request, op, answer)
+      case 'searchMessages':
+        if (signedIn === null) return answer(notSignedIn, 0)
+        return search(signedIn, request, op, answer)
+      case 'getStatus':
+        // What this replica knows now: an operator asks for it most of all when there is no quorum.
+        return answer({ $case: 'getStatus', value: replica.status() }, replica.position)
+      case 'ping':
+        return answer({ $case: 'ping', value: {} }, 0)
+      case 'subscribe':
+        return answer(failed(makeError(Reason.UNIMPLEMENTED)), 0)
+    }
+  }
+
+  function answerAuthenticate(caller: Caller, token: Uint8Array, timeoutMs: number, answer: Answer): void {
+    authenticate(caller, token, timeoutMs, (failure) => {
+      if (failure !== null || caller.signedIn === null) return answer(failure ?? notSignedIn, 0)
+      const { account, session } = caller.signedIn
+      answer(
+        {
+          $case: 'authenticate',
+          value: { account: replica.queries.account(account) ?? undefined, session },
+        },
+        replica.position,
+      )
+    })
+  }
+
+  function authenticate(
+    caller: Caller,
+    token: Uint8Array,
+    timeoutMs: number,
+    done: (failure: Result | null) => void,
+  ): void {
+    signIn.authenticate(token, timeoutMs, (signedIn, failure) => {
+      caller.signedIn = signedIn
+      if (signedIn !== null) replica.touch(signedIn.session)
+      done(failure)
+    })
+  }
+
+  function whenReadable(request: Call, answer: Answer, work: () => void): void {
+    const timeoutMs = timeoutOf(request)
+    replica.whenReadable(
+      request.local
+        ? { local: true, minPosition: request.minPosition, timeoutMs }
+        : { local: false, timeoutMs },
+      (failure) => {
+        if (failure !== null) return answer(unavailable(failure), 0)
+        guard(answer, work)
+      },
+    )
+  }
+
+  function openRead(request: Call, op: OpenReadOp, answer: Answer): void {
+    whenReadable(request, answer, () => answer(answerOpenRead(replica.queries, op), replica.position))
+  }
+
+  function read(signedIn: SignedIn, request: Call, op: ReadOp, answer: Answer): void {
+    whenReadable(request, answer, () => {
+      // The session may have ended since the connection was bound to it.
+      if (!replica.queries.sessionExists(signedIn.session)) return answer(notSignedIn, 0)
+      answer(answerRead(replica.queries, signedIn, op, replica.position), replica.position)
+    })
+  }
+
+  function search(
+    signedIn: SignedIn,
+    request: Call,
+    op: Extract<Op, { $case: 'searchMessages' }>,
+    answer: Answer,
+  ): void {
+    whenReadable(request, answer, () => {
+      if (!replica.queries.sessionExists(signedIn.session)) return answer(notSignedIn, 0)
+      replica.search(signedIn.account, op.value).then(
+        (value) => answer({ $case: 'searchMessages', value }, replica.position),
+        (error: unknown) => {
+          logger.error({ error }, 'a search failed')
+          answer(failed(makeError(Reason.INTERNAL)), 0)
+        },
+      )
+    })
+  }
+
+  /** A request that fails in a way that nobody foresaw gets an answer, and harms no other. */
+  function guard(answer: Answer, work: () => void): void {
+    try {
+      work()
+    } catch (error) {
+      logger.error({ error }, 'a request failed')
+      answer(failed(makeError(Reason.INTERNAL)), 0)
+    }
+  }
+
+  return {
+    call(caller, request, answer) {
+      guard(answer, () => call(caller, request, answer))
+    },
+    authenticate,
+    subscribe(caller, cursor, receiver) {
+      return caller.signedIn === null ? null : replica.subscribe(caller.signedIn, cursor, receiver)
+    },
+  }
+}
+
+const notSignedIn = failed(makeError(Reason.NOT_SIGNED_IN))

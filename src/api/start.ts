@@ -1,0 +1,105 @@
+import { once } from 'node:events'
+import type { AddressInfo } from 'node:net'
+import type { Clock } from '../base/clock.ts'
+import type { Logger } from '../base/logger.ts'
+import type { Passwords } from '../replica/passwords.ts'
+import type { Replica } from '../replica/types.ts'
+import { createHttpServer } from './http.ts'
+import { createMetrics } from './metrics.ts'
+import { createService } from './service.ts'
+import { createWebSocketEntrance, defaultLimits, type ConnectionLimits } from './websocket.ts'
+
+export interface Api {
+  readonly httpPort: number
+  readonly grpcPort: number
+  /**
+   * Tells all clients to go elsewhere, waits until what they asked for is answered, at most `drainMs`, and closes all connections and both ports.
+   */
+  close(drainMs: number): Promise<void>
+}
+
+export interface ApiOptions {
+  /** Port 0 takes a free one. */
+  readonly http: { readonly host: string; readonly port: number }
+  readonly grpc: { readonly host: string; readonly port: number }
+  readonly passwords: Passwords
+  readonly clock: Clock
+  readonly logger: Logger
+  readonly version: string
+  /** The folder of the built web app; it may be missing. */
+  readonly webRoot: string
+  readonly limits?: Partial<ConnectionLimits>
+}
+
+/**
+ * Opens the ways in.
+ *
+ * @throws the system's error when a port cannot be listened on (`code` EADDRINUSE, EACCES, …).
+ */
+export async function startApi(replica: Replica, options: ApiOptions): Promise<Api> {
+  const { http, passwords, clock, logger, version, webRoot } = options
+  const limits = { ...defaultLimits, ...options.limits }
+  let isClosing = false
+  const metrics = createMetrics(replica)
+  const service = createService(replica, { passwords, clock, logger })
+  const webSockets = createWebSocketEntrance({
+    service,
+    metrics,
+    clock,
+    limits,
+    state: () => ({
+      replica: replica.state.self,
+      clusterId: replica.state.clusterId,
+      quorum: replica.state.quorum,
+      draining: replica.state.draining || isClosing,
+      nowMs: clock.wallMs(),
+      addresses: replica.state.addresses,
+      leader: replica.state.leader,
+      version,
+    }),
+  })
+  metrics.gauge('parley_websocket_connections', 'Open WebSocket connections.', () => webSockets.connections)
+  metrics.gauge(
+    'parley_waiting_bytes',
+    'Bytes that wait for clients to read them.',
+    () => webSockets.waitingBytes,
+  )
+  const httpServer = createHttpServer(replica, { metrics, webSockets, logger, webRoot })
+  httpServer.listen(http)
+  await once(httpServer, 'listening')
+
+  const stopListening = replica.onStateChange(() => webSockets.stateChanged())
+
+  return {
+    httpPort: portOf(httpServer.address()),
+    grpcPort: 0,
+    async close(drainMs) {
+      isClosing = true
+      stopListening()
+      const closed = once(httpServer, 'close')
+      httpServer.close()
+      webSockets.stateChanged()
+      await untilIdle(() => webSockets.openRequests === 0, drainMs, clock)
+      webSockets.close()
+      httpServer.closeAllConnections()
+      await closed
+    },
+  }
+}
+
+const pollMs = 20
+
+function untilIdle(isIdle: () => boolean, atMostMs: number, clock: Clock): Promise<void> {
+  const endMs = clock.monotonicMs() + atMostMs
+  return new Promise((resolve) => {
+    const look = () => {
+      if (isIdle() || clock.monotonicMs() >= endMs) resolve()
+      else clock.after(pollMs, look)
+    }
+    look()
+  })
+}
+
+function portOf(address: AddressInfo | string | null): number {
+  return address === null || typeof address === 'string' ? 0 : address.port
+}
