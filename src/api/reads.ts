@@ -85,7 +85,7 @@ export function answerRead(
       const target = op.value.conversation
       const conversation = find(queries, account, target)
       if (conversation === null) return notFound(queries, target)
-      return { $case: 'getConversation', value: { conversation } }
+      return { $case: 'getConversation', value: { conversation, position } }
     }
     case 'listRooms': {
       const { pattern, pageSize, pageToken } = op.value
