@@ -1,0 +1,31 @@
+import { join } from 'node:path'
+import { pino } from 'pino'
+
+import type { Logger } from '../base/logger.ts'
+import type { ServeOptions } from './options.ts'
+
+/** The operator's log of one replica. */
+export function createLogger(
+  options: Pick<ServeOptions, 'data' | 'log' | 'logLevel'>,
+  replica: string,
+  err: (line: string) => void,
+): Logger {
+  const settings = { level: options.logLevel, base: { replica } }
+  if (options.log === 'file')
+    return pino(settings, pino.destination({ dest: join(options.data, 'parley.log'), sync: true }))
+  return pino(settings, { write: (line: string) => err(readable(line)) })
+}
+
+/** `10:20:30.456 r2 warn  message key=value`. */
+function readable(line: string): string {
+  const { time, level, replica, msg, ...fields } = JSON.parse(line) as Record<string, unknown>
+  const moment = new Date(Number(time)).toISOString().slice(11, 23)
+  const rest = Object.entries(fields).map(([key, value]) => ` ${key}=${plain(value)}`)
+  return `${moment} ${String(replica)} ${levels[Number(level)] ?? 'info '} ${String(msg)}${rest.join('')}`
+}
+
+const levels: Readonly<Record<number, string>> = { 20: 'debug', 30: 'info ', 40: 'warn ', 50: 'ERROR' }
+
+function plain(value: unknown): string {
+  return typeof value === 'string' && !/[\s"]/.test(value) ? value : JSON.stringify(value)
+}

@@ -1,0 +1,193 @@
+/** One setting: where it comes from, what it may be, and what help says about it. */
+export interface OptionSpec {
+  /** `--data <dir>`, or `--restart` for a switch: the long flag and, after a blank, the placeholder of its value. */
+  readonly flag: string
+  readonly type: 'text' | 'integer' | 'switch' | 'choice'
+  readonly choices?: readonly string[]
+  readonly min?: number
+  readonly max?: number
+  readonly default: string | number | boolean
+  /** One sentence with unit, default and range, for `--help` and docs/OPERATIONS.md. */
+  readonly help: string
+}
+
+export type OptionSchema = Readonly<Record<string, OptionSpec>>
+
+/** The complete, checked values of a schema. */
+export type OptionValues<S extends OptionSchema> = {
+  readonly [K in keyof S]: S[K]['type'] extends 'integer'
+    ? number
+    : S[K]['type'] extends 'switch'
+      ? boolean
+      : string
+}
+
+/** Where values come from, the strongest first. Flags and file use the schema's names; the environment `PARLEY_` and the flag in capitals. */
+export interface OptionSources {
+  readonly flags: Readonly<Record<string, unknown>>
+  readonly environment: Readonly<Record<string, string | undefined>>
+  readonly file: Readonly<Record<string, unknown>>
+}
+
+/** A setting that is wrong; the message names where it came from and what it may be. */
+export class OptionError extends Error {
+  override readonly name = 'OptionError'
+}
+
+/**
+ * Reads the options of a schema: flags before environment before file before defaults.
+ *
+ * @throws OptionError when a value is not what it may be.
+ */
+export function readOptions<S extends OptionSchema>(schema: S, sources: OptionSources): OptionValues<S> {
+  const values: Record<string, unknown> = {}
+  for (const [name, spec] of Object.entries(schema)) {
+    const variable = environmentName(spec)
+    const flag = sources.flags[name]
+    const set = sources.environment[variable]
+    const filed = sources.file[name]
+    if (flag !== undefined) values[name] = check(spec, flag, flagName(spec))
+    else if (set !== undefined && set !== '') values[name] = check(spec, set, variable)
+    else if (filed !== undefined) values[name] = check(spec, filed, `${name} in the configuration file`)
+    else values[name] = spec.default
+  }
+  // Each value was made by `check` from the type that the schema names.
+  return values as OptionValues<S>
+}
+
+/** `--http-port`. */
+export function flagName(spec: OptionSpec): string {
+  return spec.flag.split(' ')[0] ?? spec.flag
+}
+
+/** `PARLEY_HTTP_PORT`. */
+export function environmentName(spec: OptionSpec): string {
+  return `PARLEY_${flagName(spec).replace(/^--/, '').replaceAll('-', '_').toUpperCase()}`
+}
+
+function check(spec: OptionSpec, value: unknown, source: string): string | number | boolean {
+  const shown = JSON.stringify(value)
+  switch (spec.type) {
+    case 'text':
+      if (typeof value === 'string') return value
+      throw new OptionError(`${source} must be a text, not ${shown}`)
+    case 'choice': {
+      const choices = spec.choices ?? []
+      if (typeof value === 'string' && choices.includes(value)) return value
+      throw new OptionError(`${source} must be one of ${choices.join(', ')}, not ${shown}`)
+    }
+    case 'integer': {
+      const number = typeof value === 'string' && /^-?[0-9]+$/.test(value) ? Number(value) : value
+      const min = spec.min ?? 0
+      const max = spec.max ?? Number.MAX_SAFE_INTEGER
+      if (typeof number === 'number' && Number.isInteger(number) && number >= min && number <= max)
+        return number
+      throw new OptionError(`${source} must be a whole number from ${min} to ${max}, not ${shown}`)
+    }
+    case 'switch':
+      if (typeof value === 'boolean') return value
+      if (value === 'true' || value === '1') return true
+      if (value === 'false' || value === '0') return false
+      throw new OptionError(`${source} must be true or false, not ${shown}`)
+  }
+}
+
+const logOptions = {
+  log: {
+    flag: '--log <where>',
+    type: 'choice',
+    choices: ['file', 'stderr'],
+    default: 'stderr',
+    help: 'where the log goes: "file" writes JSON lines to parley.log in the data folder, "stderr" readable lines',
+  },
+  logLevel: {
+    flag: '--log-level <level>',
+    type: 'choice',
+    choices: ['debug', 'info', 'warn', 'error'],
+    default: 'info',
+    help: 'the least important entries that are logged',
+  },
+} as const satisfies OptionSchema
+
+/** Of `parley serve`. */
+export const serveOptions = {
+  data: {
+    flag: '--data <dir>',
+    type: 'text',
+    default: '',
+    help: "the replica's data folder, which `parley up` made",
+  },
+  ...logOptions,
+  passwordMemoryKib: {
+    flag: '--password-memory-kib <n>',
+    type: 'integer',
+    min: 64,
+    max: 1_048_576,
+    default: 19_456,
+    help: 'memory that hashing one new password takes, in KiB; less makes guessing stolen hashes cheaper',
+  },
+} as const satisfies OptionSchema
+
+/** Of `parley up`. */
+export const upOptions = {
+  data: {
+    flag: '--data <dir>',
+    type: 'text',
+    default: 'data',
+    help: 'the data folder of the cluster; made when it does not exist',
+  },
+  replicas: {
+    flag: '--replicas <n>',
+    type: 'integer',
+    min: 1,
+    max: 9,
+    default: 5,
+    help: 'how many replicas a new cluster gets, 1 to 9; of five any two may fail',
+  },
+  host: {
+    flag: '--host <address>',
+    type: 'text',
+    default: '127.0.0.1',
+    help: 'the address that a new cluster listens on',
+  },
+  httpPort: {
+    flag: '--http-port <n>',
+    type: 'integer',
+    min: 1,
+    max: 65_000,
+    default: 7400,
+    help: 'HTTP and WebSocket port of the first replica of a new cluster; the others take the next ones',
+  },
+  grpcPort: {
+    flag: '--grpc-port <n>',
+    type: 'integer',
+    min: 1,
+    max: 65_000,
+    default: 7500,
+    help: 'gRPC port of the first replica of a new cluster; the others take the next ones',
+  },
+  peerPort: {
+    flag: '--peer-port <n>',
+    type: 'integer',
+    min: 1,
+    max: 65_000,
+    default: 7600,
+    help: 'port of the first replica for the other replicas of a new cluster; the others take the next ones',
+  },
+  restart: {
+    flag: '--restart',
+    type: 'switch',
+    default: false,
+    help: 'start a replica again when its process ends',
+  },
+  json: {
+    flag: '--json',
+    type: 'switch',
+    default: false,
+    help: 'print one JSON object per event',
+  },
+  logLevel: logOptions.logLevel,
+} as const satisfies OptionSchema
+
+export type ServeOptions = OptionValues<typeof serveOptions>
+export type UpOptions = OptionValues<typeof upOptions>
