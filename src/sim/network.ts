@@ -1,0 +1,342 @@
+import type { ReplicaId } from '../base/ids.ts'
+import type { Random } from '../base/random.ts'
+import type { Transport, TransportHandler } from '../log/transport.ts'
+import { decodeFrame, encodeFrame, FrameSplitter, maxFrameBytes, type Frame } from '../peer/frames.ts'
+import type { Owner, Scheduler } from './scheduler.ts'
+import { hashBytes, type Trace } from './trace.ts'
+
+/** The links between the replicas of a cluster. */
+export interface SimNetwork {
+  /** The transport of a process of a replica. `regressed` and other refusals are the peer link's business and not simulated. */
+  attach(self: ReplicaId, process: Owner): Transport
+  /** How messages from one replica to another fare; the faults change it. */
+  condition(from: ReplicaId, to: ReplicaId): LinkCondition
+  /** The process ended. `told`: the machine still runs and closes its sockets. */
+  processDied(replica: ReplicaId, told: boolean): void
+  readonly counts: NetworkCounts
+}
+
+export interface LinkCondition {
+  /** Nothing gets through in this direction. */
+  blocked: boolean
+  delayMs: number
+  jitterMs: number
+  /** Of a million messages so many get lost, come twice, or come out of turn. */
+  lossPpm: number
+  duplicatePpm: number
+  reorderPpm: number
+  bytesPerMs: number
+}
+
+export interface NetworkCounts {
+  delivered: number
+  lost: number
+  duplicated: number
+  reordered: number
+  linksBroken: number
+}
+
+interface Endpoint {
+  readonly self: ReplicaId
+  readonly process: Owner
+  handler: TransportHandler | null
+  peers: ReadonlySet<ReplicaId>
+  /** What this side believes of its links. */
+  readonly links: Map<ReplicaId, LinkState>
+  /** Which process each link that is up leads to. */
+  readonly connectedTo: Map<ReplicaId, Owner>
+}
+
+type LinkState = 'up' | 'died' | 'silent'
+
+/** One direction of a link. */
+interface Direction {
+  readonly condition: LinkCondition
+  lastArrivalMs: number
+  busyUntilMs: number
+}
+
+const retryMs = 100
+/** After so much silence a link counts as broken. */
+const silenceMs = 600
+const mostWaitingMs = 3000
+
+export function createSimNetwork(options: {
+  readonly scheduler: Scheduler
+  readonly random: Random
+  readonly trace: Trace
+  readonly defaults: () => LinkCondition
+  /** Sees every message that is sent, before anything can happen to it. */
+  readonly onSend: (frame: Frame, from: ReplicaId, to: ReplicaId) => void
+}): SimNetwork {
+  const { scheduler, random, trace } = options
+  const endpoints = new Map<ReplicaId, Endpoint>()
+  const directions = new Map<string, Direction>()
+  /** Raised when a link breaks: what was on its way is lost. */
+  const epochs = new Map<string, number>()
+  const counts: NetworkCounts = { delivered: 0, lost: 0, duplicated: 0, reordered: 0, linksBroken: 0 }
+  const tending = new Set<string>()
+
+  function direction(from: ReplicaId, to: ReplicaId): Direction {
+    const key = `${from}>${to}`
+    let found = directions.get(key)
+    if (found === undefined) {
+      found = { condition: options.defaults(), lastArrivalMs: 0, busyUntilMs: 0 }
+      directions.set(key, found)
+    }
+    return found
+  }
+
+  function isCut(a: ReplicaId, b: ReplicaId): boolean {
+    return direction(a, b).condition.blocked || direction(b, a).condition.blocked
+  }
+
+  function running(replica: ReplicaId): Endpoint | null {
+    const endpoint = endpoints.get(replica)
+    return endpoint !== undefined && endpoint.process.alive && endpoint.handler !== null ? endpoint : null
+  }
+
+  function connect(from: Endpoint, to: Endpoint): void {
+    // A process that starts anew before its predecessor was missed resets the link that was there.
+    if (from.links.get(to.self) === 'up' && from.connectedTo.get(to.self) !== to.process)
+      setLink(from, to.self, 'died')
+    from.connectedTo.set(to.self, to.process)
+    setLink(from, to.self, 'up')
+  }
+
+  function setLink(endpoint: Endpoint, peer: ReplicaId, state: LinkState): void {
+    const before = endpoint.links.get(peer)
+    if (before === state || (before !== 'up' && state === 'silent')) return
+    endpoint.links.set(peer, state)
+    scheduler.at(scheduler.nowMs, endpoint.process, () => {
+      trace.add('link', endpoint.self, peer, () => `link to r${peer}: ${state}`)
+      if (state === 'up') endpoint.handler?.up(peer)
+      else endpoint.handler?.down(peer, state)
+    })
+  }
+
+  function breakLink(a: ReplicaId, b: ReplicaId): void {
+    const key = pairKey(a, b)
+    epochs.set(key, (epochs.get(key) ?? 0) + 1)
+    counts.linksBroken += 1
+  }
+
+  /** Looks after the link of a pair, for good: sets it up when it can be, notices when it cannot be any more. */
+  function tend(a: ReplicaId, b: ReplicaId): void {
+    const key = pairKey(a, b)
+    if (a === b || tending.has(key)) return
+    tending.add(key)
+    let silentSinceMs: number | null = null
+    const look = (): void => {
+      const left = running(a)
+      const right = running(b)
+      if (isCut(a, b) || (left === null && right === null)) {
+        silentSinceMs ??= scheduler.nowMs
+        if (scheduler.nowMs - silentSinceMs >= silenceMs) {
+          if (left?.links.get(b) === 'up' || right?.links.get(a) === 'up') breakLink(a, b)
+          // Whoever still gets through closes the socket, which looks like death on the other side.
+          const falseDeath = random.below(3) === 0
+          if (left !== null)
+            setLink(left, b, falseDeath && !direction(b, a).condition.blocked ? 'died' : 'silent')
+          if (right !== null)
+            setLink(right, a, falseDeath && !direction(a, b).condition.blocked ? 'died' : 'silent')
+        }
+      } else {
+        silentSinceMs = null
+        if (left !== null && right !== null) {
+          if (left.peers.has(b) || right.peers.has(a)) {
+            connect(left, right)
+            connect(right, left)
+          }
+        }
+        // Nobody listens there: the connection is refused.
+        else if (left !== null && endpoints.has(b) && left.peers.has(b)) setLink(left, b, 'died')
+        else if (right !== null && endpoints.has(a) && right.peers.has(a)) setLink(right, a, 'died')
+      }
+      scheduler.at(scheduler.nowMs + retryMs / 2 + random.below(retryMs), null, look)
+    }
+    scheduler.at(scheduler.nowMs + 1 + random.below(10), null, look)
+  }
+
+  function transmit(endpoint: Endpoint, to: ReplicaId, frame: Frame, urgent: boolean): void {
+    if (!endpoint.process.alive) return
+    options.onSend(frame, endpoint.self, to)
+    if (endpoint.links.get(to) !== 'up') return
+    const bytes = joined(encodeFrame(frame))
+    const { condition } = direction(endpoint.self, to)
+    const sentMs = scheduler.nowMs
+    if (condition.blocked || random.below(1_000_000) < condition.lossPpm) {
+      counts.lost += 1
+      trace.add('lost', endpoint.self, bytes.length, () => `to r${to}: ${describe(frame)}`)
+      return
+    }
+    deliver(endpoint, to, frame, bytes, sentMs, urgent)
+    if (random.below(1_000_000) < condition.duplicatePpm) {
+      counts.duplicated += 1
+      scheduler.at(sentMs + random.below(500), null, () =>
+        deliver(endpoint, to, frame, bytes, sentMs, urgent),
+      )
+    }
+  }
+
+  function deliver(
+    from: Endpoint,
+    to: ReplicaId,
+    frame: Frame,
+    bytes: Uint8Array,
+    sentMs: number,
+    urgent: boolean,
+  ): void {
+    const way = direction(from.self, to)
+    const { condition } = way
+    const receiver = running(to)
+    if (receiver === null) return
+    const startMs = Math.max(scheduler.nowMs, way.busyUntilMs)
+    if (startMs - scheduler.nowMs > mostWaitingMs) {
+      counts.lost += 1
+      return
+    }
+    way.busyUntilMs = startMs + bytes.length / condition.bytesPerMs
+    let arrivalMs =
+      way.busyUntilMs +
+      condition.delayMs +
+      (random.below(1001) / 1000) * condition.jitterMs +
+      (urgent ? 0 : condition.delayMs)
+    if (random.below(1_000_000) < condition.reorderPpm) {
+      counts.reordered += 1
+      arrivalMs += random.below(300)
+    } else {
+      arrivalMs = Math.max(arrivalMs, way.lastArrivalMs)
+      way.lastArrivalMs = arrivalMs
+    }
+    const key = pairKey(from.self, to)
+    const epoch = epochs.get(key) ?? 0
+    scheduler.at(arrivalMs, receiver.process, () => {
+      if ((epochs.get(key) ?? 0) !== epoch || receiver.links.get(from.self) !== 'up') {
+        counts.lost += 1
+        return
+      }
+      counts.delivered += 1
+      trace.add('message', to, hashBytes(bytes), () => `from r${from.self}: ${describe(frame)}`, {
+        from: from.self,
+        sentMs,
+      })
+      const splitter = new FrameSplitter(maxFrameBytes)
+      const cut = random.below(bytes.length + 1)
+      const take = (complete: Uint8Array): boolean => {
+        hand(receiver, decodeFrame(complete))
+        return true
+      }
+      splitter.push(bytes.subarray(0, cut), take)
+      splitter.push(bytes.subarray(cut), take)
+    })
+  }
+
+  function hand(receiver: Endpoint, frame: Frame): void {
+    const { handler } = receiver
+    if (handler === null) return
+    if (frame.kind === 'message') handler.message(frame.message)
+    else if (frame.kind === 'chunk') handler.chunk(frame.chunk)
+    else if (frame.kind === 'chunkReply') handler.chunkReply(frame.reply)
+  }
+
+  return {
+    counts,
+    condition: (from, to) => direction(from, to).condition,
+    attach(self, process) {
+      const endpoint: Endpoint = {
+        self,
+        process,
+        handler: null,
+        peers: new Set(),
+        links: new Map(),
+        connectedTo: new Map(),
+      }
+      endpoints.set(self, endpoint)
+      return {
+        start(handler) {
+          endpoint.handler = handler
+          return Promise.resolve()
+        },
+        send: (message) => transmit(endpoint, message.to, { kind: 'message', message }, true),
+        sendChunk: (chunk) => transmit(endpoint, chunk.to, { kind: 'chunk', chunk }, false),
+        sendChunkReply: (reply) => transmit(endpoint, reply.to, { kind: 'chunkReply', reply }, true),
+        setPeers(peers) {
+          endpoint.peers = new Set(peers.map((peer) => peer.id).filter((id) => id !== self))
+          for (const peer of endpoint.peers) tend(self, peer)
+          for (const other of endpoints.keys()) if (!endpoint.peers.has(other)) tend(self, other)
+        },
+        isUp: (peer) => endpoint.links.get(peer) === 'up',
+        roundTripUs: (peer) =>
+          Math.round(
+            1000 * (direction(self, peer).condition.delayMs + direction(peer, self).condition.delayMs),
+          ),
+        stop() {
+          endpoint.handler = null
+          return Promise.resolve()
+        },
+      }
+    },
+    processDied(replica, told) {
+      for (const other of endpoints.values()) {
+        if (other.self === replica || !other.process.alive) continue
+        if (other.links.get(replica) !== 'up') continue
+        breakLink(other.self, replica)
+        if (told && !isCut(other.self, replica)) setLink(other, replica, 'died')
+        else {
+          // Nothing says so, and nothing comes: the silence is noticed later.
+          const silent = other
+          scheduler.at(scheduler.nowMs + silenceMs, null, () => {
+            const back = running(replica)
+            if (back === null || back.links.get(silent.self) !== 'up') setLink(silent, replica, 'silent')
+          })
+        }
+      }
+    },
+  }
+}
+
+function pairKey(a: ReplicaId, b: ReplicaId): string {
+  return a < b ? `${a}-${b}` : `${b}-${a}`
+}
+
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0))
+  let at = 0
+  for (const part of parts) {
+    whole.set(part, at)
+    at += part.length
+  }
+  return whole
+}
+
+function describe(frame: Frame): string {
+  switch (frame.kind) {
+    case 'message': {
+      const { message } = frame
+      const parts: string[] = [`${message.kind} term ${message.term}`]
+      for (const [name, value] of Object.entries(message)) {
+        if (name === 'kind' || name === 'term' || name === 'from' || name === 'to') continue
+        if (name === 'entries' && message.kind === 'append') {
+          const first = message.entries[0]
+          const last = message.entries.at(-1)
+          if (first !== undefined && last !== undefined)
+            parts.push(`entries ${first.index}/${first.term}-${last.index}/${last.term}`)
+          continue
+        }
+        parts.push(`${name} ${typeof value === 'object' ? JSON.stringify(value, short) : String(value)}`)
+      }
+      return parts.join(', ')
+    }
+    case 'chunk':
+      return `chunk of snapshot ${frame.chunk.snapshotId} at ${frame.chunk.index}: ${frame.chunk.bytes.length} bytes from ${frame.chunk.offset} of ${frame.chunk.sizeBytes}`
+    case 'chunkReply':
+      return `chunk reply for ${frame.reply.snapshotId}: go on at ${frame.reply.nextOffset}`
+    default:
+      return frame.kind
+  }
+}
+
+function short(_name: string, value: unknown): unknown {
+  return value instanceof Uint8Array ? `${value.length} bytes` : value
+}
