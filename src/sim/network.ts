@@ -41,6 +41,8 @@ interface Endpoint {
   readonly process: Owner
   handler: TransportHandler | null
   peers: ReadonlySet<ReplicaId>
+  /** Whom this process has told to keep away. */
+  readonly shutOut: Set<ReplicaId>
   /** What this side believes of its links. */
   readonly links: Map<ReplicaId, LinkState>
   /** Which process each link that is up leads to. */
@@ -91,6 +93,13 @@ export function createSimNetwork(options: {
     return direction(a, b).condition.blocked || direction(b, a).condition.blocked
   }
 
+  /** No link can be between them now. */
+  function isApart(a: ReplicaId, b: ReplicaId): boolean {
+    return (
+      isCut(a, b) || endpoints.get(a)?.shutOut.has(b) === true || endpoints.get(b)?.shutOut.has(a) === true
+    )
+  }
+
   function running(replica: ReplicaId): Endpoint | null {
     const endpoint = endpoints.get(replica)
     return endpoint !== undefined && endpoint.process.alive && endpoint.handler !== null ? endpoint : null
@@ -106,7 +115,7 @@ export function createSimNetwork(options: {
 
   function setLink(endpoint: Endpoint, peer: ReplicaId, state: LinkState): void {
     const before = endpoint.links.get(peer)
-    if (before === state || (before !== 'up' && state === 'silent')) return
+    if (before === state || (before === 'died' && state === 'silent')) return
     endpoint.links.set(peer, state)
     scheduler.at(scheduler.nowMs, endpoint.process, () => {
       trace.add('link', endpoint.self, peer, () => `link to r${peer}: ${state}`)
@@ -130,7 +139,7 @@ export function createSimNetwork(options: {
     const look = (): void => {
       const left = running(a)
       const right = running(b)
-      if (isCut(a, b) || (left === null && right === null)) {
+      if (isApart(a, b) || (left === null && right === null)) {
         silentSinceMs ??= scheduler.nowMs
         if (scheduler.nowMs - silentSinceMs >= silenceMs) {
           if (left?.links.get(b) === 'up' || right?.links.get(a) === 'up') breakLink(a, b)
@@ -249,6 +258,7 @@ export function createSimNetwork(options: {
         process,
         handler: null,
         peers: new Set(),
+        shutOut: new Set(),
         links: new Map(),
         connectedTo: new Map(),
       }
@@ -265,6 +275,14 @@ export function createSimNetwork(options: {
           endpoint.peers = new Set(peers.map((peer) => peer.id).filter((id) => id !== self))
           for (const peer of endpoint.peers) tend(self, peer)
           for (const other of endpoints.keys()) if (!endpoint.peers.has(other)) tend(self, other)
+        },
+        shutOut(peer, reason) {
+          trace.add('shutOut', self, peer, () => `r${peer} may not take part: ${reason}`)
+          endpoint.shutOut.add(peer)
+          breakLink(self, peer)
+          setLink(endpoint, peer, 'silent')
+          const other = running(peer)
+          if (other !== null) setLink(other, self, 'died')
         },
         isUp: (peer) => endpoint.links.get(peer) === 'up',
         roundTripUs: (peer) =>
