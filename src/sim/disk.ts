@@ -177,6 +177,12 @@ export function createSimDisk(options: SimDiskOptions): SimDisk {
           tell(process, done, null)
         })
       },
+      flushFolderNow(path) {
+        if (isDead()) return
+        if (condition.failFlushes) throw systemError('EIO', path)
+        onOperation('flushFolder', path)
+        if (!isDead()) flushNames()
+      },
       freeBytes: () => Math.max(0, condition.capacityBytes - usedBytes()),
     }
 
@@ -222,16 +228,41 @@ export function createSimDisk(options: SimDiskOptions): SimDisk {
             setDurableSize(file, Math.max(size, Math.min(file.durableSize, file.size)))
             for (const [i, sector] of covered.entries()) {
               const copy = copies[i]
-              if (copy === undefined) continue
-              file.durable.set(
-                copy.subarray(0, Math.max(0, file.durableSize - sector * sectorBytes)),
-                sector * sectorBytes,
-              )
+              const from = sector * sectorBytes
+              if (copy !== undefined && from < file.durableSize)
+                file.durable.set(copy.subarray(0, file.durableSize - from), from)
               if (sameSector(file, sector)) file.dirty.delete(sector)
             }
             onOperation('flushed', path)
             tell(process, done, null)
           })
+        },
+        writeNow(offset, bytes) {
+          if (isDead()) return
+          if (condition.failWrites) throw systemError('EIO', path)
+          onOperation('write', path)
+          if (isDead()) return
+          if (offset + bytes.length - file.size > condition.capacityBytes - usedBytes())
+            throw systemError('ENOSPC', path)
+          writeInto(file, offset, bytes)
+          onOperation('written', path)
+        },
+        flushNow() {
+          if (isDead()) return
+          if (condition.failFlushes) {
+            file.dirty.clear()
+            throw systemError('EIO', path)
+          }
+          onOperation('flush', path)
+          if (isDead()) return
+          setDurableSize(file, file.size)
+          for (const sector of file.dirty) {
+            const from = sector * sectorBytes
+            const to = Math.min(from + sectorBytes, file.size)
+            if (from < to) file.durable.set(file.current.subarray(from, to), from)
+          }
+          file.dirty.clear()
+          onOperation('flushed', path)
         },
         read: (offset, length) => file.current.slice(offset, Math.min(file.size, offset + length)),
         truncate(sizeBytes) {
