@@ -4,7 +4,8 @@ import type { Clock } from '../base/clock.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Passwords } from '../replica/passwords.ts'
 import type { Replica } from '../replica/types.ts'
-import { createHttpServer } from './http.ts'
+import { createGrpcEntrance } from './grpc.ts'
+import { createHttpServer, notReady } from './http.ts'
 import { createMetrics } from './metrics.ts'
 import { createService } from './service.ts'
 import { createWebSocketEntrance, defaultLimits, type ConnectionLimits } from './websocket.ts'
@@ -37,7 +38,7 @@ export interface ApiOptions {
  * @throws the system's error when a port cannot be listened on (`code` EADDRINUSE, EACCES, …).
  */
 export async function startApi(replica: Replica, options: ApiOptions): Promise<Api> {
-  const { http, passwords, clock, logger, version, webRoot } = options
+  const { http, grpc, passwords, clock, logger, version, webRoot } = options
   const limits = { ...defaultLimits, ...options.limits }
   let isClosing = false
   const metrics = createMetrics(replica)
@@ -65,22 +66,40 @@ export async function startApi(replica: Replica, options: ApiOptions): Promise<A
     () => webSockets.waitingBytes,
   )
   const httpServer = createHttpServer(replica, { metrics, webSockets, logger, webRoot })
+  const grpcEntrance = createGrpcEntrance({
+    service,
+    metrics,
+    clock,
+    maxMessageBytes: limits.maxFrameBytes,
+    slowMs: limits.slowMs,
+  })
+  metrics.gauge('parley_grpc_streams', 'Open gRPC event streams.', () => grpcEntrance.streams)
   httpServer.listen(http)
   await once(httpServer, 'listening')
+  const grpcPort = await grpcEntrance.listen(grpc).catch((error: unknown) => {
+    httpServer.close()
+    throw error
+  })
 
-  const stopListening = replica.onStateChange(() => webSockets.stateChanged())
+  const tellState = () => {
+    webSockets.stateChanged()
+    grpcEntrance.setServing(!isClosing && notReady(replica) === null)
+  }
+  const stopListening = replica.onStateChange(tellState)
+  tellState()
 
   return {
     httpPort: portOf(httpServer.address()),
-    grpcPort: 0,
+    grpcPort,
     async close(drainMs) {
       isClosing = true
       stopListening()
       const closed = once(httpServer, 'close')
       httpServer.close()
-      webSockets.stateChanged()
-      await untilIdle(() => webSockets.openRequests === 0, drainMs, clock)
+      tellState()
+      await untilIdle(() => webSockets.openRequests + grpcEntrance.openRequests === 0, drainMs, clock)
       webSockets.close()
+      await grpcEntrance.close()
       httpServer.closeAllConnections()
       await closed
     },

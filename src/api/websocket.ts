@@ -11,6 +11,7 @@ import { failed, type Caller, type Result } from './calls.ts'
 import { makeError, reasonName } from './errors.ts'
 import type { Metrics } from './metrics.ts'
 import type { Service } from './service.ts'
+import { strictUtf8 } from './text.ts'
 
 /** What one connection may cost. */
 export interface ConnectionLimits {
@@ -147,8 +148,6 @@ export function createWebSocketEntrance(options: WebSocketOptions): WebSocketEnt
 }
 
 const sendOptions = { binary: true, compress: false } as const
-const strictUtf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
-const decodeUtf8 = (bytes: Uint8Array): string => strictUtf8.decode(bytes)
 
 // Fields of ServerFrame. A repeated field may be written piece by piece, so events that were encoded once are copied into every receiver's frame as they are.
 const responsesTag = 10
@@ -304,7 +303,7 @@ class Connection implements Caller, Receiver {
     if (!isBinary) return this.cutOff(closeCode.notBinary, 'frames are binary')
     let requests: readonly Request[]
     try {
-      requests = ClientFrame.decode(new BinaryReader(data, decodeUtf8)).requests
+      requests = ClientFrame.decode(new BinaryReader(data, strictUtf8)).requests
     } catch {
       return this.cutOff(closeCode.malformed, 'not a ClientFrame of parley.v1')
     }
