@@ -16,7 +16,7 @@ import {
 } from '@grpc/grpc-js'
 import { loadSync } from '@grpc/proto-loader'
 import { ReflectionService } from '@grpc/reflection'
-import { HealthImplementation, protoPath as healthProto } from 'grpc-health-check'
+import { HealthImplementation } from 'grpc-health-check'
 import type { Clock } from '../base/clock.ts'
 import { Reason, type Error as ApiError } from '../gen/parley/v1/model.ts'
 import { ParleyDefinition, type MessageFns, type SubscribeRequest } from '../gen/parley/v1/service.ts'
@@ -278,14 +278,15 @@ function isMethodName(name: string): name is MethodName {
   return Object.hasOwn(ParleyDefinition.methods, name)
 }
 
-/** What reflection tells: Parley and the health service. */
+/** What reflection tells: Parley, the health service, and the details of errors. */
 function describedServices(): ReturnType<typeof loadSync> {
-  const protoFolder = fileURLToPath(new URL('../../proto', import.meta.url))
-  const names = { keepCase: true, longs: Number, enums: String, defaults: true, oneofs: true }
-  return {
-    ...loadSync('parley/v1/service.proto', { ...names, includeDirs: [protoFolder] }),
-    ...loadSync(healthProto, names),
-  }
+  const includeDirs = ['../../proto', './described'].map((path) =>
+    fileURLToPath(new URL(path, import.meta.url)),
+  )
+  return loadSync(
+    ['parley/v1/service.proto', 'grpc/health/v1/health.proto', 'google/rpc/error_details.proto'],
+    { includeDirs },
+  )
 }
 
 /** `parley-read: local` and `parley-min-position: N`. */

@@ -6424,6 +6424,7 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
  *
  * Over gRPC the session token travels in the metadata entry `authorization: Bearer TOKEN` (base64url). Reads are linearizable; the
  * metadata `parley-read: local` asks for a local read, and `parley-min-position: N` for one that has at least seen position N.
+ * Every answer tells its position in the trailing metadata entry `parley-position`.
  */
 export type ParleyDefinition = typeof ParleyDefinition;
 export const ParleyDefinition = {
