@@ -1,0 +1,108 @@
+import { assert, unreachable } from '../base/assert.ts'
+import type { ReplicaId } from '../base/ids.ts'
+import type { ChangeRefusal, Configuration, ConfigurationChange, Index, Member } from './types.ts'
+
+/** The configurations of the log: the newest one holds from the moment it is appended (Raft dissertation §4.1), and a rolled back one gives way to the one before. */
+export class Configurations {
+  /** In order of index; the first is the one that held where the log starts. */
+  private stack: [Placed, ...Placed[]]
+  private votersNow: readonly ReplicaId[]
+
+  constructor(index: Index, configuration: Configuration) {
+    this.stack = [{ index, configuration }]
+    this.votersNow = votersOf(configuration)
+  }
+
+  get current(): Configuration {
+    return this.newest.configuration
+  }
+
+  /** Where in the log the current one is. */
+  get currentIndex(): Index {
+    return this.newest.index
+  }
+
+  /** In order of id. */
+  get voters(): readonly ReplicaId[] {
+    return this.votersNow
+  }
+
+  isVoter(id: ReplicaId): boolean {
+    return this.votersNow.includes(id)
+  }
+
+  append(index: Index, configuration: Configuration): void {
+    assert(index > this.currentIndex, 'configurations out of order', { index, current: this.currentIndex })
+    this.stack.push({ index, configuration })
+    this.votersNow = votersOf(configuration)
+  }
+
+  /** The log was cut: entries from `index` on are gone. */
+  cut(index: Index): void {
+    while (this.currentIndex >= index) {
+      assert(this.stack.length > 1, 'the first configuration was cut', { index })
+      this.stack.pop()
+    }
+    this.votersNow = votersOf(this.current)
+  }
+
+  /** Entries up to `index` are committed: what held before them can never come back. */
+  settle(index: Index): void {
+    while (this.stack[1] !== undefined && this.stack[1].index <= index) this.stack.shift()
+  }
+
+  restart(index: Index, configuration: Configuration): void {
+    this.stack = [{ index, configuration }]
+    this.votersNow = votersOf(configuration)
+  }
+
+  private get newest(): Placed {
+    return this.stack.at(-1) ?? this.stack[0]
+  }
+}
+
+interface Placed {
+  readonly index: Index
+  readonly configuration: Configuration
+}
+
+/** The configuration after `change`, or why there can be none. */
+export function changed(
+  configuration: Configuration,
+  change: ConfigurationChange,
+): { readonly configuration: Configuration } | { readonly refused: ChangeRefusal } {
+  const { members } = configuration
+  const member = members.find(({ id }) => id === change.id)
+  const replacing = (replacement: Member) => ({
+    configuration: {
+      ...configuration,
+      members: members.map((other) => (other === member ? replacement : other)),
+    },
+  })
+  switch (change.kind) {
+    case 'addLearner': {
+      if (member !== undefined) return { refused: 'alreadyMember' }
+      const added: Member = { id: change.id, voter: false, address: change.address }
+      const after = [...members, added].sort((a, b) => a.id - b.id)
+      return { configuration: { ...configuration, members: after } }
+    }
+    case 'promote':
+      if (member === undefined) return { refused: 'notMember' }
+      if (member.voter) return { refused: 'alreadyMember' }
+      return replacing({ ...member, voter: true })
+    case 'remove':
+      if (member === undefined) return { refused: 'notMember' }
+      return {
+        configuration: { ...configuration, members: members.filter((other) => other !== member) },
+      }
+    case 'setAddress':
+      if (member === undefined) return { refused: 'notMember' }
+      return replacing({ ...member, address: change.address })
+    default:
+      return unreachable(change)
+  }
+}
+
+export function votersOf(configuration: Configuration): readonly ReplicaId[] {
+  return configuration.members.filter((member) => member.voter).map((member) => member.id)
+}

@@ -1,0 +1,104 @@
+import type { ReplicaId } from '../base/ids.ts'
+import type { Random } from '../base/random.ts'
+import type { Index } from './types.ts'
+
+/** A read that waits at the leader, asked by itself or by another replica. */
+export interface WaitingRead {
+  readonly from: ReplicaId
+  readonly id: number
+}
+
+/**
+ * ReadIndex at the leader (Raft dissertation §6.4): reads wait for a heartbeat round that begins after them and is answered by a quorum; the commit index at its beginning
+ * is theirs. One round is under way at a time, and the next one serves all that came in the meantime.
+ */
+export class ReadRounds {
+  private waiting: WaitingRead[] = []
+  private current: {
+    readonly round: number
+    readonly index: Index
+    readonly reads: readonly WaitingRead[]
+  } | null = null
+
+  add(read: WaitingRead): void {
+    this.waiting.push(read)
+  }
+
+  /** Whether a round should begin now. */
+  get wantsRound(): boolean {
+    return this.current === null && this.waiting.length > 0
+  }
+
+  get isConfirming(): boolean {
+    return this.current !== null
+  }
+
+  begin(round: number, commitIndex: Index): void {
+    if (!this.wantsRound) return
+    this.current = { round, index: commitIndex, reads: this.waiting }
+    this.waiting = []
+  }
+
+  /** A quorum has answered `round`, or a later one. Returns the reads that may go ahead. */
+  confirm(round: number): { readonly index: Index; readonly reads: readonly WaitingRead[] } | null {
+    const confirmed = this.current
+    if (confirmed === null || round < confirmed.round) return null
+    this.current = null
+    return confirmed
+  }
+
+  /** The leader is none any more, or `from` forgot what it asked. */
+  drop(from: ReplicaId | null): readonly WaitingRead[] {
+    const stays = (read: WaitingRead) => from !== null && read.from !== from
+    const all = [...(this.current?.reads ?? []), ...this.waiting]
+    if (this.current !== null) this.current = { ...this.current, reads: this.current.reads.filter(stays) }
+    this.waiting = this.waiting.filter(stays)
+    return all.filter((read) => !stays(read))
+  }
+}
+
+/** Reads that a follower asked the leader about. */
+export class ForwardedReads {
+  /** The host's id and the tick of the question, by the number that went over the wire. */
+  private readonly asked = new Map<number, { readonly id: number; readonly tick: number }>()
+  private nextNumber: number
+  private tick = 0
+
+  /** Numbers start at random, so that an answer to a question from before a restart is not taken for one of now. */
+  constructor(random: Random) {
+    this.nextNumber = random.below(2 ** 32) * 2 ** 20
+  }
+
+  ask(id: number): number {
+    const number = this.nextNumber
+    this.nextNumber += 1
+    this.asked.set(number, { id, tick: this.tick })
+    return number
+  }
+
+  /** The host's id; null when nobody waits for this answer any more. */
+  answered(number: number): number | null {
+    const question = this.asked.get(number)
+    this.asked.delete(number)
+    return question?.id ?? null
+  }
+
+  /** Counts a tick. Returns the host's ids of questions that are `patienceTicks` old. */
+  expire(patienceTicks: number): readonly number[] {
+    this.tick += 1
+    const old: number[] = []
+    for (const [number, { id, tick }] of this.asked) {
+      if (this.tick - tick < patienceTicks) break
+      this.asked.delete(number)
+      old.push(id)
+    }
+    return old
+  }
+
+  /** The leader changed, or the link to it: all must be asked again. */
+  drop(): readonly number[] {
+    const ids = [...this.asked.values()].map(({ id }) => id)
+    this.asked.clear()
+    return ids
+  }
+}
