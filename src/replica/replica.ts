@@ -52,10 +52,6 @@ export interface ReplicaStore extends ApplyStore {
 export interface Search {
   /** Messages of conversations of the account, newest first. `position`: the index must have got at least so far. */
   search(account: number, request: SearchMessagesRequest, position: number): Promise<SearchMessagesResponse>
-  /** The state has got to `position`. */
-  advance(position: number): void
-  /** The state was swapped for another one. */
-  reload(): void
 }
 
 export interface ReplicaOptions {
@@ -107,8 +103,8 @@ class LogReplica implements RunningReplica, LogConsumer {
   private draining = false
   private failed = false
   private appliedCommands = 0
-  /** When the quorum was lost; null while there is one. */
-  private lostAtMs: number | null
+  /** When the quorum was lost: at the start there never was one; null while there is one. */
+  private lostAtMs: number | null = -Infinity
   private cancelGrace: Cancel | null = null
   private cancelAgain: Cancel | null = null
   private stateText = ''
@@ -122,7 +118,6 @@ class LogReplica implements RunningReplica, LogConsumer {
     this.startedMs = clock.monotonicMs()
     this.chat = options.openChat(store.db)
     this.logStatus = log.status()
-    this.lostAtMs = clock.monotonicMs()
     this.pending = new PendingCommands({
       origin: self,
       incarnation,
@@ -329,7 +324,6 @@ class LogReplica implements RunningReplica, LogConsumer {
   private stateSwapped(): void {
     this.chat = this.options.openChat(this.store.db)
     this.subscriptions.reload()
-    this.options.search?.reload()
     this.reads.advanced(this.store.appliedIndex, this.position)
   }
 
@@ -348,7 +342,6 @@ class LogReplica implements RunningReplica, LogConsumer {
     }
     this.subscriptions.publish(all)
     this.reads.advanced(this.store.appliedIndex, this.position)
-    this.options.search?.advance(this.position)
   }
 
   private noticeReplicaGone(commands: readonly Command[]): void {
@@ -384,7 +377,8 @@ class LogReplica implements RunningReplica, LogConsumer {
       this.cancelGrace = null
       return
     }
-    this.lostAtMs ??= this.clock.monotonicMs()
+    if (this.lostAtMs !== null) return
+    this.lostAtMs = this.clock.monotonicMs()
     this.cancelGrace ??= this.clock.after(this.graceMs, () => {
       this.pending.giveUp('noQuorum')
       this.reads.giveUp('noQuorum')

@@ -20,16 +20,13 @@ export interface SupervisorLink {
   readonly onGone: (listener: () => void) => void
 }
 
-/** What a replica tells its supervisor. */
-export type ReplicaReport =
-  | { readonly kind: 'listening'; readonly replica: number }
-  | {
-      readonly kind: 'state'
-      readonly replica: number
-      readonly leader: number
-      readonly quorum: boolean
-      readonly mayFail: number
-    }
+/** What a replica tells its supervisor, at the start and whenever it changes. */
+export interface ReplicaReport {
+  readonly kind: 'state'
+  readonly replica: number
+  readonly leader: number
+  readonly quorum: boolean
+}
 
 /** The real process. */
 export function processIo(): ServerIo {

@@ -1,0 +1,266 @@
+import { mkdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+
+import { replicaName } from '../base/ids.ts'
+import {
+  readClusterFile,
+  replicaFolder,
+  writeJson,
+  type ClusterFile,
+  type ClusterReplica,
+} from './cluster-file.ts'
+import { checkFolders, checkPorts, createCluster, planCluster } from './create-cluster.ts'
+import { claimFolder } from './folders.ts'
+import type { ReplicaReport, ServerIo } from './io.ts'
+import type { UpOptions } from './options.ts'
+import { problemOf } from './problems.ts'
+import { createSupervisor, type Supervisor, type SupervisorEvent } from './supervisor.ts'
+
+/** What `parley up --json` prints, one object to a line. */
+export type UpEvent =
+  | { readonly event: 'creating'; readonly replicas: number; readonly data: string }
+  | ({ readonly event: 'started'; readonly replica: number; readonly pid: number } & Addresses)
+  | { readonly event: 'serving'; readonly leader: number; readonly mayFail: number }
+  | { readonly event: 'leader'; readonly leader: number }
+  | { readonly event: 'noQuorum' }
+  | {
+      readonly event: 'ended'
+      readonly replica: number
+      readonly pid: number
+      readonly code: number | null
+      readonly signal: string | null
+    }
+  | { readonly event: 'line'; readonly replica: number; readonly line: string }
+  | { readonly event: 'stopping' }
+  | { readonly event: 'stopped' }
+
+interface Addresses {
+  readonly http: string
+  readonly grpc: string
+  readonly peer: string
+  readonly data: string
+}
+
+/** What `up.json` tells other programs about the supervisor that runs now. */
+export interface UpFile {
+  readonly pid: number
+  readonly replicas: readonly { readonly id: number; readonly pid: number | null }[]
+}
+
+/**
+ * Runs a local cluster, one process per replica, until it is told to stop.
+ *
+ * @returns the exit code. The caller ends the process with it.
+ */
+export async function runUp(options: UpOptions, io: ServerIo): Promise<number> {
+  const folder = options.data
+  try {
+    return await superviseIn(folder, options, io)
+  } catch (error) {
+    io.err(problemOf(error))
+    return 1
+  }
+}
+
+async function superviseIn(folder: string, options: UpOptions, io: ServerIo): Promise<number> {
+  mkdirSync(folder, { recursive: true })
+  const claim = claimFolder(
+    folder,
+    (pid) =>
+      `${folder} is served by another "parley up" already (process ${pid}). Talk to it with "${program(io)}", stop it with Ctrl-C there or "kill ${pid}", or use another folder with --data.`,
+  )
+  try {
+    return await new Up(options, io, await prepare(options, io)).run()
+  } finally {
+    claim.release()
+  }
+}
+
+/** The cluster of the folder; a new one when there is none. */
+async function prepare(options: UpOptions, io: ServerIo): Promise<ClusterFile> {
+  const folder = options.data
+  const known = readClusterFile(folder)
+  if (known?.complete === true) {
+    checkFolders(folder, known)
+    return known
+  }
+  const cluster = known ?? planCluster(options)
+  if (known === null) await checkPorts(cluster, options.host)
+  const creating: UpEvent = { event: 'creating', replicas: cluster.replicas.length, data: folder }
+  if (options.json) io.out(JSON.stringify(creating))
+  else io.out(`Making a cluster of ${cluster.replicas.length} replicas in ${folder}.`)
+  return createCluster(folder, cluster)
+}
+
+class Up {
+  private readonly options: UpOptions
+  private readonly io: ServerIo
+  private readonly cluster: ClusterFile
+  private readonly supervisor: Supervisor
+  private readonly reports = new Map<number, ReplicaReport>()
+  private readonly upFile: string
+  private leader = 0
+  private serving = false
+  private served = false
+  private stopping = false
+  private finish: (code: number) => void = () => undefined
+
+  constructor(options: UpOptions, io: ServerIo, cluster: ClusterFile) {
+    this.options = options
+    this.io = io
+    this.cluster = cluster
+    this.upFile = join(options.data, 'up.json')
+    this.supervisor = createSupervisor({
+      replicas: cluster.replicas.map(({ id }) => ({ id, folder: replicaFolder(options.data, id) })),
+      restart: options.restart,
+      logLevel: options.logLevel,
+      onEvent: (event) => this.handle(event),
+    })
+  }
+
+  async run(): Promise<number> {
+    const ended = new Promise<number>((resolve) => {
+      this.finish = resolve
+    })
+    const stopListening = this.io.onStop(() => this.stop())
+    for (const { id } of this.cluster.replicas) this.supervisor.start(id)
+    const code = await ended
+    stopListening()
+    rmSync(this.upFile, { force: true })
+    return code
+  }
+
+  private handle(event: SupervisorEvent): void {
+    switch (event.kind) {
+      case 'started': {
+        const { http, grpc, peer } = this.addresses(event.replica)
+        const data = replicaFolder(this.options.data, event.replica)
+        this.writeUpFile()
+        this.tell(
+          { event: 'started', replica: event.replica, pid: event.pid, http, grpc, peer, data },
+          `${replicaName(event.replica)} started: process ${event.pid}, http://${http}, gRPC ${grpc}`,
+        )
+        return
+      }
+      case 'line':
+        this.tell(
+          { event: 'line', replica: event.replica, line: event.line },
+          `${replicaName(event.replica)}: ${event.line}`,
+        )
+        return
+      case 'ended':
+        this.ended(event)
+        return
+      case 'report':
+        this.report(event.report)
+    }
+  }
+
+  private ended(event: Extract<SupervisorEvent, { kind: 'ended' }>): void {
+    const { replica, pid, code, signal } = event
+    this.reports.delete(replica)
+    this.writeUpFile()
+    const how = signal === null ? `with exit code ${code}` : `by ${signal}`
+    const name = replicaName(replica)
+    const start = `${program(this.io)} serve --data ${replicaFolder(this.options.data, replica)}`
+    let text = `${name} stopped.`
+    if (!event.expected)
+      text = `${name} (process ${pid}) was ended ${how}. ${this.options.restart ? 'It is started again.' : `Start it again: ${start}`}`
+    this.tell({ event: 'ended', replica, pid, code, signal }, text)
+    this.look()
+    if (!event.expected && !this.options.restart && this.supervisor.running.size === 0) {
+      this.tell({ event: 'stopped' }, 'No replica is left.')
+      this.finish(1)
+    }
+  }
+
+  private report(report: ReplicaReport): void {
+    this.reports.set(report.replica, report)
+    this.look()
+  }
+
+  /** What the replicas report together: who leads, and whether anybody can write. */
+  private look(): void {
+    if (this.stopping) return
+    const able = [...this.reports.values()].filter((report) => report.quorum && report.leader !== 0)
+    const leading = able.find((report) => report.leader === report.replica)
+    if (leading === undefined) {
+      if (able.length > 0 || !this.serving) return
+      this.serving = false
+      this.tell(
+        { event: 'noQuorum' },
+        'Too few replicas are left: what is stored can be read, nothing written.',
+      )
+      return
+    }
+    const changed = leading.leader !== this.leader
+    this.leader = leading.leader
+    if (!this.serving) {
+      this.serving = true
+      const { leader } = leading
+      const mayFail = this.mayFail()
+      this.tell({ event: 'serving', leader, mayFail }, this.servingText(leader, mayFail))
+      this.served = true
+    } else if (changed) {
+      this.tell({ event: 'leader', leader: this.leader }, `${replicaName(this.leader)} leads now.`)
+    }
+  }
+
+  /** How many more processes may end before a majority is gone. */
+  private mayFail(): number {
+    const replicas = this.cluster.replicas.length
+    return this.supervisor.running.size - (Math.floor(replicas / 2) + 1)
+  }
+
+  private servingText(leader: number, mayFail: number): string {
+    const first = `Parley serves; ${replicaName(leader)} leads. ${mayFail} more of its ${this.cluster.replicas.length} replicas may fail.`
+    if (this.served) return first
+    const web = this.cluster.replicas[0]?.http ?? ''
+    const pid = this.supervisor.running.get(leader)
+    const name = program(this.io)
+    return [
+      first,
+      '',
+      `  talk      ${name}            or open http://${web} in a browser`,
+      `  look      ${name} status`,
+      `  try it    kill -9 ${pid}      ends the leader, ${replicaName(leader)}: nobody will notice`,
+      '  stop      Ctrl-C',
+      '',
+    ].join('\n')
+  }
+
+  private stop(): void {
+    if (this.stopping) {
+      this.supervisor.kill()
+      return
+    }
+    this.stopping = true
+    this.tell({ event: 'stopping' }, 'Stopping. (Ctrl-C again ends all at once.)')
+    void this.supervisor.stop(this.leader).then(() => {
+      this.tell({ event: 'stopped' }, 'Stopped. All is on disk.')
+      this.finish(0)
+    })
+  }
+
+  private addresses(replica: number): ClusterReplica {
+    const known = this.cluster.replicas.find(({ id }) => id === replica)
+    return known ?? { id: replica, http: '', grpc: '', peer: '' }
+  }
+
+  private writeUpFile(): void {
+    const file: UpFile = {
+      pid: process.pid,
+      replicas: this.cluster.replicas.map(({ id }) => ({ id, pid: this.supervisor.running.get(id) ?? null })),
+    }
+    writeJson(this.upFile, file)
+  }
+
+  private tell(event: UpEvent, text: string): void {
+    this.io.out(this.options.json ? JSON.stringify(event) : text)
+  }
+}
+
+/** How people call this program here. */
+function program(io: ServerIo): string {
+  return io.environment['npm_lifecycle_event'] === undefined ? 'parley' : 'npx parley'
+}
