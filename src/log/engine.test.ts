@@ -1,0 +1,520 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { silentLogger } from '../base/logger.ts'
+import { seededRandom } from '../base/random.ts'
+import type { Configuration } from '../raft/types.ts'
+import { createEngine, type Engine, type EngineTuning } from './engine.ts'
+import { maxProposalBytes } from './port.ts'
+import {
+  ListConsumer,
+  MemoryDisk,
+  MemoryNetwork,
+  ProcessClock,
+  VirtualClock,
+  type MemoryTransport,
+} from './testing.ts'
+
+interface Process {
+  readonly engine: Engine
+  readonly clock: ProcessClock
+  readonly transport: MemoryTransport
+}
+
+/** A replica whose disk and state outlive its processes. */
+class Replica {
+  readonly id: number
+  readonly consumer = new ListConsumer()
+  readonly disk: MemoryDisk
+  readonly fatal: Error[] = []
+  process: Process | null = null
+  /** What this replica proposed and has not seen applied yet is proposed again when it may have been lost. */
+  private proposed: string[] = []
+
+  constructor(id: number, disk: MemoryDisk) {
+    this.id = id
+    this.disk = disk
+    this.consumer.onInterrupted = () => {
+      for (const text of this.proposed)
+        if (!this.consumer.items.includes(text)) this.engine.propose(new TextEncoder().encode(text))
+    }
+  }
+
+  get engine(): Engine {
+    assert.ok(this.process !== null, `r${this.id} does not run`)
+    return this.process.engine
+  }
+
+  propose(text: string): void {
+    this.proposed.push(text)
+    this.engine.propose(new TextEncoder().encode(text))
+  }
+}
+
+class Cluster {
+  readonly clock = new VirtualClock()
+  readonly network = new MemoryNetwork()
+  readonly replicas: readonly Replica[]
+  private readonly configuration: Configuration
+  private readonly tuning: Partial<EngineTuning>
+  private seed: number
+
+  constructor(
+    size: number,
+    options: { tuning?: Partial<EngineTuning>; joiners?: number; seed?: number } = {},
+  ) {
+    this.tuning = options.tuning ?? {}
+    this.seed = options.seed ?? 1
+    const ids = Array.from({ length: size }, (_, i) => i + 1)
+    this.configuration = {
+      faultModel: 'majority',
+      members: ids.map((id) => ({ id, voter: true, address: `r${id}:1` })),
+    }
+    this.replicas = Array.from(
+      { length: size + (options.joiners ?? 0) },
+      (_, i) => new Replica(i + 1, new MemoryDisk(this.clock)),
+    )
+  }
+
+  replica(id: number): Replica {
+    const replica = this.replicas[id - 1]
+    assert.ok(replica !== undefined)
+    return replica
+  }
+
+  async start(...ids: readonly number[]): Promise<void> {
+    for (const id of ids.length > 0 ? ids : this.configuration.members.map((member) => member.id)) {
+      const replica = this.replica(id)
+      const clock = new ProcessClock(this.clock)
+      const transport = this.network.attach(id, clock)
+      replica.disk.clock = clock
+      const isMember = this.configuration.members.some((member) => member.id === id)
+      this.seed += 1
+      const engine = createEngine({
+        self: id,
+        configuration: isMember ? this.configuration : { faultModel: 'majority', members: [] },
+        disk: replica.disk,
+        clock,
+        random: seededRandom(this.seed * 7919),
+        transport,
+        logger: silentLogger,
+        onFatal: (error) => replica.fatal.push(error),
+        tuning: { wal: { segmentBytes: 64 * 1024, cacheBytes: 64 * 1024 }, ...this.tuning },
+      })
+      replica.process = { engine, clock, transport }
+      await engine.start(replica.consumer)
+    }
+  }
+
+  kill(id: number): void {
+    const replica = this.replica(id)
+    assert.ok(replica.process !== null)
+    replica.process.clock.dead = true
+    replica.process = null
+    this.network.kill(id)
+  }
+
+  get running(): readonly Replica[] {
+    return this.replicas.filter((replica) => replica.process !== null)
+  }
+
+  /** The replica that leads with a quorum in the newest term; null when none does. */
+  get leader(): Replica | null {
+    const leaders = this.running.filter(
+      ({ engine }) => engine.status().role === 'leader' && engine.status().available,
+    )
+    return leaders.sort((a, b) => b.engine.status().term - a.engine.status().term)[0] ?? null
+  }
+
+  async untilLed(mostMs = 5000): Promise<Replica> {
+    await this.clock.until(() => this.leader !== null, mostMs)
+    const { leader } = this
+    assert.ok(leader !== null)
+    return leader
+  }
+
+  follower(leader: Replica): Replica {
+    const found = this.running.find((replica) => replica !== leader)
+    assert.ok(found !== undefined)
+    return found
+  }
+
+  async untilAllHave(count: number, mostMs = 10_000): Promise<void> {
+    await this.clock.until(
+      () => this.running.every(({ consumer }) => new Set(consumer.items).size >= count),
+      mostMs,
+    )
+    const [first, ...others] = this.running
+    for (const other of others) assert.deepEqual(other.consumer.items, first?.consumer.items)
+  }
+
+  assertHealthy(): void {
+    for (const replica of this.replicas) assert.deepEqual(replica.fatal, [], `r${replica.id}`)
+  }
+}
+
+test('what is proposed at any replica is applied by all in one order', async () => {
+  const cluster = new Cluster(3)
+  await cluster.start()
+  await cluster.untilLed()
+  for (let i = 0; i < 50; i += 1)
+    for (const replica of cluster.replicas) replica.propose(`r${replica.id}-${i}`)
+  await cluster.untilAllHave(150)
+  for (const { id, consumer } of cluster.replicas)
+    assert.deepEqual(
+      consumer.items.filter((item) => item.startsWith(`r${id}-`)),
+      Array.from({ length: 50 }, (_, i) => `r${id}-${i}`),
+      'each origin in its order, each once',
+    )
+  cluster.assertHealthy()
+})
+
+test('a single replica leads itself and acknowledges only what is on its disk', async () => {
+  const cluster = new Cluster(1)
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  leader.disk.frozen = true
+  leader.propose('a')
+  await cluster.clock.pass(200)
+  assert.deepEqual(leader.consumer.items, [])
+  leader.disk.thaw()
+  await cluster.untilAllHave(1)
+  cluster.assertHealthy()
+})
+
+test('proposals that a dying leader swallowed are announced as interrupted, and reach the log in order', async () => {
+  for (let seed = 1; seed <= 5; seed += 1) {
+    const cluster = new Cluster(5, { seed })
+    await cluster.start()
+    const leader = await cluster.untilLed()
+    const origin = cluster.follower(leader)
+    for (let i = 0; i < 200; i += 1) {
+      origin.propose(String(i))
+      if (i === 100) cluster.kill(leader.id)
+      await cluster.clock.pass(1)
+    }
+    await cluster.untilAllHave(200)
+    assert.ok(origin.consumer.interruptions > 0)
+    // As the state machine above does it: whatever is not the next of its origin is skipped.
+    let next = 0
+    for (const item of origin.consumer.items) if (Number(item) === next) next += 1
+    assert.equal(next, 200)
+    cluster.assertHealthy()
+  }
+})
+
+test('when the leader is killed another one leads within a few ticks', async () => {
+  for (let seed = 1; seed <= 10; seed += 1) {
+    const cluster = new Cluster(5, { seed })
+    await cluster.start()
+    const leader = await cluster.untilLed()
+    await cluster.clock.pass(500)
+    cluster.kill(leader.id)
+    const took = await cluster.clock.until(() => cluster.leader !== null)
+    assert.ok(took <= 200, `seed ${seed}: ${took} ms`)
+    cluster.assertHealthy()
+  }
+})
+
+test('two of five may be killed one after the other, and come back', async () => {
+  const cluster = new Cluster(5)
+  await cluster.start()
+  const first = await cluster.untilLed()
+  cluster.follower(first).propose('one')
+  await cluster.untilAllHave(1)
+  cluster.kill(first.id)
+  const second = await cluster.untilLed()
+  cluster.follower(second).propose('two')
+  await cluster.untilAllHave(2)
+  cluster.kill(second.id)
+  const third = await cluster.untilLed()
+  assert.equal(third.engine.status().mayFail, 0)
+  cluster.follower(third).propose('three')
+  await cluster.untilAllHave(3)
+  await cluster.start(first.id, second.id)
+  await cluster.untilAllHave(3)
+  await cluster.clock.until(() => third.engine.status().mayFail === 2)
+  cluster.assertHealthy()
+})
+
+test('a stall of the own process does not count as silence of the leader', async () => {
+  const cluster = new Cluster(3)
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  await cluster.clock.pass(1000)
+  const { term } = leader.engine.status()
+  const follower = cluster.follower(leader)
+  for (const forMs of [100, 700, 3000]) {
+    follower.process?.clock.stall(forMs)
+    await cluster.clock.pass(forMs + 1000)
+    assert.equal(leader.engine.status().role, 'leader')
+    assert.equal(leader.engine.status().term, term)
+    assert.equal(follower.engine.status().leader, leader.id)
+  }
+  cluster.assertHealthy()
+})
+
+test('a leader that stalls is replaced, and follows when it wakes', async () => {
+  const cluster = new Cluster(3)
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  leader.process?.clock.stall(5000)
+  await cluster.clock.until(() => cluster.leader !== leader && cluster.leader !== null, 2000)
+  await cluster.clock.until(() => leader.engine.status().role === 'follower', 10_000)
+  cluster.assertHealthy()
+})
+
+test('a read barrier is answered with an index that has been applied, on every replica', async () => {
+  const cluster = new Cluster(3)
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  leader.propose('a')
+  await cluster.clock.until(() => leader.consumer.items.length === 1)
+  const written = leader.consumer.appliedIndex
+  let answered = 0
+  for (const { engine, consumer } of cluster.replicas)
+    for (let i = 0; i < 100; i += 1)
+      engine.readBarrier(1000, (index) => {
+        assert.ok(index !== null && index >= written, 'covers what was acknowledged before')
+        assert.ok(consumer.appliedIndex >= index)
+        answered += 1
+      })
+  await cluster.clock.until(() => answered === 300, 1000)
+  cluster.assertHealthy()
+})
+
+test('a read barrier without a quorum is answered with null at its time-out, and soon after a change of leader with an index', async () => {
+  const cluster = new Cluster(3)
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  const [a, b] = cluster.replicas.filter((replica) => replica !== leader)
+  assert.ok(a !== undefined && b !== undefined)
+  cluster.kill(leader.id)
+  const indexes: (number | null)[] = []
+  a.engine.readBarrier(5000, (index) => indexes.push(index))
+  await cluster.clock.until(() => indexes.length === 1, 1000)
+  assert.notEqual(indexes[0], null)
+  cluster.kill(b.id)
+  await cluster.clock.pass(100)
+  a.engine.readBarrier(300, (index) => indexes.push(index))
+  const took = await cluster.clock.until(() => indexes.length === 2)
+  assert.equal(indexes[1], null)
+  assert.ok(took >= 300 && took <= 400, `${took} ms`)
+})
+
+test('a replica that restarts applies its log from where its state was', async () => {
+  const cluster = new Cluster(3)
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  for (let i = 0; i < 20; i += 1) leader.propose(String(i))
+  await cluster.untilAllHave(20)
+  for (const { id } of cluster.replicas) cluster.kill(id)
+  await cluster.start()
+  const next = await cluster.untilLed()
+  next.propose('more')
+  await cluster.untilAllHave(21)
+  assert.equal(next.consumer.items.length, 21, 'nothing was applied twice')
+  cluster.assertHealthy()
+})
+
+test('while the state has no space nothing is applied, the replica says so, and goes on when there is space again', async () => {
+  const cluster = new Cluster(3)
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  const follower = cluster.follower(leader)
+  follower.consumer.full = true
+  leader.propose('a')
+  await cluster.clock.until(() => follower.engine.status().full)
+  assert.equal(leader.engine.status().full, false)
+  await cluster.clock.until(() => leader.consumer.items.length === 1)
+  follower.consumer.full = false
+  await cluster.untilAllHave(1)
+  await cluster.clock.until(() => !follower.engine.status().full)
+  cluster.assertHealthy()
+})
+
+test('a leader whose disk hangs hands over while its heartbeats go on', async () => {
+  const cluster = new Cluster(3)
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  leader.disk.frozen = true
+  leader.propose('a')
+  await cluster.clock.until(() => cluster.leader !== null && cluster.leader !== leader, 10_000)
+  leader.disk.thaw()
+  await cluster.untilAllHave(1)
+  cluster.assertHealthy()
+})
+
+test('a failed write stops the engine with one fatal error', async () => {
+  const cluster = new Cluster(3)
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  leader.disk.failing = Object.assign(new Error('input/output error'), { code: 'EIO' })
+  leader.propose('a')
+  await cluster.clock.until(() => leader.fatal.length > 0)
+  await cluster.clock.pass(1000)
+  assert.equal(leader.fatal.length, 1)
+  assert.equal(leader.engine.status().available, false)
+  assert.notEqual(cluster.leader, leader)
+})
+
+test('an error in the consumer is fatal: the same entry would fail again', async () => {
+  const cluster = new Cluster(1)
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  leader.consumer.apply = () => {
+    throw new Error('boom')
+  }
+  leader.propose('a')
+  await cluster.clock.until(() => leader.fatal.length > 0)
+  assert.equal(leader.fatal[0]?.message, 'boom')
+})
+
+test('a leader that stops hands over first', async () => {
+  const cluster = new Cluster(3)
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  await cluster.clock.pass(500)
+  const { term } = leader.engine.status()
+  let stopped = false
+  void leader.engine.stop().then(() => {
+    stopped = true
+  })
+  await cluster.clock.until(() => stopped, 1000)
+  cluster.kill(leader.id)
+  const next = await cluster.untilLed(100)
+  assert.equal(next.engine.status().term, term + 1)
+  cluster.assertHealthy()
+})
+
+test('leadership is transferred to the voter that is named', async () => {
+  const cluster = new Cluster(3)
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  await cluster.clock.pass(500)
+  const target = cluster.follower(leader)
+  let moved: boolean | null = null
+  void leader.engine.transferLeadership(target.id).then((result) => {
+    moved = result
+  })
+  await cluster.clock.until(() => moved !== null)
+  assert.equal(moved, true)
+  assert.equal(cluster.leader, target)
+})
+
+test('the log is shortened, and a replica that was away gets a copy of the state', async () => {
+  const cluster = new Cluster(3, {
+    tuning: {
+      compaction: { afterBytes: 200_000, keepBytes: 50_000, afterEntries: 1000, mostBytes: 10_000_000 },
+    },
+  })
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  const away = cluster.follower(leader)
+  cluster.kill(away.id)
+  let proposed = 0
+  while (leader.engine.status().firstIndex === 1) {
+    for (let i = 0; i < 20; i += 1) leader.propose(`${(proposed += 1)}-${'x'.repeat(1000)}`)
+    await cluster.clock.pass(5)
+    assert.ok(proposed < 100_000, 'the log was shortened')
+  }
+  await cluster.start(away.id)
+  await cluster.untilAllHave(proposed)
+  assert.equal(away.consumer.installs, 1)
+  // It goes on with the log behind the copy, and after a restart too.
+  leader.propose('after')
+  await cluster.untilAllHave(proposed + 1)
+  cluster.kill(away.id)
+  await cluster.start(away.id)
+  leader.propose('at last')
+  await cluster.untilAllHave(proposed + 2)
+  assert.equal(away.consumer.installs, 1)
+  cluster.assertHealthy()
+})
+
+test('a copy whose transfer breaks off resumes where it was, while heartbeats go on', async () => {
+  const cluster = new Cluster(3, {
+    tuning: {
+      compaction: { afterBytes: 200_000, keepBytes: 50_000, afterEntries: 1000, mostBytes: 10_000_000 },
+    },
+  })
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  const away = cluster.follower(leader)
+  cluster.kill(away.id)
+  let proposed = 0
+  while (leader.engine.status().firstIndex === 1) {
+    for (let i = 0; i < 20; i += 1) leader.propose(`${(proposed += 1)}-${'x'.repeat(1000)}`)
+    await cluster.clock.pass(5)
+  }
+  leader.consumer.copyBytes = 20 * 1024 * 1024
+  const { term } = leader.engine.status()
+  await cluster.start(away.id)
+  const chunks = () =>
+    leader.process?.transport.chunks.filter(({ to, bytes }) => to === away.id && bytes.length > 0) ?? []
+  for (const some of [10, 30, 50]) {
+    await cluster.clock.until(() => chunks().length >= some)
+    cluster.network.cut(leader.id, away.id)
+    await cluster.clock.pass(50)
+    cluster.network.heal(leader.id, away.id)
+  }
+  await cluster.untilAllHave(proposed)
+  assert.equal(away.consumer.installs, 1)
+  const sent = chunks().reduce((sum, { bytes }) => sum + bytes.length, 0)
+  const size = chunks()[0]?.sizeBytes ?? 0
+  assert.ok(size > 20 * 1024 * 1024 && sent < size * 1.7, `${sent} bytes were sent for ${size}`)
+  assert.equal(leader.engine.status().term, term, 'nobody missed a heartbeat')
+  cluster.assertHealthy()
+})
+
+test('a new replica joins as a learner, catches up and is promoted', async () => {
+  const cluster = new Cluster(3, { joiners: 1 })
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  for (let i = 0; i < 20; i += 1) leader.propose(String(i))
+  await cluster.untilAllHave(20)
+  await cluster.start(4)
+  const results: unknown[] = []
+  const note = (result: unknown): void => void results.push(result)
+  void leader.engine.changeMembership({ kind: 'addLearner', id: 4, address: 'r4:1' }).then(note)
+  await cluster.clock.until(() => results.length === 1)
+  await cluster.untilAllHave(20)
+  void leader.engine.changeMembership({ kind: 'promote', id: 4 }).then(note)
+  await cluster.clock.until(() => results.length === 2)
+  void cluster.follower(leader).engine.changeMembership({ kind: 'remove', id: 4 }).then(note)
+  await cluster.clock.until(() => results.length === 3)
+  assert.deepEqual(
+    results.map((result) => (result as { ok: boolean }).ok),
+    [true, true, false],
+  )
+  await cluster.clock.until(() => cluster.replica(4).engine.status().voters === 4)
+  cluster.assertHealthy()
+})
+
+test('a replica whose disk was emptied is shut out and told why', async () => {
+  const cluster = new Cluster(3)
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  for (let i = 0; i < 20; i += 1) leader.propose(String(i))
+  await cluster.untilAllHave(20)
+  const wiped = cluster.follower(leader)
+  cluster.kill(wiped.id)
+  const transport = leader.process?.transport
+  const empty = new MemoryDisk(cluster.clock)
+  Object.assign(wiped, { disk: empty })
+  wiped.consumer.appliedIndex = 0
+  wiped.consumer.engineState = new Uint8Array(0)
+  wiped.consumer.items = []
+  await cluster.start(wiped.id)
+  await cluster.clock.until(() => (transport?.shut.length ?? 0) > 0)
+  assert.equal(transport?.shut[0]?.peer, wiped.id)
+  assert.match(transport?.shut[0]?.reason ?? '', /went back behind/)
+})
+
+test('a proposal that is too long is refused where it is made', async () => {
+  const cluster = new Cluster(1)
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  assert.throws(() => leader.engine.propose(new Uint8Array(maxProposalBytes + 1)), /too long/)
+  leader.engine.propose(new Uint8Array(maxProposalBytes))
+  await cluster.untilAllHave(1)
+})

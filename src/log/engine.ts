@@ -1,0 +1,739 @@
+import { assert } from '../base/assert.ts'
+import type { Cancel, Clock } from '../base/clock.ts'
+import { replicaName, type ReplicaId } from '../base/ids.ts'
+import type { Logger } from '../base/logger.ts'
+import type { Random } from '../base/random.ts'
+import { RaftCore } from '../raft/core.ts'
+import type {
+  ChangeRefusal,
+  Configuration,
+  ConfigurationChange,
+  CoreOptions,
+  Entry,
+  HardState,
+  Index,
+  Input,
+  Message,
+  Ready,
+  SnapshotPoint,
+  Term,
+} from '../raft/types.ts'
+import type { Disk } from '../storage/disk.ts'
+import type { WalOptions, WriteAheadLog } from '../storage/types.ts'
+import { openLog } from '../storage/wal.ts'
+import { Compaction, defaultCompaction, type CompactionOptions } from './compaction.ts'
+import { decodeSnapshotPoint, encodeEngineState } from './engine-state.ts'
+import {
+  maxProposalBytes,
+  type CommittedEntry,
+  type LogConsumer,
+  type LogStatus,
+  type ReplicatedLog,
+  type SnapshotSink,
+} from './port.ts'
+import { Reads } from './reads.ts'
+import { SnapshotReceiver } from './snapshot-receiver.ts'
+import { SnapshotSender } from './snapshot-sender.ts'
+import type { SnapshotChunk, Transport } from './transport.ts'
+
+export interface EngineOptions {
+  readonly self: ReplicaId
+  /** Of a new cluster, the same at all its replicas. Without members for a replica that joins a cluster: it learns them from the leader. */
+  readonly configuration: Configuration
+  readonly disk: Disk
+  readonly clock: Clock
+  readonly random: Random
+  readonly transport: Transport
+  readonly logger: Logger
+  /** The engine cannot go on and has stopped: a write failed, or an invariant is broken. Called once; the process should end with the message. */
+  readonly onFatal: (error: Error) => void
+  readonly tuning?: Partial<EngineTuning>
+}
+
+export interface EngineTuning {
+  /** The unit of the core's time-outs. Default 20 ms. */
+  readonly tickMs: number
+  /** See {@link CoreOptions}. */
+  readonly core: Partial<Omit<CoreOptions, 'self'>>
+  /** See {@link WalOptions}. */
+  readonly wal: Partial<Pick<WalOptions, 'segmentBytes' | 'cacheBytes'>>
+  readonly compaction: Partial<CompactionOptions>
+  /** Most bytes that are applied before input is handled again. Default 1 MiB. */
+  readonly maxApplyBytes: number
+  /** How long a leader that stops waits for another one. Default 1,000 ms. */
+  readonly handOverMs: number
+}
+
+const defaultTuning: EngineTuning = {
+  tickMs: 20,
+  core: {},
+  wal: {},
+  compaction: {},
+  maxApplyBytes: 1024 * 1024,
+  handOverMs: 1000,
+}
+
+const defaultCore: Omit<CoreOptions, 'self'> = {
+  heartbeatTicks: 3,
+  electionTicks: 15,
+  maxAppendBytes: 1024 * 1024,
+  maxInflightBytes: 16 * 1024 * 1024,
+  maxInflightMessages: 64,
+  maxUncommittedBytes: 64 * 1024 * 1024,
+}
+
+const defaultWal = { segmentBytes: 16 * 1024 * 1024, cacheBytes: 16 * 1024 * 1024 }
+
+/** Proposals that are handed to the core, and travel, in one piece. */
+const proposalGroupBytes = 1024 * 1024
+/** Applying should not keep input waiting for longer; how many bytes that is depends on what they hold, so it is measured. */
+const applyTargetMs = 5
+const leastApplyBytes = 16 * 1024
+const applyAgainMs = 500
+
+export type ChangeResult =
+  { readonly ok: true; readonly index: Index } | { readonly ok: false; readonly refused: ChangeRefusal }
+
+interface AppendedChange {
+  readonly index: Index
+  readonly term: Term
+  readonly resolve: (result: ChangeResult) => void
+}
+
+/** Something that was handed to the log, and what waits for it to be on disk. */
+interface Write {
+  readonly index: Index
+  readonly term: Term
+  readonly hardState: HardState | null
+  readonly messages: Message[]
+}
+
+/**
+ * The built-in engine of the log: carries out what the Raft core decides, with a disk, a clock and links. All input is stepped into the core as it comes; once per turn of
+ * the event loop the core is asked what to do, so that everything that came in together is written, sent and applied together.
+ */
+export class Engine implements ReplicatedLog {
+  private readonly options: EngineOptions
+  private readonly tuning: EngineTuning
+  private readonly clock: Clock
+  private readonly transport: Transport
+  private readonly logger: Logger
+  private readonly reads: Reads
+  private readonly sender: SnapshotSender
+  private readonly receiver: SnapshotReceiver
+
+  private phase: 'new' | 'running' | 'stopping' | 'halted' = 'new'
+  private parts: {
+    readonly consumer: LogConsumer
+    readonly log: WriteAheadLog
+    readonly core: RaftCore
+    readonly compaction: Compaction
+  } | null = null
+
+  private turnScheduled = false
+  private cancelTick: Cancel | null = null
+  private pending: Uint8Array[] = []
+  private readonly writes: Write[] = []
+  private onWritten: (() => void)[] = []
+  private commitIndex: Index = 0
+  private appliedIndex: Index = 0
+  private appliedConfiguration: Configuration
+  private engineState: Uint8Array = new Uint8Array(0)
+  private engineStateTerm: Term = 0
+  private applyBytes: number
+  private applyBlocked = false
+  private installing = false
+  private offered: Ready['snapshotOffered'] = null
+  private toldFull = false
+  private statusDirty = false
+  private peersOf: Configuration | null = null
+  private lastChangeId = 0
+  /** Changes that the core has not answered, by their number. */
+  private readonly changes = new Map<number, (result: ChangeResult) => void>()
+  /** Changes that were appended and are not applied yet. */
+  private appendedChanges: AppendedChange[] = []
+  private onStatus: (() => void)[] = []
+
+  constructor(options: EngineOptions) {
+    this.options = options
+    this.tuning = { ...defaultTuning, ...options.tuning }
+    this.clock = options.clock
+    this.transport = options.transport
+    this.logger = options.logger
+    this.appliedConfiguration = options.configuration
+    this.applyBytes = this.tuning.maxApplyBytes
+    this.reads = new Reads((id) => this.step({ kind: 'readIndex', id }))
+    const shared = { self: options.self, clock: this.clock, transport: this.transport, logger: this.logger }
+    this.sender = new SnapshotSender({
+      ...shared,
+      takeSnapshot: () => this.running().consumer.takeSnapshot(),
+      taken: (to, source) =>
+        this.guarded(() => {
+          const point = decodeSnapshotPoint(source.index, source.engineState, options.configuration)
+          this.step({ kind: 'snapshotTaken', to, point })
+          // The announcement must leave before the chunks.
+          this.takeReadies()
+        }),
+      ended: (to, index, ok) => this.guarded(() => this.step({ kind: 'snapshotSent', to, index, ok })),
+      failed: (error) => this.guarded(() => this.cannotSend(error)),
+    })
+    this.receiver = new SnapshotReceiver({
+      ...shared,
+      receiveSnapshot: (offer) => this.running().consumer.receiveSnapshot(offer),
+      pointOf: (chunk) => decodeSnapshotPoint(chunk.index, chunk.engineState, options.configuration),
+      isOffered: (chunk, point) => this.isOffered(chunk, point),
+      isKnown: (index) => this.appliedIndex >= index || this.commitIndex >= index,
+      install: (sink, point) => this.install(sink, point),
+    })
+  }
+
+  async start(consumer: LogConsumer): Promise<void> {
+    assert(this.phase === 'new', 'the engine was started twice')
+    const { self, disk, random, configuration } = this.options
+    const applied = decodeSnapshotPoint(consumer.appliedIndex, consumer.engineState, configuration)
+    const { log, cutBytes } = openLog(
+      disk,
+      {
+        ...defaultWal,
+        ...this.tuning.wal,
+        clock: this.clock,
+        onFailed: (error) => this.fail(error),
+        onFullChanged: () => this.guarded(() => this.updateFull()),
+      },
+      applied,
+    )
+    if (cutBytes > 0)
+      this.logger.info(
+        { cutBytes },
+        'an unfinished write at the end of the log was cut off: nobody relied on it',
+      )
+    const core = new RaftCore(
+      { ...defaultCore, ...this.tuning.core, self },
+      log,
+      { hardState: log.hardState, configuration, appliedIndex: applied.index },
+      random,
+    )
+    this.parts = {
+      consumer,
+      log,
+      core,
+      compaction: new Compaction({ ...defaultCompaction, ...this.tuning.compaction }, applied, log.lastIndex),
+    }
+    this.appliedIndex = applied.index
+    this.commitIndex = applied.index
+    this.appliedConfiguration = applied.configuration
+    this.engineState = consumer.engineState
+    this.engineStateTerm = applied.term
+    this.phase = 'running'
+    this.updateFull()
+    this.updatePeers()
+    await this.transport.start({
+      message: (message) => this.input({ kind: 'message', message }),
+      chunk: (chunk) => this.guarded(() => this.receiver.chunk(chunk)),
+      chunkReply: (reply) => this.guarded(() => this.sender.reply(reply)),
+      up: (peer) =>
+        this.guarded(() => {
+          this.statusDirty = true
+          this.input({ kind: 'reachable', replica: peer })
+          this.sender.up(peer)
+        }),
+      down: (peer, evidence) =>
+        this.guarded(() => {
+          this.statusDirty = true
+          if (evidence === 'died') this.input({ kind: 'suspect', replica: peer })
+          this.schedule()
+        }),
+    })
+    this.statusDirty = true
+    this.scheduleTick()
+    this.schedule()
+  }
+
+  propose(data: Uint8Array): void {
+    assert(data.length <= maxProposalBytes, 'a proposal is too long', { bytes: data.length })
+    if (this.phase === 'halted') return
+    this.pending.push(data)
+    this.schedule()
+  }
+
+  readBarrier(timeoutMs: number, done: (index: number | null) => void): void {
+    if (this.phase === 'halted') {
+      this.clock.soon(() => done(null))
+      return
+    }
+    this.reads.add({ deadlineMs: this.clock.monotonicMs() + timeoutMs, done })
+    this.schedule()
+  }
+
+  status(): LogStatus {
+    const { self, configuration } = this.options
+    const core = this.parts?.core.status()
+    const log = this.parts?.log
+    const { faultModel, members } = core?.configuration ?? configuration
+    return {
+      available: this.phase !== 'halted' && core?.available === true,
+      full: this.isFull(),
+      leader: core?.leader ?? 0,
+      self,
+      faultModel,
+      role: core?.role ?? 'follower',
+      term: core?.term ?? 0,
+      commitIndex: Math.max(core?.commitIndex ?? 0, this.appliedIndex),
+      firstIndex: (log?.start.index ?? 0) + 1,
+      lastIndex: log?.lastIndex ?? 0,
+      logBytes: log?.sizeBytes ?? 0,
+      voters: members.filter((member) => member.voter).length,
+      mayFail: core?.mayFail ?? 0,
+      members: members.map(({ id, voter, address }) => ({
+        id,
+        voter,
+        address,
+        reachable: id === self || this.transport.isUp(id),
+        roundTripUs: id === self ? 0 : this.transport.roundTripUs(id),
+        matchIndex:
+          id === self
+            ? (log?.lastIndex ?? 0)
+            : (core?.progress.find((progress) => progress.id === id)?.matchIndex ?? 0),
+      })),
+    }
+  }
+
+  /** Changes the replica set; only the leader can. Resolves when the change is committed, or refused; `notLeader` also when leadership was lost meanwhile. */
+  changeMembership(change: ConfigurationChange): Promise<ChangeResult> {
+    if (this.phase !== 'running' || this.installing)
+      return Promise.resolve({ ok: false, refused: 'notLeader' })
+    this.lastChangeId += 1
+    const id = this.lastChangeId
+    return new Promise((resolve) => {
+      this.changes.set(id, resolve)
+      this.input({ kind: 'change', change, id })
+    })
+  }
+
+  /** Hands leadership to another voter. Resolves with whether it leads, at the latest after `handOverMs`. */
+  async transferLeadership(to: ReplicaId): Promise<boolean> {
+    if (this.phase !== 'running' && this.phase !== 'stopping') return false
+    const { core } = this.running()
+    this.input({ kind: 'transfer', to })
+    const patience = { ended: false }
+    const cancel = this.clock.after(this.tuning.handOverMs, () => {
+      patience.ended = true
+      this.tellStatus()
+    })
+    while (!patience.ended && core.status().leader !== to && this.canStep())
+      await new Promise<void>((resolve) => this.onStatus.push(resolve))
+    cancel()
+    return core.status().leader === to
+  }
+
+  async stop(): Promise<void> {
+    if (this.phase === 'new') this.phase = 'halted'
+    if (this.phase !== 'running') return
+    this.phase = 'stopping'
+    const { core, log } = this.running()
+    const successor = this.bestSuccessor()
+    if (successor !== null) await this.transferLeadership(successor)
+    await this.writesFinished()
+    if (!this.canStep()) return
+    this.logger.info({ term: core.status().term, index: this.appliedIndex }, 'the log stops')
+    this.halt()
+    await this.stopLinks()
+    await new Promise<void>((resolve) => log.close(resolve))
+  }
+
+  private running(): NonNullable<typeof this.parts> {
+    assert(this.parts !== null, 'the engine was not started')
+    return this.parts
+  }
+
+  private canStep(): boolean {
+    return this.phase === 'running' || this.phase === 'stopping'
+  }
+
+  private step(input: Input): void {
+    this.running().core.step(input)
+    this.schedule()
+  }
+
+  /** What comes from outside. While a copy of the state is swapped in the core must not run: what is lost then is repeated. */
+  private input(input: Input): void {
+    if (!this.installing) this.guarded(() => this.step(input))
+  }
+
+  private guarded(action: () => void): void {
+    if (!this.canStep()) return
+    try {
+      action()
+    } catch (error) {
+      this.fail(error instanceof Error ? error : new Error(String(error)))
+    }
+  }
+
+  private fail(error: Error): void {
+    if (this.phase === 'halted') return
+    this.logger.error({ error: error.message, stack: error.stack }, 'the log stops: it cannot go on')
+    this.halt()
+    void this.stopLinks()
+    this.options.onFatal(error)
+  }
+
+  private async stopLinks(): Promise<void> {
+    try {
+      await this.transport.stop()
+    } catch (error) {
+      this.logger.warn({ error: String(error) }, 'the peer links did not stop')
+    }
+  }
+
+  private halt(): void {
+    this.phase = 'halted'
+    this.cancelTick?.()
+    this.sender.stop()
+    this.receiver.stop()
+    this.reads.end()
+    for (const resolve of this.changes.values()) resolve({ ok: false, refused: 'notLeader' })
+    for (const { resolve } of this.appendedChanges) resolve({ ok: false, refused: 'notLeader' })
+    this.changes.clear()
+    this.appendedChanges = []
+    for (const resolve of this.onWritten.splice(0)) resolve()
+    this.tellStatus()
+  }
+
+  private schedule(): void {
+    if (this.turnScheduled || !this.canStep()) return
+    this.turnScheduled = true
+    this.clock.soon(() => {
+      this.turnScheduled = false
+      if (!this.installing) this.guarded(() => this.turn())
+    })
+  }
+
+  private turn(): void {
+    this.propagateProposals()
+    this.reads.begin()
+    this.takeReadies()
+    this.apply()
+    this.reads.applied(this.appliedIndex)
+    this.compactWhenDue()
+    if (this.statusDirty) {
+      this.statusDirty = false
+      this.tellStatus()
+      this.running().consumer.statusChanged()
+    }
+  }
+
+  private propagateProposals(): void {
+    const { pending } = this
+    if (pending.length === 0) return
+    this.pending = []
+    let group: Uint8Array[] = []
+    let bytes = 0
+    for (const data of pending) {
+      if (bytes > 0 && bytes + data.length > proposalGroupBytes) {
+        this.step({ kind: 'propose', data: group })
+        group = []
+        bytes = 0
+      }
+      group.push(data)
+      bytes += data.length
+    }
+    this.step({ kind: 'propose', data: group })
+  }
+
+  private takeReadies(): void {
+    const { core } = this.running()
+    for (;;) {
+      const ready = core.takeReady()
+      if (ready === null) return
+      this.write(ready)
+      for (const message of ready.send) this.transport.send(message)
+      this.commitIndex = Math.max(this.commitIndex, ready.commitIndex)
+      for (const { id, index } of ready.reads) this.reads.answered(id, index)
+      this.tell(ready)
+    }
+  }
+
+  private write({ hardState, entries, sendAfterWrite }: Ready): void {
+    if (hardState === null && entries.length === 0) {
+      const newest = this.writes.at(-1)
+      if (newest === undefined) for (const message of sendAfterWrite) this.transport.send(message)
+      else newest.messages.push(...sendAfterWrite)
+      return
+    }
+    const { log, compaction } = this.running()
+    const last = entries.at(-1)
+    const write: Write = {
+      index: last?.index ?? 0,
+      term: last?.term ?? 0,
+      hardState,
+      messages: [...sendAfterWrite],
+    }
+    this.writes.push(write)
+    compaction.written(entries)
+    log.append({ hardState, entries }, () => this.guarded(() => this.written(write)))
+  }
+
+  private written(write: Write): void {
+    assert(this.writes.shift() === write, 'the log finished its writes out of order')
+    const { index, term, hardState } = write
+    this.step({ kind: 'persisted', index, term, hardState })
+    for (const message of write.messages) this.transport.send(message)
+    if (this.writes.length > 0) return
+    for (const resolve of this.onWritten.splice(0)) resolve()
+  }
+
+  private tell(ready: Ready): void {
+    if (ready.statusChanged) {
+      this.statusDirty = true
+      this.updatePeers()
+      this.reads.retry()
+    }
+    if (ready.interrupted) {
+      // All that has not been applied is proposed again now, so these would come twice.
+      this.pending = []
+      this.running().consumer.interrupted()
+    }
+    if (ready.snapshotOffered !== null) this.offered = ready.snapshotOffered
+    for (const to of ready.snapshotsWanted) {
+      const { core, log } = this.running()
+      this.sender.begin(to, core.status().term, log.start.index)
+    }
+    for (const { id, index, refused } of ready.changes) {
+      const resolve = this.changes.get(id)
+      this.changes.delete(id)
+      if (resolve === undefined) continue
+      if (index === null) resolve({ ok: false, refused: refused ?? 'notLeader' })
+      else this.appendedChanges.push({ index, term: this.running().core.status().term, resolve })
+    }
+    for (const peer of ready.regressed) {
+      const reason = `the log of ${replicaName(peer)} went back behind what it had acknowledged: its disk was replaced or restored from an old copy. Remove this replica from the cluster and add a new one in its place`
+      this.logger.error({ peer: replicaName(peer) }, reason)
+      this.transport.shutOut(peer, reason)
+    }
+  }
+
+  private apply(): void {
+    if (this.applyBlocked || this.appliedIndex >= this.commitIndex) return
+    const { log, consumer, core, compaction } = this.running()
+    const startedMs = this.clock.monotonicMs()
+    const entries = log.entries(this.appliedIndex + 1, this.commitIndex, this.applyBytes)
+    const last = entries.at(-1)
+    assert(
+      last !== undefined && entries[0]?.index === this.appliedIndex + 1 && last.index <= this.commitIndex,
+      'the log does not hold what is committed',
+      { applied: this.appliedIndex, commit: this.commitIndex, last: last?.index },
+    )
+    const configured = entries.filter((entry) => entry.kind === 'configuration')
+    const configuration = configured.at(-1)?.configuration ?? this.appliedConfiguration
+    const same = last.term === this.engineStateTerm && configuration === this.appliedConfiguration
+    const engineState = same ? this.engineState : encodeEngineState(last.term, configuration)
+    if (consumer.apply(entries.map(committed), engineState) === 'later') {
+      this.applyLater()
+      return
+    }
+    this.appliedIndex = last.index
+    this.appliedConfiguration = configuration
+    this.engineState = engineState
+    this.engineStateTerm = last.term
+    for (const entry of configured) compaction.configured(entry.index, entry.configuration)
+    if (this.appendedChanges.length > 0)
+      this.settleChanges((index) => entries.find((one) => one.index === index))
+    core.step({ kind: 'applied', index: last.index })
+    this.adaptApply(this.clock.monotonicMs() - startedMs)
+    // Input first: so heartbeats are answered however much there is to apply.
+    this.schedule()
+  }
+
+  private settleChanges(entryAt: (index: Index) => Entry | undefined): void {
+    const settled = this.appendedChanges.filter(({ index }) => index <= this.appliedIndex)
+    if (settled.length === 0) return
+    this.appendedChanges = this.appendedChanges.filter(({ index }) => index > this.appliedIndex)
+    for (const { index, term, resolve } of settled)
+      // Another leader may have put something else in its place.
+      resolve(entryAt(index)?.term === term ? { ok: true, index } : { ok: false, refused: 'notLeader' })
+  }
+
+  private adaptApply(tookMs: number): void {
+    const { maxApplyBytes } = this.tuning
+    if (tookMs > applyTargetMs * 2) this.applyBytes = Math.max(leastApplyBytes, this.applyBytes / 2)
+    else if (tookMs < applyTargetMs) this.applyBytes = Math.min(maxApplyBytes, this.applyBytes * 2)
+  }
+
+  private applyLater(): void {
+    this.applyBlocked = true
+    this.updateFull()
+    this.clock.after(applyAgainMs, () =>
+      this.guarded(() => {
+        this.applyBlocked = false
+        if (!this.installing) this.apply()
+        this.updateFull()
+        this.schedule()
+      }),
+    )
+  }
+
+  private isFull(): boolean {
+    return this.applyBlocked || this.parts?.log.full === true
+  }
+
+  private updateFull(): void {
+    const full = this.isFull()
+    if (full === this.toldFull || this.installing) return
+    this.toldFull = full
+    this.statusDirty = true
+    this.step({ kind: 'full', full })
+  }
+
+  private scheduleTick(): void {
+    this.cancelTick = this.clock.after(this.tuning.tickMs, () => {
+      // After the input that waits. When this process has stalled, what the others sent meanwhile is there now and must be heard before silence is counted; and the
+      // ticks that did not happen are not made up for.
+      this.clock.soon(() => this.guarded(() => this.tick()))
+    })
+  }
+
+  private tick(): void {
+    this.scheduleTick()
+    const nowMs = this.clock.monotonicMs()
+    this.reads.tick(nowMs)
+    if (this.installing) return
+    this.step({ kind: 'tick' })
+    const { core } = this.running()
+    this.sender.tick(({ to, term }) => {
+      const status = core.status()
+      return (
+        status.role === 'leader' &&
+        status.term === term &&
+        status.configuration.members.some((member) => member.id === to)
+      )
+    })
+    this.updateFull()
+  }
+
+  private updatePeers(): void {
+    const { configuration } = this.running().core.status()
+    if (configuration === this.peersOf) return
+    this.peersOf = configuration
+    this.transport.setPeers(configuration.members.filter((member) => member.id !== this.options.self))
+  }
+
+  private tellStatus(): void {
+    for (const resolve of this.onStatus.splice(0)) resolve()
+  }
+
+  private compactWhenDue(): void {
+    const { consumer, compaction } = this.running()
+    if (!compaction.due(this.clock.monotonicMs())) return
+    consumer.checkpoint((durableIndex) =>
+      this.guarded(() => {
+        if (!this.installing) this.compact(durableIndex)
+      }),
+    )
+  }
+
+  private compact(durableIndex: Index): void {
+    const { log, core, compaction } = this.running()
+    const status = core.status()
+    let neededFrom = this.sender.neededFrom()
+    // A follower that is fed from the log must not lose it just before it gets there, or it would need one copy after the other (consul 9609).
+    for (const { id, matchIndex, active } of status.progress)
+      if (active && id !== status.self && matchIndex >= log.start.index)
+        neededFrom = Math.min(neededFrom, matchIndex)
+    const point = compaction.checked({
+      durableIndex: Math.min(durableIndex, this.appliedIndex),
+      neededFrom,
+      startIndex: log.start.index,
+      sizeBytes: log.sizeBytes,
+      termAt: (index) => log.termAt(index),
+    })
+    if (point === null) return
+    log.compact(point)
+    this.logger.info({ index: point.index, logBytes: log.sizeBytes }, 'the log was shortened')
+  }
+
+  private bestSuccessor(): ReplicaId | null {
+    const status = this.running().core.status()
+    if (status.role !== 'leader') return null
+    const voters = new Set(status.configuration.members.filter(({ voter }) => voter).map(({ id }) => id))
+    const candidates = status.progress.filter(
+      ({ id, active }) => id !== status.self && active && voters.has(id) && this.transport.isUp(id),
+    )
+    return candidates.sort((a, b) => b.matchIndex - a.matchIndex)[0]?.id ?? null
+  }
+
+  /** A leader that cannot read its own state is no leader for those that need a copy of it. */
+  private cannotSend(error: unknown): void {
+    this.logger.error({ error: String(error) }, 'a copy of the state cannot be made or read')
+    const to = this.bestSuccessor()
+    if (to !== null) this.step({ kind: 'transfer', to })
+  }
+
+  private isOffered(chunk: SnapshotChunk, point: SnapshotPoint): boolean {
+    if (this.installing) return false
+    if (!this.matchesOffer(chunk)) {
+      // The announcement may have been lost with a link, and the chunk says the same.
+      const { from, to, term } = chunk
+      this.step({ kind: 'message', message: { kind: 'snapshot', from, to, term, point } })
+      this.takeReadies()
+    }
+    return this.matchesOffer(chunk) && this.running().core.needsSnapshot(point)
+  }
+
+  private matchesOffer({ from, term, index }: SnapshotChunk): boolean {
+    const { offered } = this
+    return offered !== null && offered.from === from && offered.term === term && offered.point.index === index
+  }
+
+  private async install(sink: SnapshotSink, point: SnapshotPoint): Promise<'installed' | 'notNeeded'> {
+    const { consumer, core, log, compaction } = this.running()
+    try {
+      await this.writesFinished()
+      if (!this.canStep() || !core.needsSnapshot(point)) return 'notNeeded'
+      this.installing = true
+      sink.install()
+      this.appliedIndex = consumer.appliedIndex
+      assert(this.appliedIndex === point.index, 'a copy of the state is not what it was said to be', {
+        applied: this.appliedIndex,
+        announced: point.index,
+      })
+      // First the state, then the log: were it the other way round, a power cut in between would leave a gap.
+      const durableIndex = await new Promise<number>((resolve) => consumer.checkpoint(resolve))
+      assert(durableIndex >= point.index, 'a copy of the state is not on disk', { durableIndex })
+      await new Promise<void>((resolve) => log.reset(point, resolve))
+      if (!this.canStep()) return 'installed'
+      this.commitIndex = Math.max(this.commitIndex, point.index)
+      this.appliedConfiguration = point.configuration
+      this.engineState = consumer.engineState
+      this.engineStateTerm = point.term
+      this.offered = null
+      compaction.restarted(point)
+      this.settleChanges(() => undefined)
+      core.step({ kind: 'snapshotInstalled', point })
+      this.statusDirty = true
+      return 'installed'
+    } catch (error) {
+      this.fail(error instanceof Error ? error : new Error(String(error)))
+      throw error
+    } finally {
+      this.installing = false
+      this.schedule()
+    }
+  }
+
+  /** Resolves at a moment when the core has nothing to write and nothing is being written. */
+  private async writesFinished(): Promise<void> {
+    while (this.canStep()) {
+      this.takeReadies()
+      if (this.writes.length === 0) return
+      await new Promise<void>((resolve) => this.onWritten.push(resolve))
+    }
+  }
+}
+
+export function createEngine(options: EngineOptions): Engine {
+  return new Engine(options)
+}
+
+function committed(entry: Entry): CommittedEntry {
+  return { index: entry.index, data: entry.kind === 'data' ? entry.data : null }
+}
