@@ -98,7 +98,7 @@ export async function startApi(replica: Replica, options: ApiOptions): Promise<A
       httpServer.close()
       tellState()
       await untilIdle(() => webSockets.openRequests + grpcEntrance.openRequests === 0, drainMs, clock)
-      webSockets.close()
+      await webSockets.close()
       await grpcEntrance.close()
       httpServer.closeAllConnections()
       await closed

@@ -57,8 +57,8 @@ export interface WebSocketEntrance {
   readonly waitingBytes: number
   /** Requests that were taken in and not answered yet. */
   readonly openRequests: number
-  /** Says goodbye to all connections. */
-  close(): void
+  /** Says goodbye to all connections; those that do not answer are cut off. */
+  close(): Promise<void>
 }
 
 export interface WebSocketOptions {
@@ -90,6 +90,7 @@ export function createWebSocketEntrance(options: WebSocketOptions): WebSocketEnt
   })
   const connections = new Set<Connection>()
   let dirty: Connection[] = []
+  let lastClosed = (): void => undefined
 
   // What several callbacks of one turn of the event loop have to say to a connection leaves in one frame.
   function flushSoon(connection: Connection): void {
@@ -117,6 +118,7 @@ export function createWebSocketEntrance(options: WebSocketOptions): WebSocketEnt
         ws.on('close', () => {
           connections.delete(connection)
           connection.closed()
+          if (connections.size === 0) lastClosed()
         })
         connection.sendState(encodeState(state()))
       })
@@ -139,14 +141,26 @@ export function createWebSocketEntrance(options: WebSocketOptions): WebSocketEnt
       for (const connection of connections) sum += connection.openRequests
       return sum
     },
-    close() {
+    async close() {
       stopSweep()
       for (const connection of connections)
         connection.cutOff(closeCode.goingAway, reasonName(Reason.DRAINING))
+      if (connections.size === 0) return
+      await new Promise<void>((resolve) => {
+        const cancel = clock.after(goodbyeMs, () => {
+          for (const connection of connections) connection.terminate()
+        })
+        lastClosed = () => {
+          cancel()
+          resolve()
+        }
+      })
     },
   }
 }
 
+/** How long a client may take to answer a goodbye when the replica stops. */
+const goodbyeMs = 500
 const sendOptions = { binary: true, compress: false } as const
 
 // Fields of ServerFrame. A repeated field may be written piece by piece, so events that were encoded once are copied into every receiver's frame as they are.
@@ -287,6 +301,10 @@ class Connection implements Caller, Receiver {
     this.ws.close(code, why)
     if (this.fullSinceMs !== null) this.ws.terminate()
     this.closed()
+  }
+
+  terminate(): void {
+    this.ws.terminate()
   }
 
   /** The connection is gone: nobody waits for anything any more. */
