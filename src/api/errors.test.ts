@@ -60,7 +60,12 @@ function details(error: Parameters<typeof statusDetails>[0]): Record<string, unk
   })
   const decode = (type: string, bytes: Uint8Array): Record<string, unknown> => {
     const definition = described[type]
-    if (typeof definition?.['deserialize'] !== 'function') throw new Error(`no ${type}`)
+    if (
+      definition === undefined ||
+      !('deserialize' in definition) ||
+      typeof definition.deserialize !== 'function'
+    )
+      throw new Error(`no ${type}`)
     return { ...definition.deserialize(Buffer.from(bytes)) }
   }
   const status = decode('google.rpc.Status', statusDetails(error))
