@@ -1,0 +1,227 @@
+import type { ReplicaId } from '../base/ids.ts'
+import type { Random } from '../base/random.ts'
+
+/** Whom a fault hits: a replica, or whoever leads when it comes. */
+export type Target = ReplicaId | 'leader'
+
+/** Something that goes wrong, at a moment. Data, so that a run can be repeated with some of them left out. */
+export type Fault = { readonly number: number; readonly atMs: number } & FaultBody
+
+type FaultBody =
+  /** The process is killed; `power`: the machine stops, and forgets what was not flushed. */
+  | { readonly kind: 'crash'; readonly target: Target; readonly power: boolean; readonly downMs: number }
+  /** The same, at the so-manieth step of a file operation from now. */
+  | {
+      readonly kind: 'crashAtOperation'
+      readonly target: Target
+      readonly power: boolean
+      readonly operations: number
+      readonly downMs: number
+    }
+  /** All machines at once; each comes back by itself. */
+  | { readonly kind: 'blackout'; readonly downMs: readonly number[] }
+  /** One after another is killed and comes back. */
+  | { readonly kind: 'rolling'; readonly everyMs: number; readonly downMs: number }
+  /** The process does nothing for a while, then goes on. */
+  | { readonly kind: 'stall'; readonly target: Target; readonly durationMs: number }
+  /** Replicas of one side (bits) get nothing to, or `oneWay` from, the other side. */
+  | {
+      readonly kind: 'partition'
+      readonly side: number
+      readonly oneWay: boolean
+      readonly durationMs: number
+    }
+  /** The leader alone. */
+  | { readonly kind: 'isolate'; readonly target: Target; readonly durationMs: number }
+  /** Each directed link is cut by chance. */
+  | { readonly kind: 'patchy'; readonly seed: number; readonly durationMs: number }
+  /** What the target sends is lost, and its links stay up. */
+  | { readonly kind: 'mute'; readonly target: Target; readonly durationMs: number }
+  /** All links lose, double and turn around messages. */
+  | {
+      readonly kind: 'noise'
+      readonly lossPpm: number
+      readonly duplicatePpm: number
+      readonly reorderPpm: number
+      readonly durationMs: number
+    }
+  | {
+      readonly kind: 'slowLinks'
+      readonly target: Target
+      readonly delayMs: number
+      readonly bytesPerMs: number
+      readonly durationMs: number
+    }
+  | {
+      readonly kind: 'slowDisk'
+      readonly target: Target
+      readonly factor: number
+      readonly durationMs: number
+    }
+  | { readonly kind: 'hangingDisk'; readonly target: Target; readonly durationMs: number }
+  /** So many bytes are left on the disk. */
+  | {
+      readonly kind: 'fullDisk'
+      readonly target: Target
+      readonly leftBytes: number
+      readonly durationMs: number
+    }
+  /** The next write or flush fails: the replica must stop. */
+  | {
+      readonly kind: 'failingDisk'
+      readonly target: Target
+      readonly flush: boolean
+      readonly downMs: number
+    }
+  /** A bit of the log flips while the replica is down. */
+  | { readonly kind: 'rot'; readonly target: Target; readonly downMs: number }
+  /** The disk is lost. The replica is replaced by a new one. */
+  | { readonly kind: 'wipe'; readonly target: Target }
+  | { readonly kind: 'clockJump'; readonly target: Target; readonly byMs: number }
+  | { readonly kind: 'transfer' }
+  /** Somebody joins, leaves, is replaced. */
+  | { readonly kind: 'membership'; readonly choice: number }
+
+export type FaultKind = FaultBody['kind']
+
+export const faultKinds: readonly FaultKind[] = [
+  'crash',
+  'crashAtOperation',
+  'blackout',
+  'rolling',
+  'stall',
+  'partition',
+  'isolate',
+  'patchy',
+  'mute',
+  'noise',
+  'slowLinks',
+  'slowDisk',
+  'hangingDisk',
+  'fullDisk',
+  'failingDisk',
+  'rot',
+  'wipe',
+  'clockJump',
+  'transfer',
+  'membership',
+]
+
+/** Those that the fail-stop model survives: replicas crash, and whoever is suspected is dead. */
+export const failStopFaults: readonly FaultKind[] = [
+  'crash',
+  'crashAtOperation',
+  'blackout',
+  'rolling',
+  'slowLinks',
+  'slowDisk',
+  'failingDisk',
+  'clockJump',
+  'transfer',
+  'membership',
+]
+
+/**
+ * Draws a plan. Each plan leaves out about half of the kinds, since some faults hide what others would show (swarm testing).
+ *
+ * @param kinds what may happen at all.
+ */
+export function drawFaults(
+  random: Random,
+  options: { readonly replicas: number; readonly durationMs: number; readonly kinds: readonly FaultKind[] },
+): readonly Fault[] {
+  const { replicas, durationMs, kinds } = options
+  const chosen = kinds.filter(() => random.below(2) === 0)
+  const usable = chosen.length > 0 ? chosen : kinds
+  const gapMs = 200 + random.below(3000)
+  const faults: Fault[] = []
+  let atMs = 500 + random.below(2000)
+  while (atMs < durationMs && usable.length > 0) {
+    const kind = usable[random.below(usable.length)]
+    if (kind === undefined) break
+    faults.push({ number: faults.length + 1, atMs, ...drawBody(random, kind, replicas) })
+    atMs += 1 + random.below(2 * gapMs)
+  }
+  return faults
+}
+
+function drawBody(random: Random, kind: FaultKind, replicas: number): FaultBody {
+  const target: Target = random.below(3) === 0 ? 'leader' : 1 + random.below(replicas)
+  const durationMs = skewed(random, 50, 6000)
+  const downMs = skewed(random, 20, 8000)
+  const power = random.below(2) === 0
+  switch (kind) {
+    case 'crash':
+      return { kind, target, power, downMs }
+    case 'crashAtOperation':
+      return { kind, target, power, operations: 1 + random.below(60), downMs }
+    case 'blackout':
+      return { kind, downMs: Array.from({ length: 9 }, () => skewed(random, 20, 3000)) }
+    case 'rolling':
+      return { kind, everyMs: 300 + random.below(1500), downMs: 20 + random.below(800) }
+    case 'stall':
+      return { kind, target, durationMs: skewed(random, 20, 4000) }
+    case 'partition':
+      return {
+        kind,
+        side: 1 + random.below(Math.max(1, 2 ** replicas - 2)),
+        oneWay: random.below(3) === 0,
+        durationMs,
+      }
+    case 'isolate':
+      return { kind, target, durationMs }
+    case 'patchy':
+      return { kind, seed: random.below(1_000_000), durationMs }
+    case 'mute':
+      return { kind, target, durationMs }
+    case 'noise':
+      return {
+        kind,
+        lossPpm: random.below(200_000),
+        duplicatePpm: random.below(200_000),
+        reorderPpm: random.below(200_000),
+        durationMs,
+      }
+    case 'slowLinks':
+      return {
+        kind,
+        target,
+        delayMs: 1 + random.below(150),
+        bytesPerMs: 5 + random.below(2000),
+        durationMs,
+      }
+    case 'slowDisk':
+      return { kind, target, factor: 2 + random.below(200), durationMs }
+    case 'hangingDisk':
+      return { kind, target, durationMs }
+    case 'fullDisk':
+      return { kind, target, leftBytes: random.below(40_000), durationMs }
+    case 'failingDisk':
+      return { kind, target, flush: random.below(2) === 0, downMs }
+    case 'rot':
+      return { kind, target, downMs }
+    case 'wipe':
+      return { kind, target }
+    case 'clockJump': {
+      const byMs = skewed(random, 10, 3_600_000)
+      return { kind, target, byMs: random.below(2) === 0 ? byMs : -byMs }
+    }
+    case 'transfer':
+      return { kind }
+    case 'membership':
+      return { kind, choice: random.below(1_000_000) }
+    default:
+      return kind
+  }
+}
+
+/** Small values as likely as large ones: the order of magnitude is what is drawn. */
+function skewed(random: Random, low: number, high: number): number {
+  return Math.round(low * (high / low) ** (random.below(1001) / 1000))
+}
+
+export function describeFault(fault: Fault): string {
+  const { number, atMs, kind, ...rest } = fault
+  const parameters = Object.entries(rest).map(([name, value]) => `${name} ${String(value)}`)
+  return `#${number} at ${(atMs / 1000).toFixed(3)} s: ${[kind, ...parameters].join(', ')}`
+}

@@ -1,0 +1,68 @@
+import {
+  checkLinearizable,
+  type LinearizabilityVerdict,
+  type Operation,
+  type SequentialModel,
+} from './linearizability.ts'
+
+/** The calls of all clients on one kind of object, by the object they are about. */
+export interface History<Input, Output> {
+  /** A call begins; the result notes its answer, or that it got none. */
+  call(client: string, part: string, input: Input): OpenCall<Output>
+  readonly size: number
+  /** Null when every part is linearizable; else the first part that is not. */
+  check<State>(model: SequentialModel<State, Input, Output>): {
+    readonly part: string
+    readonly verdict: LinearizabilityVerdict<Input, Output>
+  } | null
+  part(name: string): readonly Operation<Input, Output>[]
+  readonly parts: readonly string[]
+}
+
+export interface OpenCall<Output> {
+  answered(output: Output): void
+  /** It certainly did not and will not take effect. */
+  refused(): void
+}
+
+/** @param now a number that is larger each time. */
+export function createHistory<Input, Output>(now: () => number): History<Input, Output> {
+  const parts = new Map<string, Map<number, Operation<Input, Output>>>()
+  let calls = 0
+  return {
+    call(client, part, input) {
+      let operations = parts.get(part)
+      if (operations === undefined) {
+        operations = new Map()
+        parts.set(part, operations)
+      }
+      const key = calls
+      calls += 1
+      const open: Operation<Input, Output> = { client, calledAt: now(), returned: null, input }
+      operations.set(key, open)
+      const into = operations
+      return {
+        answered(output) {
+          into.set(key, { ...open, returned: { at: now(), output } })
+        },
+        refused() {
+          into.delete(key)
+        },
+      }
+    },
+    get size() {
+      return calls
+    },
+    check(model) {
+      for (const [part, operations] of parts) {
+        const verdict = checkLinearizable(model, [...operations.values()])
+        if (verdict.kind !== 'linearizable') return { part, verdict }
+      }
+      return null
+    },
+    part: (name) => [...(parts.get(name)?.values() ?? [])],
+    get parts() {
+      return [...parts.keys()]
+    },
+  }
+}

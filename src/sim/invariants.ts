@@ -1,0 +1,177 @@
+import { replicaName, type ReplicaId } from '../base/ids.ts'
+import type { Entry, Index, Message, Term } from '../raft/types.ts'
+import { hashBytes } from './trace.ts'
+
+/** A broken rule, and how it showed. */
+export interface Violation {
+  readonly rule: string
+  readonly message: string
+}
+
+/** What must hold at every moment, whatever the faults. Told of what the replicas do; keeps the first violation. */
+export interface Invariants {
+  readonly violation: Violation | null
+  fail(rule: string, message: string): void
+  /** Election safety: at most one leader in a term (Raft §5.2). */
+  leads(replica: ReplicaId, term: Term): void
+  /** Log matching and leader completeness, by what leaders send (Raft §5.3, §5.4). */
+  sent(message: Message): void
+  /** State-machine safety: every replica applies the same at each index, and nothing twice or out of turn (Raft §5.4.3). */
+  applied(process: string, index: Index, data: Uint8Array | null, previous: Index): void
+  /** The same entries make the same state. */
+  digest(process: string, index: Index, digest: string): void
+  /** The commit index of a process never goes back. */
+  commit(process: string, index: Index): void
+  /** The state of a process is the one at `index` now: it started, or took over a snapshot. */
+  restored(process: string, index: Index): void
+  readonly newestApplied: Index
+  readonly newestTerm: Term
+}
+
+/** So many entries behind the newest applied one are remembered. */
+const remembered = 20_000
+
+export function createInvariants(): Invariants {
+  let violation: Violation | null = null
+  const leaders = new Map<Term, ReplicaId>()
+  /** What is known of the entry of a term at an index: its content and the term of the entry before. */
+  const entries = new Map<Index, Map<Term, { readonly hash: number; readonly prevTerm: Term }>>()
+  const committedTerms = new Map<Index, { readonly term: Term; readonly by: Term }>()
+  const appliedHashes = new Map<Index, { readonly hash: number; readonly process: string }>()
+  const digests = new Map<Index, { readonly digest: string; readonly process: string }>()
+  const commits = new Map<string, Index>()
+  let newestApplied: Index = 0
+  let newestCommitted: Index = 0
+  let newestTerm: Term = 0
+
+  function fail(rule: string, message: string): void {
+    violation ??= { rule, message }
+  }
+
+  function leads(replica: ReplicaId, term: Term): void {
+    newestTerm = Math.max(newestTerm, term)
+    const before = leaders.get(term)
+    if (before === undefined) leaders.set(term, replica)
+    else if (before !== replica)
+      fail('election safety', `${replicaName(before)} and ${replicaName(replica)} both lead in term ${term}`)
+  }
+
+  /** The log of a leader holds every entry that was committed before its term. */
+  function mustHold(leader: ReplicaId, leaderTerm: Term, index: Index, term: Term): void {
+    const committed = committedTerms.get(index)
+    if (committed === undefined || committed.term === term || committed.by > leaderTerm) return
+    fail(
+      'leader completeness',
+      `${replicaName(leader)} leads in term ${leaderTerm} with an entry of term ${term} at ${index}, where one of term ${committed.term} was committed in term ${committed.by}`,
+    )
+  }
+
+  return {
+    get violation() {
+      return violation
+    },
+    get newestApplied() {
+      return newestApplied
+    },
+    get newestTerm() {
+      return newestTerm
+    },
+    fail,
+    leads,
+    sent(message) {
+      if (message.kind === 'heartbeat') leads(message.from, message.term)
+      if (message.kind !== 'append') return
+      leads(message.from, message.term)
+      let { prevTerm } = message
+      let index = message.prevIndex
+      if (index > 0) mustHold(message.from, message.term, index, prevTerm)
+      for (const entry of message.entries) {
+        if (entry.index !== index + 1)
+          return fail('contiguous appends', `an append goes from entry ${index} to entry ${entry.index}`)
+        if (entry.term < prevTerm || entry.term > message.term)
+          return fail(
+            'log terms',
+            `an append of term ${message.term} has an entry of term ${entry.term} after one of term ${prevTerm}`,
+          )
+        index = entry.index
+        const hash = hashEntry(entry)
+        let terms = entries.get(index)
+        if (terms === undefined) {
+          terms = new Map()
+          entries.set(index, terms)
+        }
+        const known = terms.get(entry.term)
+        if (known === undefined) terms.set(entry.term, { hash, prevTerm })
+        else if (known.hash !== hash || known.prevTerm !== prevTerm)
+          fail(
+            'log matching',
+            `two logs have an entry of term ${entry.term} at ${index} and differ up to there`,
+          )
+        mustHold(message.from, message.term, index, entry.term)
+        if (index <= message.commit && !committedTerms.has(index)) {
+          committedTerms.set(index, { term: entry.term, by: message.term })
+          newestCommitted = Math.max(newestCommitted, index)
+          if (index % 1000 === 0) forget(index)
+        }
+        prevTerm = entry.term
+      }
+    },
+    applied(process, index, data, previous) {
+      if (index !== previous + 1)
+        fail('applied in order', `${process} applies entry ${index} after entry ${previous}`)
+      const hash = data === null ? 0 : hashBytes(data)
+      const known = appliedHashes.get(index)
+      if (known === undefined) {
+        appliedHashes.set(index, { hash, process })
+        if (index <= newestApplied && index > newestApplied - remembered)
+          fail('state-machine safety', `${process} applies entry ${index}, which is unknown`)
+      } else if (known.hash !== hash)
+        fail('state-machine safety', `${process} and ${known.process} apply different entries at ${index}`)
+      newestApplied = Math.max(newestApplied, index)
+    },
+    digest(process, index, digest) {
+      const known = digests.get(index)
+      if (known === undefined) digests.set(index, { digest, process })
+      else if (known.digest !== digest)
+        fail(
+          'same state',
+          `${process} and ${known.process} have different states at ${index}: ${digest} and ${known.digest}`,
+        )
+    },
+    commit(process, index) {
+      const before = commits.get(process) ?? 0
+      if (index < before)
+        fail('commit index', `the commit index of ${process} goes back from ${before} to ${index}`)
+      commits.set(process, index)
+    },
+    restored(process, index) {
+      if (index > newestApplied)
+        fail(
+          'restored state',
+          `${process} has a state at ${index}; nobody has applied more than ${newestApplied}`,
+        )
+    },
+  }
+
+  function forget(index: Index): void {
+    const last = Math.min(index, newestApplied) - remembered
+    for (const map of [entries, committedTerms, appliedHashes, digests])
+      for (const key of map.keys()) {
+        if (key >= last) break
+        map.delete(key)
+      }
+  }
+}
+
+function hashEntry(entry: Entry): number {
+  switch (entry.kind) {
+    case 'data':
+      return hashBytes(entry.data)
+    case 'noop':
+      return 1
+    case 'configuration':
+      return hashBytes(new TextEncoder().encode(JSON.stringify(entry.configuration)))
+    default:
+      return 0
+  }
+}
