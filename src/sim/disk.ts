@@ -17,6 +17,8 @@ export interface SimDisk {
   wipe(): void
   setHanging(hanging: boolean): void
   readonly usedBytes: number
+  /** A bit was flipped at some time, or a write failed half way. */
+  readonly damaged: boolean
   /** Every name with its content as a process that starts now would read it. */
   contents(): ReadonlyMap<string, Uint8Array>
 }
@@ -74,6 +76,7 @@ export function createSimDisk(options: SimDiskOptions): SimDisk {
   /** Waiting for the disk to stop hanging. */
   let held: (() => void)[] = []
   let mounted: Owner | null = null
+  let damaged = false
 
   function usedBytes(): number {
     let sum = 0
@@ -283,6 +286,9 @@ export function createSimDisk(options: SimDiskOptions): SimDisk {
   return {
     mount,
     condition,
+    get damaged() {
+      return damaged
+    },
     get usedBytes() {
       return usedBytes()
     },
@@ -314,6 +320,7 @@ export function createSimDisk(options: SimDiskOptions): SimDisk {
       const bit = 1 << random.below(8)
       file.current[offset] = (file.current[offset] ?? 0) ^ bit
       file.durable[offset] = (file.durable[offset] ?? 0) ^ bit
+      damaged = true
       return true
     },
     wipe() {

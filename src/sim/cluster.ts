@@ -1,0 +1,369 @@
+import { AssertionError } from '../base/assert.ts'
+import type { Clock } from '../base/clock.ts'
+import { replicaName, type ReplicaId } from '../base/ids.ts'
+import type { Logger, LogFields } from '../base/logger.ts'
+import { seededRandom, type Random } from '../base/random.ts'
+import { createEngine, type Engine, type EngineTuning } from '../log/engine.ts'
+import type { CommittedEntry, LogConsumer } from '../log/port.ts'
+import type { Configuration, FaultModel } from '../raft/types.ts'
+import { DamagedError } from '../storage/types.ts'
+import { createSimClock, type ClockCondition } from './clock.ts'
+import { createSimDisk, type SimDisk } from './disk.ts'
+import type { Invariants } from './invariants.ts'
+import { createSimNetwork, type SimNetwork } from './network.ts'
+import type { Owner, Scheduler } from './scheduler.ts'
+import type { Trace } from './trace.ts'
+
+/** A machine with a disk and a clock, on which one replica's process runs, ends and starts again. */
+export interface Machine {
+  readonly id: ReplicaId
+  readonly disk: SimDisk
+  readonly clockCondition: ClockCondition
+  readonly store: AppStore
+  /** The configuration it starts with: that of the new cluster, or none when it joins one. */
+  readonly initial: Configuration
+  incarnation: number
+  process: SimProcess | null
+  /** Why it does not start any more: its disk was lost or is damaged, or it was removed. */
+  retired: 'broken' | 'removed' | null
+  /** Crash after so many more steps of file operations. */
+  crashIn: { operations: number; readonly power: boolean; readonly downMs: number } | null
+}
+
+export interface SimProcess extends Owner {
+  readonly machine: Machine
+  readonly app: App | null
+  readonly engine: Engine | null
+}
+
+/** What runs over the log in one process. */
+export interface App {
+  readonly consumer: LogConsumer
+  start(engine: Engine): Promise<void>
+  /** A digest of the state at `appliedIndex`. */
+  digest(): string
+}
+
+/** What an app keeps on its machine. */
+export interface AppStore {
+  /** The process was killed; `power`: what was not flushed is forgotten. */
+  died(power: boolean): void
+  /** Everything is lost. */
+  wipe(): void
+  full(full: boolean): void
+}
+
+export interface AppContext {
+  readonly self: ReplicaId
+  readonly incarnation: number
+  readonly process: Owner
+  readonly clock: Clock
+  readonly random: Random
+  readonly logger: Logger
+  readonly onFatal: (error: Error) => void
+  readonly hooks: AppHooks
+}
+
+export interface AppHooks {
+  /** Right before entries are applied. */
+  applied(entries: readonly CommittedEntry[], previous: number): void
+  /** The state is the one at `index` now. */
+  restored(index: number): void
+}
+
+export interface ClusterOptions {
+  readonly scheduler: Scheduler
+  readonly random: Random
+  readonly trace: Trace
+  readonly invariants: Invariants
+  readonly replicas: number
+  readonly faultModel: FaultModel
+  readonly tuning: Partial<EngineTuning>
+  readonly newStore: (id: ReplicaId) => AppStore
+  readonly openApp: (store: AppStore, context: AppContext) => App
+}
+
+export interface ClusterCounts {
+  crashes: number
+  powerCuts: number
+  starts: number
+  elections: number
+  snapshots: number
+  compactions: number
+  membershipChanges: number
+  refusedStarts: number
+}
+
+/** A cluster under virtual time, and the hands that break and mend it. */
+export interface Cluster {
+  readonly machines: ReadonlyMap<ReplicaId, Machine>
+  readonly network: SimNetwork
+  readonly counts: ClusterCounts
+  start(id: ReplicaId): void
+  /** Ends the process of a machine; it starts again after `downMs`. */
+  crash(id: ReplicaId, power: boolean, downMs: number): void
+  /** A machine that has never been used; it joins when it has been added to the configuration. */
+  newMachine(): Machine
+  retire(id: ReplicaId, why: 'broken' | 'removed'): void
+  /** Who leads in the newest term, as far as a live process believes it. */
+  leader(): Machine | null
+  /** Machines whose process is up. */
+  running(): readonly Machine[]
+  /** Looks at all processes: what they believe may contradict. */
+  inspect(): void
+}
+
+const diskDefaults = {
+  capacityBytes: 64 * 1024 * 1024,
+  writeMs: 0.05,
+  flushMs: 0.3,
+  hanging: false,
+  failWrites: false,
+  failFlushes: false,
+}
+
+export function createCluster(options: ClusterOptions): Cluster {
+  const { scheduler, random, trace, invariants } = options
+  const machines = new Map<ReplicaId, Machine>()
+  const counts: ClusterCounts = {
+    crashes: 0,
+    powerCuts: 0,
+    starts: 0,
+    elections: 0,
+    snapshots: 0,
+    compactions: 0,
+    membershipChanges: 0,
+    refusedStarts: 0,
+  }
+  const network = createSimNetwork({
+    scheduler,
+    random: fork(random),
+    trace,
+    defaults: () => ({
+      blocked: false,
+      delayMs: 0.1 + random.below(20) / 10,
+      jitterMs: random.below(20) / 10,
+      lossPpm: 0,
+      duplicatePpm: 0,
+      reorderPpm: 0,
+      bytesPerMs: 100_000,
+    }),
+    onSend: (frame) => {
+      if (frame.kind === 'message') invariants.sent(frame.message)
+    },
+  })
+  const members = Array.from({ length: options.replicas }, (_, i) => ({
+    id: i + 1,
+    voter: true,
+    address: `sim:${i + 1}`,
+  }))
+  for (const { id } of members) addMachine(id, { faultModel: options.faultModel, members })
+
+  function addMachine(id: ReplicaId, initial: Configuration): Machine {
+    const machine: Machine = {
+      id,
+      disk: createSimDisk({
+        scheduler,
+        random: fork(random),
+        condition: { ...diskDefaults },
+        onOperation: (name, path) => {
+          const { process, crashIn } = machine
+          if (process === null) return
+          trace.add('disk', id, path.length, () => `${name} ${path}`)
+          if (crashIn === null) return
+          crashIn.operations -= 1
+          if (crashIn.operations > 0) return
+          machine.crashIn = null
+          crash(id, crashIn.power, crashIn.downMs)
+        },
+      }),
+      clockCondition: {
+        wallOffsetMs: random.below(2000) - 1000,
+        rate: 1 + (random.below(401) - 200) / 10_000,
+      },
+      store: options.newStore(id),
+      initial,
+      incarnation: 0,
+      process: null,
+      retired: null,
+      crashIn: null,
+    }
+    machines.set(id, machine)
+    return machine
+  }
+
+  function start(id: ReplicaId): void {
+    const machine = machines.get(id)
+    if (machine === undefined || machine.process !== null || machine.retired !== null) return
+    machine.incarnation += 1
+    counts.starts += 1
+    const name = `${replicaName(id)} (run ${machine.incarnation})`
+    const process: Owner & { machine: Machine; app: App | null; engine: Engine | null } = {
+      name,
+      alive: true,
+      stalledUntilMs: 0,
+      machine,
+      app: null,
+      engine: null,
+    }
+    machine.process = process
+    trace.add('start', id, machine.incarnation, () => `run ${machine.incarnation}`)
+    scheduler.at(scheduler.nowMs, process, () => {
+      const clock = createSimClock(scheduler, process, machine.clockCondition)
+      const logger = tracingLogger(trace, id)
+      const onFatal = (error: Error): void => stopped(process, error)
+      try {
+        const engine = createEngine({
+          self: id,
+          configuration: machine.initial,
+          disk: machine.disk.mount(process),
+          clock,
+          random: fork(random),
+          transport: network.attach(id, process),
+          logger,
+          onFatal,
+          tuning: options.tuning,
+        })
+        process.engine = engine
+        const app = options.openApp(machine.store, {
+          self: id,
+          incarnation: machine.incarnation,
+          process,
+          clock,
+          random: fork(random),
+          logger,
+          onFatal,
+          hooks: {
+            applied(entries, previous) {
+              if (!process.alive) throw new Error('this process has ended')
+              let before = previous
+              for (const { index, data } of entries) {
+                invariants.applied(name, index, data, before)
+                before = index
+              }
+              trace.add('apply', id, before, () => `up to ${before}`)
+            },
+            restored(index) {
+              if (index > 0) trace.add('restored', id, index, () => `state at ${index}`)
+              invariants.restored(name, index)
+            },
+          },
+        })
+        process.app = app
+        app.start(engine).catch((error: unknown) => stopped(process, error))
+      } catch (error) {
+        stopped(process, error)
+      }
+    })
+  }
+
+  /** The process says that it cannot go on. */
+  function stopped(process: SimProcess, error: unknown): void {
+    if (!process.alive) return
+    const { machine } = process
+    const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error)
+    trace.add('stopped', machine.id, text.length, () => text)
+    const isDiskError = error instanceof Error && hasCode(error)
+    if (error instanceof DamagedError) {
+      counts.refusedStarts += 1
+      const { damaged } = machine.disk
+      if (!damaged)
+        invariants.fail('honest disk', `${process.name} finds damage where there is none: ${text}`)
+      retire(machine.id, 'broken')
+      return
+    }
+    if (!isDiskError) {
+      const stack = error instanceof Error ? (error.stack ?? '') : ''
+      invariants.fail(
+        error instanceof AssertionError ? 'assertion' : 'no exception',
+        `${process.name} stops: ${text}\n${stack}`,
+      )
+    }
+    crash(machine.id, false, 500 + random.below(2000))
+  }
+
+  function crash(id: ReplicaId, power: boolean, downMs: number): void {
+    const machine = machines.get(id)
+    if (machine === undefined) return
+    const { process } = machine
+    if (process !== null) {
+      counts.crashes += 1
+      process.alive = false
+      machine.process = null
+      machine.disk.processDied()
+      network.processDied(id, !power)
+      machine.store.died(power)
+      trace.add('crash', id, power ? 1 : 0, () => (power ? 'power cut' : 'killed'))
+    }
+    machine.crashIn = null
+    if (power) {
+      counts.powerCuts += 1
+      machine.disk.powerCut()
+      if (process === null) machine.store.died(true)
+    }
+    if (downMs < Infinity) scheduler.at(scheduler.nowMs + downMs, null, () => start(id))
+  }
+
+  function retire(id: ReplicaId, why: 'broken' | 'removed'): void {
+    const machine = machines.get(id)
+    if (machine === undefined) return
+    machine.retired = why
+    crash(id, false, Infinity)
+  }
+
+  function leader(): Machine | null {
+    let best: Machine | null = null
+    let bestTerm = 0
+    for (const machine of machines.values()) {
+      const status = machine.process?.engine?.status()
+      if (status === undefined || status.role !== 'leader' || status.term <= bestTerm) continue
+      best = machine
+      bestTerm = status.term
+    }
+    return best
+  }
+
+  return {
+    machines,
+    network,
+    counts,
+    start,
+    crash,
+    retire,
+    leader,
+    newMachine: () =>
+      addMachine(Math.max(...machines.keys()) + 1, { faultModel: options.faultModel, members: [] }),
+    running: () => [...machines.values()].filter((machine) => machine.process !== null),
+    inspect() {
+      for (const machine of machines.values()) {
+        const { process } = machine
+        if (process?.engine === null || process === null) continue
+        const status = process.engine.status()
+        if (status.role === 'leader') invariants.leads(machine.id, status.term)
+        invariants.commit(process.name, status.commitIndex)
+        if (process.app !== null)
+          invariants.digest(process.name, process.app.consumer.appliedIndex, process.app.digest())
+      }
+    },
+  }
+}
+
+/** A generator of its own, so that what one part draws does not change what another one gets. */
+export function fork(random: Random): Random {
+  return seededRandom(random.below(0x1_0000_0000))
+}
+
+function hasCode(error: Error): boolean {
+  return (
+    ('code' in error && typeof error.code === 'string') ||
+    (error.cause instanceof Error && hasCode(error.cause))
+  )
+}
+
+function tracingLogger(trace: Trace, lane: number): Logger {
+  const note =
+    (level: string) =>
+    (fields: LogFields, message: string): void =>
+      trace.add('log', lane, message.length, () => `${level}: ${message} ${JSON.stringify(fields)}`)
+  return { debug: note('debug'), info: note('info'), warn: note('warn'), error: note('error') }
+}

@@ -1,0 +1,311 @@
+import { unreachable } from '../base/assert.ts'
+import type { ReplicaId } from '../base/ids.ts'
+import { seededRandom, type Random } from '../base/random.ts'
+import type { ConfigurationChange } from '../raft/types.ts'
+import type { Cluster, Machine } from './cluster.ts'
+import { describeFault, type Fault, type FaultKind, type Target } from './faults.ts'
+import type { LinkCondition } from './network.ts'
+import type { Scheduler } from './scheduler.ts'
+import type { Trace } from './trace.ts'
+
+/** Makes faults happen to a cluster, and mends what an operator would mend. */
+export interface Injector {
+  inject(fault: Fault): void
+  /** Ends every fault: links and disks are well, every machine starts that can. */
+  heal(): void
+  /** Nothing is left for an operator to do. */
+  readonly settled: boolean
+  readonly counts: ReadonlyMap<FaultKind, number>
+}
+
+interface Wellness {
+  readonly links: Map<LinkCondition, LinkCondition>
+}
+
+export function createInjector(options: {
+  readonly cluster: Cluster
+  readonly scheduler: Scheduler
+  readonly random: Random
+  readonly trace: Trace
+  /** Replicas that a disk may be lost of, in all: the model survives no more at a time. */
+  readonly mayLoseDisks: boolean
+}): Injector {
+  const { cluster, scheduler, random, trace } = options
+  const counts = new Map<FaultKind, number>()
+  const normal: Wellness = { links: new Map() }
+  const repairs = new Set<ReplicaId>()
+  let healed = false
+  let changing = false
+  /** Added to the configuration, not promoted yet. */
+  const joining = new Set<ReplicaId>()
+
+  function resolve(target: Target): Machine | null {
+    if (target !== 'leader') return cluster.machines.get(target) ?? null
+    return cluster.leader()
+  }
+
+  function link(from: ReplicaId, to: ReplicaId): LinkCondition {
+    const condition = cluster.network.condition(from, to)
+    if (!normal.links.has(condition)) normal.links.set(condition, { ...condition })
+    return condition
+  }
+
+  function eachLink(body: (condition: LinkCondition, from: ReplicaId, to: ReplicaId) => void): void {
+    for (const from of cluster.machines.keys())
+      for (const to of cluster.machines.keys()) if (from !== to) body(link(from, to), from, to)
+  }
+
+  function mendLinks(): void {
+    for (const [condition, well] of normal.links) Object.assign(condition, well)
+  }
+
+  function later(delayMs: number, action: () => void): void {
+    scheduler.at(scheduler.nowMs + delayMs, null, () => {
+      if (!healed) action()
+    })
+  }
+
+  function mendDisk(machine: Machine): void {
+    const { condition } = machine.disk
+    condition.writeMs = 0.05
+    condition.flushMs = 0.3
+    condition.capacityBytes = 64 * 1024 * 1024
+    condition.failWrites = false
+    condition.failFlushes = false
+    machine.disk.setHanging(false)
+    machine.store.full(false)
+  }
+
+  /** Whether the disk of one more replica may be lost: not while fewer would be left than the model needs. */
+  function mayLose(machine: Machine): boolean {
+    if (!options.mayLoseDisks || repairs.size > 0 || changing || joining.size > 0) return false
+    const status = cluster.leader()?.process?.engine?.status()
+    if (status === undefined || machine.retired !== null) return false
+    const voters = status.members.filter((member) => member.voter)
+    return voters.length >= 3 && voters.some((member) => member.id === machine.id)
+  }
+
+  function sleep(delayMs: number): Promise<null> {
+    return new Promise((resolve) => scheduler.at(scheduler.nowMs + delayMs, null, () => resolve(null)))
+  }
+
+  /** Asks whoever leads, again and again, until it is done. */
+  async function change(wanted: ConfigurationChange, attempts: number): Promise<boolean> {
+    for (let attempt = 0; attempt < attempts; attempt += 1) {
+      const engine = cluster.leader()?.process?.engine ?? null
+      // A leader that dies answers nobody.
+      const result =
+        engine === null ? null : await Promise.race([engine.changeMembership(wanted), sleep(3000)])
+      if (result !== null) {
+        trace.add(
+          'change',
+          0,
+          result.ok ? 1 : 0,
+          () => `${JSON.stringify(wanted)}: ${JSON.stringify(result)}`,
+        )
+        if (result.ok || result.refused === (wanted.kind === 'remove' ? 'notMember' : 'alreadyMember')) {
+          cluster.counts.membershipChanges += 1
+          return true
+        }
+      }
+      await sleep(500)
+    }
+    return false
+  }
+
+  async function join(): Promise<void> {
+    const machine = cluster.newMachine()
+    joining.add(machine.id)
+    if (await change({ kind: 'addLearner', id: machine.id, address: `sim:${machine.id}` }, 40)) {
+      cluster.start(machine.id)
+      await change({ kind: 'promote', id: machine.id }, 200)
+    }
+    joining.delete(machine.id)
+  }
+
+  /** Takes a replica out that will never come back, and puts a new one in its place. */
+  async function replace(id: ReplicaId): Promise<void> {
+    repairs.add(id)
+    if (await change({ kind: 'remove', id }, 200)) await join()
+    repairs.delete(id)
+  }
+
+  async function changeAtRandom(choice: number): Promise<void> {
+    const status = cluster.leader()?.process?.engine?.status()
+    if (status === undefined || changing || joining.size > 0 || repairs.size > 0) return
+    const pick = seededRandom(choice)
+    const voters = status.members.filter((member) => member.voter)
+    const leaves = voters[pick.below(voters.length)]
+    changing = true
+    if (leaves === undefined || voters.length === 1 || (voters.length < 7 && pick.below(2) === 0)) {
+      await join()
+    } else if (await change({ kind: 'remove', id: leaves.id }, 40)) {
+      // It is stopped a while after it was told, or not told.
+      await sleep(pick.below(3000))
+      cluster.retire(leaves.id, 'removed')
+    }
+    changing = false
+  }
+
+  function watch(): void {
+    scheduler.at(scheduler.nowMs + 500, null, () => {
+      for (const machine of cluster.machines.values()) {
+        if (machine.retired !== 'broken' || repairs.has(machine.id)) continue
+        const status = cluster.leader()?.process?.engine?.status()
+        if (status?.members.some((member) => member.id === machine.id) === true) void replace(machine.id)
+      }
+      watch()
+    })
+  }
+  watch()
+
+  function inject(fault: Fault): void {
+    const note = (): void => {
+      counts.set(fault.kind, (counts.get(fault.kind) ?? 0) + 1)
+      trace.add('fault', 0, fault.number, () => describeFault(fault))
+    }
+    switch (fault.kind) {
+      case 'blackout':
+        note()
+        for (const machine of cluster.machines.values())
+          cluster.crash(machine.id, true, fault.downMs[machine.id % fault.downMs.length] ?? 100)
+        return
+      case 'rolling':
+        note()
+        for (const [i, id] of [...cluster.machines.keys()].entries())
+          later(i * fault.everyMs, () => cluster.crash(id, false, fault.downMs))
+        return
+      case 'partition':
+        note()
+        eachLink((condition, from, to) => {
+          const [a, b] = [(fault.side >> (from - 1)) & 1, (fault.side >> (to - 1)) & 1]
+          if (a !== b && (!fault.oneWay || a === 1)) condition.blocked = true
+        })
+        later(fault.durationMs, mendLinks)
+        return
+      case 'patchy': {
+        note()
+        const chance = seededRandom(fault.seed)
+        const share = 1 + chance.below(3)
+        eachLink((condition) => {
+          if (chance.below(4) < share) condition.blocked = true
+        })
+        later(fault.durationMs, mendLinks)
+        return
+      }
+      case 'noise':
+        note()
+        eachLink((condition) => {
+          condition.lossPpm = fault.lossPpm
+          condition.duplicatePpm = fault.duplicatePpm
+          condition.reorderPpm = fault.reorderPpm
+        })
+        later(fault.durationMs, mendLinks)
+        return
+      case 'transfer': {
+        const from = cluster.leader()
+        const others = cluster.running().filter((machine) => machine !== from)
+        const to = others[random.below(Math.max(1, others.length))]
+        if (from === null || to === undefined) return
+        note()
+        void from.process?.engine?.transferLeadership(to.id)
+        return
+      }
+      case 'membership':
+        note()
+        void changeAtRandom(fault.choice)
+        return
+      default:
+        break
+    }
+    const machine = resolve(fault.target)
+    if (machine === null || machine.retired !== null) return
+    note()
+    const { id } = machine
+    switch (fault.kind) {
+      case 'crash':
+        cluster.crash(id, fault.power, fault.downMs)
+        return
+      case 'crashAtOperation':
+        machine.crashIn = { operations: fault.operations, power: fault.power, downMs: fault.downMs }
+        return
+      case 'stall':
+        if (machine.process !== null) machine.process.stalledUntilMs = scheduler.nowMs + fault.durationMs
+        return
+      case 'isolate':
+        eachLink((condition, from, to) => {
+          if (from === id || to === id) condition.blocked = true
+        })
+        later(fault.durationMs, mendLinks)
+        return
+      case 'mute':
+        eachLink((condition, from) => {
+          if (from === id) condition.lossPpm = 1_000_000
+        })
+        later(fault.durationMs, mendLinks)
+        return
+      case 'slowLinks':
+        eachLink((condition, from, to) => {
+          if (from !== id && to !== id) return
+          condition.delayMs = fault.delayMs
+          condition.bytesPerMs = fault.bytesPerMs
+        })
+        later(fault.durationMs, mendLinks)
+        return
+      case 'slowDisk':
+        machine.disk.condition.writeMs = 0.05 * fault.factor
+        machine.disk.condition.flushMs = 0.3 * fault.factor
+        later(fault.durationMs, () => mendDisk(machine))
+        return
+      case 'hangingDisk':
+        machine.disk.setHanging(true)
+        later(fault.durationMs, () => mendDisk(machine))
+        return
+      case 'fullDisk':
+        machine.disk.condition.capacityBytes = machine.disk.usedBytes + fault.leftBytes
+        machine.store.full(true)
+        later(fault.durationMs, () => mendDisk(machine))
+        return
+      case 'failingDisk':
+        if (fault.flush) machine.disk.condition.failFlushes = true
+        else machine.disk.condition.failWrites = true
+        later(fault.downMs, () => mendDisk(machine))
+        return
+      case 'rot':
+        if (!mayLose(machine)) return
+        cluster.crash(id, true, fault.downMs)
+        machine.disk.rot()
+        return
+      case 'wipe':
+        if (!mayLose(machine)) return
+        cluster.retire(id, 'broken')
+        machine.disk.wipe()
+        machine.store.wipe()
+        return
+      case 'clockJump':
+        machine.clockCondition.wallOffsetMs += fault.byMs
+        return
+      default:
+        unreachable(fault)
+    }
+  }
+
+  return {
+    inject,
+    counts,
+    get settled() {
+      return repairs.size === 0 && joining.size === 0 && !changing
+    },
+    heal() {
+      healed = true
+      trace.add('heal', 0, 0, () => 'all faults end')
+      mendLinks()
+      for (const machine of cluster.machines.values()) {
+        machine.crashIn = null
+        mendDisk(machine)
+        if (machine.process !== null) machine.process.stalledUntilMs = 0
+        else if (machine.incarnation > 0) cluster.start(machine.id)
+      }
+    },
+  }
+}

@@ -1,0 +1,217 @@
+import type { Random } from '../base/random.ts'
+import type { App, AppContext, AppStore, Cluster, Machine } from './cluster.ts'
+import { fork } from './cluster.ts'
+import { createHistory, type History, type OpenCall } from './history.ts'
+import type { Invariants } from './invariants.ts'
+import {
+  emptyLedger,
+  Ledger,
+  ledgerModel,
+  type LedgerImages,
+  type LedgerInput,
+  type LedgerOutput,
+  type LedgerResult,
+} from './ledger.ts'
+import type { Scheduler } from './scheduler.ts'
+import type { Trace } from './trace.ts'
+import type { Workload, WorkloadContext } from './workload.ts'
+
+/** Clients that append numbers to lists and read them. */
+export function ledgerWorkload(): Workload {
+  return {
+    newStore: () => new LedgerStore(),
+    openApp(store, context) {
+      if (!(store instanceof LedgerStore)) throw new Error('not a ledger')
+      return openLedger(store, context)
+    },
+    begin: (context) => new LedgerClients(context),
+  }
+}
+
+class LedgerStore implements AppStore {
+  images: LedgerImages = emptyLedger()
+  isFull = false
+
+  died(power: boolean): void {
+    const kept = power ? this.images.durable : this.images.newest()
+    this.images = { newest: () => kept, durable: this.images.durable, incoming: this.images.incoming }
+  }
+
+  wipe(): void {
+    this.images = emptyLedger()
+  }
+
+  full(full: boolean): void {
+    this.isFull = full
+  }
+}
+
+interface LedgerApp extends App {
+  readonly ledger: Ledger
+}
+
+function openLedger(store: LedgerStore, context: AppContext): LedgerApp {
+  const ledger = new Ledger(store.images, context.clock, context.hooks)
+  ledger.full = () => store.isFull
+  return {
+    ledger,
+    consumer: ledger,
+    start: (engine) => ledger.start(engine),
+    digest: () => ledger.digest(),
+  }
+}
+
+function ledgerOf(machine: Machine): Ledger | null {
+  const app = machine.process?.app
+  return app !== null && app !== undefined && app.consumer instanceof Ledger ? app.consumer : null
+}
+
+const attemptMs = 1500
+const mostAttempts = 8
+const clientDelayMs = 0.5
+
+class LedgerClients {
+  private readonly cluster: Cluster
+  private readonly scheduler: Scheduler
+  private readonly trace: Trace
+  private readonly invariants: Invariants
+  private readonly history: History<LedgerInput, LedgerOutput>
+  private readonly keys: number
+  private readonly random: Random
+  private values = 0
+  private stopping = false
+  private moments = 0
+  private busy = 0
+  answered = 0
+  unknown = 0
+
+  constructor(context: WorkloadContext) {
+    this.cluster = context.cluster
+    this.scheduler = context.scheduler
+    this.trace = context.trace
+    this.invariants = context.invariants
+    this.random = context.random
+    this.history = createHistory(() => {
+      this.moments += 1
+      return this.moments
+    })
+    this.keys = 1 + this.random.below(4)
+    const clients = 1 + this.random.below(6)
+    const pauseMs = 5 + this.random.below(400)
+    for (let client = 1; client <= clients; client += 1) this.loop(client, 1, fork(this.random), pauseMs, 0)
+  }
+
+  get operations(): number {
+    return this.history.size
+  }
+
+  stop(): void {
+    this.stopping = true
+  }
+
+  get idle(): boolean {
+    return this.stopping && this.busy === 0
+  }
+
+  /** Every list is read once more, through each replica that runs. */
+  async finish(): Promise<void> {
+    const reads: Promise<void>[] = []
+    for (const machine of this.cluster.running())
+      for (let key = 0; key < this.keys; key += 1)
+        reads.push(
+          new Promise((resolve) => {
+            const call = this.history.call('final', `list ${key}`, { kind: 'read' })
+            this.attempt({ kind: 'read' }, key, 99, 0, machine.id, 1, call, fork(this.random), () =>
+              resolve(),
+            )
+          }),
+        )
+    await Promise.all(reads)
+  }
+
+  check(): void {
+    const found = this.history.check(ledgerModel)
+    if (found === null || found.verdict.kind !== 'violated') return
+    const lines = [
+      ...found.verdict.explained.slice(-5).map((operation) => `explained: ${JSON.stringify(operation)}`),
+      ...found.verdict.stuck.map((operation) => `stuck: ${JSON.stringify(operation)}`),
+    ]
+    this.invariants.fail('linearizability', `${found.part}:\n${lines.join('\n')}`)
+  }
+
+  private loop(client: number, number: number, random: Random, pauseMs: number, replica: number): void {
+    this.scheduler.at(this.scheduler.nowMs + random.below(2 * pauseMs), null, () => {
+      if (this.stopping) return
+      const key = random.below(this.keys)
+      this.values += 1
+      const input: LedgerInput =
+        random.below(3) === 0 ? { kind: 'read' } : { kind: 'append', value: this.values }
+      const call = this.history.call(`c${client}`, `list ${key}`, input)
+      this.busy += 1
+      this.attempt(input, key, client, number, replica, 1, call, random, (used) => {
+        this.busy -= 1
+        this.loop(client, number + 1, random, pauseMs, used)
+      })
+    })
+  }
+
+  /** Tries at one replica, then at another, with the same number. */
+  private attempt(
+    input: LedgerInput,
+    key: number,
+    client: number,
+    number: number,
+    replica: number,
+    tries: number,
+    call: OpenCall<LedgerOutput>,
+    random: Random,
+    done: (replica: number) => void,
+    maybe = false,
+  ): void {
+    const running = this.cluster.running()
+    const machine =
+      this.cluster.machines.get(replica)?.process !== null && tries === 1 && random.below(20) > 0
+        ? this.cluster.machines.get(replica)
+        : running[random.below(Math.max(1, running.length))]
+    const ledger = machine === undefined ? null : ledgerOf(machine)
+    let settled = false
+    const settle = (result: LedgerResult): void => {
+      if (settled) return
+      settled = true
+      this.scheduler.at(this.scheduler.nowMs + clientDelayMs, null, () => {
+        this.trace.add(
+          'client',
+          -client,
+          number,
+          () => `${JSON.stringify(input)} on list ${key}: ${JSON.stringify(result)}`,
+        )
+        if (result.kind === 'answered') {
+          this.answered += 1
+          call.answered(result.output)
+          done(machine?.id ?? 0)
+        } else if (tries >= mostAttempts || (this.stopping && tries > 2)) {
+          const lost = maybe || result.kind === 'unknown'
+          if (!lost || input.kind === 'read') call.refused()
+          else this.unknown += 1
+          done(0)
+        } else {
+          const again = maybe || result.kind === 'unknown'
+          this.scheduler.at(this.scheduler.nowMs + random.below(100 * tries), null, () =>
+            this.attempt(input, key, client, number, 0, tries + 1, call, random, done, again),
+          )
+        }
+      })
+    }
+    if (machine?.process === null || machine === undefined || ledger === null)
+      return settle({ kind: 'refused' })
+    const { process } = machine
+    this.scheduler.at(this.scheduler.nowMs + attemptMs + 100, null, () => settle({ kind: 'unknown' }))
+    this.scheduler.at(this.scheduler.nowMs + clientDelayMs, process, () => {
+      const answer = (result: LedgerResult): void => {
+        if (process.alive) settle(result)
+      }
+      if (input.kind === 'read') ledger.read(key, attemptMs, answer)
+      else ledger.append({ client, number, key, value: input.value }, attemptMs, answer)
+    })
+  }
+}

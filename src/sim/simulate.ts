@@ -1,0 +1,220 @@
+import { seededRandom } from '../base/random.ts'
+import type { EngineTuning } from '../log/engine.ts'
+import type { FaultModel } from '../raft/types.ts'
+import { createCluster, fork, type ClusterCounts } from './cluster.ts'
+import {
+  describeFault,
+  drawFaults,
+  failStopFaults,
+  faultKinds,
+  type Fault,
+  type FaultKind,
+} from './faults.ts'
+import { createInjector } from './inject.ts'
+import { createInvariants, type Violation } from './invariants.ts'
+import { ledgerWorkload } from './ledger-workload.ts'
+import type { NetworkCounts } from './network.ts'
+import { createScheduler, outsidePromises } from './scheduler.ts'
+import { createTrace, type TracedEvent } from './trace.ts'
+import type { Workload } from './workload.ts'
+
+export type WorkloadName = 'ledger'
+
+export interface SimOptions {
+  readonly seed: number
+  readonly workload: WorkloadName
+  /** Drawn when null. */
+  readonly replicas: number | null
+  readonly faultModel: FaultModel
+  /** Only faults of these kinds; null = all that the model survives. */
+  readonly kinds: readonly FaultKind[] | null
+  /** Only the faults with these numbers; null = all of the plan. */
+  readonly only: ReadonlySet<number> | null
+  /** How long faults come, in virtual time; drawn when null. */
+  readonly durationMs: number | null
+  /** Stop after so many events; null = when the run is over. */
+  readonly maxEvents: number | null
+  /** How many of the newest events to keep for reading. */
+  readonly keepEvents: number
+}
+
+export interface SimResult {
+  readonly seed: number
+  readonly violation: Violation | null
+  /** The same for two runs of one seed. */
+  readonly digest: string
+  readonly events: number
+  readonly simulatedMs: number
+  readonly replicas: number
+  readonly plan: readonly Fault[]
+  readonly faults: ReadonlyMap<FaultKind, number>
+  readonly cluster: ClusterCounts
+  readonly network: NetworkCounts
+  readonly operations: number
+  readonly answered: number
+  readonly unknown: number
+  readonly trace: readonly TracedEvent[]
+}
+
+/** After the faults have ended everything must be well again within so much virtual time. */
+const healMs = 60_000
+const inspectMs = 200
+/** More than any simulated run has use for: a log or a disk that grows beyond it is not bounded. */
+const mostDiskBytes = 16 * 1024 * 1024
+
+const workloads: Readonly<Record<WorkloadName, () => Workload>> = { ledger: ledgerWorkload }
+
+/** Small sizes, so that in a minute of virtual time everything happens that takes a production cluster months. */
+function drawTuning(draw: (limit: number) => number): Partial<EngineTuning> {
+  return {
+    wal: { segmentBytes: 4096 * (1 + draw(16)), cacheBytes: 512 * (1 + draw(64)) },
+    compaction: {
+      afterBytes: 2000 + draw(60_000),
+      afterEntries: 20 + draw(1000),
+      keepBytes: draw(30_000),
+      mostBytes: 100_000 + draw(400_000),
+    },
+    core: {
+      maxAppendBytes: 200 + draw(20_000),
+      maxInflightMessages: 1 + draw(16),
+      maxInflightBytes: 1000 + draw(100_000),
+      maxUncommittedBytes: 2000 + draw(200_000),
+    },
+  }
+}
+
+/** Runs one cluster through the faults of a seed, and checks it. The same options give the same run on every machine. */
+export async function simulate(options: SimOptions): Promise<SimResult> {
+  const random = seededRandom(options.seed)
+  const planRandom = fork(random)
+  const clusterRandom = fork(random)
+  const clientRandom = fork(random)
+  const faultRandom = fork(random)
+  const replicas = options.replicas ?? [1, 2, 3, 3, 3, 4, 5, 5, 5, 5, 6, 7][planRandom.below(12)] ?? 3
+  const durationMs = options.durationMs ?? 10_000 + planRandom.below(50_000)
+  const survivable = options.faultModel === 'majority' ? faultKinds : failStopFaults
+  const kinds = survivable.filter((kind) => options.kinds === null || options.kinds.includes(kind))
+  const plan = drawFaults(planRandom, { replicas, durationMs, kinds })
+  const tuning = drawTuning((limit) => planRandom.below(limit))
+
+  const scheduler = createScheduler(() => {})
+  const trace = createTrace(() => scheduler.nowMs, options.keepEvents)
+  const invariants = createInvariants()
+  const workload = workloads[options.workload]()
+  const cluster = createCluster({
+    scheduler,
+    random: clusterRandom,
+    trace,
+    invariants,
+    replicas,
+    faultModel: options.faultModel,
+    tuning,
+    newStore: (id) => workload.newStore(id),
+    openApp: (store, context) => workload.openApp(store, context),
+  })
+  for (const id of cluster.machines.keys()) cluster.start(id)
+  const injector = createInjector({
+    cluster,
+    scheduler,
+    random: faultRandom,
+    trace,
+    mayLoseDisks: options.faultModel === 'majority',
+  })
+  const clients = workload.begin({ cluster, scheduler, random: clientRandom, trace, invariants })
+  for (const fault of plan)
+    if (options.only === null || options.only.has(fault.number))
+      scheduler.at(fault.atMs, null, () => injector.inject(fault))
+
+  const inspect = (): void => {
+    cluster.inspect()
+    for (const machine of cluster.machines.values())
+      if (machine.disk.usedBytes > mostDiskBytes)
+        invariants.fail('bounded log', `the disk of r${machine.id} holds ${machine.disk.usedBytes} bytes`)
+    scheduler.at(scheduler.nowMs + inspectMs, null, inspect)
+  }
+  inspect()
+
+  const ended = (): boolean =>
+    invariants.violation !== null || (options.maxEvents !== null && scheduler.events >= options.maxEvents)
+
+  /** Lets time pass up to `untilMs`, or until `done`. */
+  const run = async (untilMs: number, done: () => boolean): Promise<void> => {
+    for (;;) {
+      const more = await outsidePromises(() => {
+        for (let i = 0; i < 20_000; i += 1) {
+          if (ended()) return false
+          if (!scheduler.step(untilMs)) return false
+          if ((i & 63) === 0 && done()) return false
+        }
+        return true
+      })
+      if (!more) return
+    }
+  }
+
+  await run(durationMs, () => false)
+  await outsidePromises(() => {
+    injector.heal()
+    clients.stop()
+  })
+  const healedMs = scheduler.nowMs
+  await run(healedMs + healMs, () => clients.idle && injector.settled && converged() === null)
+  if (!ended()) {
+    const missing = converged()
+    if (!clients.idle)
+      invariants.fail('progress', `calls are still open ${healMs / 1000} s after the faults ended`)
+    else if (!injector.settled)
+      invariants.fail('progress', `a membership change is not done ${healMs / 1000} s after the faults ended`)
+    else if (missing !== null)
+      invariants.fail('progress', `${missing}, ${healMs / 1000} s after the faults ended`)
+  }
+  let finished = false
+  await outsidePromises(() => {
+    void clients.finish().then(() => (finished = true))
+  })
+  await run(scheduler.nowMs + healMs, () => finished)
+  if (!ended()) {
+    if (!finished) invariants.fail('progress', 'the last reads are not answered')
+    cluster.inspect()
+    clients.check()
+  }
+  for (const machine of cluster.machines.values()) cluster.retire(machine.id, 'removed')
+
+  /** What is missing until all replicas are alike; null when nothing is. */
+  function converged(): string | null {
+    const leader = cluster.leader()
+    const status = leader?.process?.engine?.status()
+    if (status === undefined) return 'nobody leads'
+    for (const { id } of status.members) {
+      const process = cluster.machines.get(id)?.process ?? null
+      if (process === null || process.app === null || process.engine === null) return `r${id} is not running`
+      if (process.app.consumer.appliedIndex !== status.commitIndex)
+        return `r${id} has applied up to ${process.app.consumer.appliedIndex} of ${status.commitIndex}`
+      if (process.engine.status().commitIndex !== status.commitIndex)
+        return `r${id} does not know what is committed`
+    }
+    return null
+  }
+
+  return {
+    seed: options.seed,
+    violation: invariants.violation,
+    digest: trace.digest(),
+    events: scheduler.events,
+    simulatedMs: scheduler.nowMs,
+    replicas,
+    plan,
+    faults: injector.counts,
+    cluster: cluster.counts,
+    network: cluster.network.counts,
+    operations: clients.operations,
+    answered: clients.answered,
+    unknown: clients.unknown,
+    trace: trace.kept(),
+  }
+}
+
+/** The plan in words, as far as it was used. */
+export function describePlan(plan: readonly Fault[], only: ReadonlySet<number> | null): readonly string[] {
+  return plan.filter((fault) => only === null || only.has(fault.number)).map(describeFault)
+}

@@ -1,0 +1,36 @@
+import type { ReplicaId } from '../base/ids.ts'
+import type { Random } from '../base/random.ts'
+import type { App, AppContext, AppStore, Cluster } from './cluster.ts'
+import type { Invariants } from './invariants.ts'
+import type { Scheduler } from './scheduler.ts'
+import type { Trace } from './trace.ts'
+
+/** What runs on a cluster: an app in each process, and clients that use it and note what they see. */
+export interface Workload {
+  newStore(id: ReplicaId): AppStore
+  openApp(store: AppStore, context: AppContext): App
+  begin(context: WorkloadContext): Clients
+}
+
+export interface WorkloadContext {
+  readonly cluster: Cluster
+  readonly scheduler: Scheduler
+  readonly random: Random
+  readonly trace: Trace
+  readonly invariants: Invariants
+}
+
+export interface Clients {
+  /** Calls made, calls answered, calls that ended without anybody knowing what became of them. */
+  readonly operations: number
+  readonly answered: number
+  readonly unknown: number
+  /** No new calls. */
+  stop(): void
+  /** Stopped, and no call is open. */
+  readonly idle: boolean
+  /** Reads everything once more, after the faults. Resolves when the answers are there. */
+  finish(): Promise<void>
+  /** Checks what the clients saw. */
+  check(): void
+}
