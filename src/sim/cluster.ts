@@ -109,6 +109,7 @@ export interface Cluster {
   leader(): Machine | null
   /** Machines whose process is up. */
   running(): readonly Machine[]
+  membershipChanged(): void
   /** Looks at all processes: what they believe may contradict. */
   inspect(): void
 }
@@ -210,7 +211,7 @@ export function createCluster(options: ClusterOptions): Cluster {
     trace.add('start', id, machine.incarnation, () => `run ${machine.incarnation}`)
     scheduler.at(scheduler.nowMs, process, () => {
       const clock = createSimClock(scheduler, process, machine.clockCondition)
-      const logger = tracingLogger(trace, id)
+      const logger = tracingLogger(trace, counts, id)
       const onFatal = (error: Error): void => stopped(process, error)
       try {
         const engine = createEngine({
@@ -326,13 +327,18 @@ export function createCluster(options: ClusterOptions): Cluster {
   return {
     machines,
     network,
-    counts,
+    get counts() {
+      return { ...counts, elections: invariants.terms }
+    },
     start,
     crash,
     retire,
     leader,
     newMachine: () =>
       addMachine(Math.max(...machines.keys()) + 1, { faultModel: options.faultModel, members: [] }),
+    membershipChanged() {
+      counts.membershipChanges += 1
+    },
     running: () => [...machines.values()].filter((machine) => machine.process !== null),
     inspect() {
       for (const machine of machines.values()) {
@@ -360,10 +366,13 @@ function hasCode(error: Error): boolean {
   )
 }
 
-function tracingLogger(trace: Trace, lane: number): Logger {
+function tracingLogger(trace: Trace, counts: ClusterCounts, lane: number): Logger {
   const note =
     (level: string) =>
-    (fields: LogFields, message: string): void =>
+    (fields: LogFields, message: string): void => {
+      if (message === 'a copy of the state is complete') counts.snapshots += 1
+      if (message === 'the log was shortened') counts.compactions += 1
       trace.add('log', lane, message.length, () => `${level}: ${message} ${JSON.stringify(fields)}`)
+    }
   return { debug: note('debug'), info: note('info'), warn: note('warn'), error: note('error') }
 }

@@ -104,7 +104,7 @@ export function createInjector(options: {
           () => `${JSON.stringify(wanted)}: ${JSON.stringify(result)}`,
         )
         if (result.ok || result.refused === (wanted.kind === 'remove' ? 'notMember' : 'alreadyMember')) {
-          cluster.counts.membershipChanges += 1
+          cluster.membershipChanged()
           return true
         }
       }

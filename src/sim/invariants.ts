@@ -25,7 +25,8 @@ export interface Invariants {
   /** The state of a process is the one at `index` now: it started, or took over a snapshot. */
   restored(process: string, index: Index): void
   readonly newestApplied: Index
-  readonly newestTerm: Term
+  /** In how many terms somebody led. */
+  readonly terms: number
 }
 
 /** So many entries behind the newest applied one are remembered. */
@@ -41,15 +42,12 @@ export function createInvariants(): Invariants {
   const digests = new Map<Index, { readonly digest: string; readonly process: string }>()
   const commits = new Map<string, Index>()
   let newestApplied: Index = 0
-  let newestCommitted: Index = 0
-  let newestTerm: Term = 0
 
   function fail(rule: string, message: string): void {
     violation ??= { rule, message }
   }
 
   function leads(replica: ReplicaId, term: Term): void {
-    newestTerm = Math.max(newestTerm, term)
     const before = leaders.get(term)
     if (before === undefined) leaders.set(term, replica)
     else if (before !== replica)
@@ -73,8 +71,8 @@ export function createInvariants(): Invariants {
     get newestApplied() {
       return newestApplied
     },
-    get newestTerm() {
-      return newestTerm
+    get terms() {
+      return leaders.size
     },
     fail,
     leads,
@@ -110,7 +108,6 @@ export function createInvariants(): Invariants {
         mustHold(message.from, message.term, index, entry.term)
         if (index <= message.commit && !committedTerms.has(index)) {
           committedTerms.set(index, { term: entry.term, by: message.term })
-          newestCommitted = Math.max(newestCommitted, index)
           if (index % 1000 === 0) forget(index)
         }
         prevTerm = entry.term

@@ -18,7 +18,8 @@ import { createScheduler, outsidePromises } from './scheduler.ts'
 import { createTrace, type TracedEvent } from './trace.ts'
 import type { Workload } from './workload.ts'
 
-export type WorkloadName = 'ledger'
+export const workloadNames = ['ledger'] as const
+export type WorkloadName = (typeof workloadNames)[number]
 
 export interface SimOptions {
   readonly seed: number
