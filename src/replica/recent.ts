@@ -5,6 +5,7 @@ export class RecentEvents {
   private readonly maxEvents: number
   private readonly maxBytes: number
   private events: StoredEvent[] = []
+  private sizes: number[] = []
   /** Index in `events` of the oldest one kept. */
   private head = 0
   private bytes = 0
@@ -17,20 +18,19 @@ export class RecentEvents {
     this.maxBytes = limits.maxBytes
   }
 
-  add(events: readonly StoredEvent[]): void {
-    for (const event of events) {
-      this.events.push(event)
-      this.bytes += event.bytes.length
-    }
+  /** @param roughBytes what the event takes; an event is not encoded just to find out. */
+  add(event: StoredEvent, roughBytes: number): void {
+    this.events.push(event)
+    this.sizes.push(roughBytes)
+    this.bytes += roughBytes
     while (this.events.length - this.head > this.maxEvents || this.bytes > this.maxBytes) {
-      const oldest = this.events[this.head]
-      if (oldest === undefined) break
+      this.start = this.events[this.head]?.position ?? this.start
+      this.bytes -= this.sizes[this.head] ?? 0
       this.head += 1
-      this.bytes -= oldest.bytes.length
-      this.start = oldest.position
     }
     if (this.head > this.maxEvents) {
       this.events = this.events.slice(this.head)
+      this.sizes = this.sizes.slice(this.head)
       this.head = 0
     }
   }
@@ -38,6 +38,7 @@ export class RecentEvents {
   /** Forgets everything: the state jumped to `position`. */
   reset(position: number): void {
     this.events = []
+    this.sizes = []
     this.head = 0
     this.bytes = 0
     this.start = position

@@ -24,6 +24,8 @@ const eventsPerTurn = 2000
 const eventsPerSlice = 500
 /** Most events that are kept for one receiver within one call of `publish`; one that gets more catches up in slices instead. */
 const maxAtOnce = 2000
+/** What an event is taken to hold that nobody here gets. */
+const unencodedBytes = 512
 const progressMs = 20_000
 /** So long may this replica lag behind a cursor before the cursor is taken for one of another cluster. */
 const aheadMs = 10_000
@@ -89,7 +91,7 @@ export class Subscriptions {
     this.position = options.position
     this.onConnected = options.onConnected
     this.recentPosition = options.position()
-    this.recent = new RecentEvents(this.recentPosition, { maxEvents: 8192, maxBytes: 8 * 1024 * 1024 })
+    this.recent = new RecentEvents(this.recentPosition, { maxEvents: 2048, maxBytes: 4 * 1024 * 1024 })
   }
 
   get size(): number {
@@ -136,17 +138,15 @@ export class Subscriptions {
   publish(applied: readonly Applied[]): void {
     const before = this.recentPosition
     const touched: Open[] = []
-    const events: StoredEvent[] = []
     let ended: number[] | null = null
     for (const one of applied) {
       for (const change of one.memberships) this.changeMembership(change)
       for (const event of one.events) {
-        events.push(event)
-        this.route(event, touched)
+        const isWanted = this.route(event, touched)
+        this.recent.add(event, isWanted ? event.bytes.length : unencodedBytes)
       }
       if (one.endedSessions.length > 0) ended = [...(ended ?? []), ...one.endedSessions]
     }
-    this.recent.add(events)
     this.recentPosition = this.position()
     for (const open of touched) this.deliver(open, before)
     for (const session of ended ?? []) this.endSession(session)
@@ -215,26 +215,20 @@ export class Subscriptions {
     else this.leave(subscriber, change.conversation)
   }
 
-  private route(event: StoredEvent, touched: Open[]): void {
-    const audience = event.audience
-    switch (audience.kind) {
-      case 'all':
-        for (const open of this.all) add(open, event.bytes, touched)
-        return
-      case 'account': {
-        const subscriber = this.byAccount.get(audience.account)
-        if (subscriber !== undefined) addAll(subscriber, event.bytes, touched)
-        return
-      }
-      case 'conversation': {
-        if (audience.conversation === everyone) {
-          for (const open of this.all) add(open, event.bytes, touched)
-          return
-        }
-        for (const subscriber of this.byConversation.get(audience.conversation) ?? [])
-          addAll(subscriber, event.bytes, touched)
-      }
+  /** Whether anybody gets it. */
+  private route(event: StoredEvent, touched: Open[]): boolean {
+    const { audience } = event
+    if (audience.kind === 'account') {
+      const subscriber = this.byAccount.get(audience.account)
+      if (subscriber === undefined) return false
+      return add(subscriber.subscriptions, event, touched)
     }
+    if (audience.kind === 'all' || audience.conversation === everyone) return add(this.all, event, touched)
+    const members = this.byConversation.get(audience.conversation)
+    if (members === undefined) return false
+    let isWanted = false
+    for (const subscriber of members) isWanted = add(subscriber.subscriptions, event, touched) || isWanted
+    return isWanted
   }
 
   /** @param before the position before what `publish` was given. */
@@ -416,15 +410,18 @@ export class Subscriptions {
   }
 }
 
-function addAll(subscriber: Subscriber, bytes: Uint8Array, touched: Open[]): void {
-  for (const open of subscriber.subscriptions) add(open, bytes, touched)
-}
-
-function add(open: Open, bytes: Uint8Array, touched: Open[]): void {
-  if (open.state !== 'live' || open.batch === null) return
-  if (open.batch.length === 0) touched.push(open)
-  if (open.batch.length < maxAtOnce) open.batch.push(bytes)
-  else open.batch = null
+/** Whether any of them is live. */
+function add(subscriptions: ReadonlySet<Open>, event: StoredEvent, touched: Open[]): boolean {
+  let isWanted = false
+  for (const open of subscriptions) {
+    if (open.state !== 'live') continue
+    isWanted = true
+    if (open.batch === null) continue
+    if (open.batch.length === 0) touched.push(open)
+    if (open.batch.length < maxAtOnce) open.batch.push(event.bytes)
+    else open.batch = null
+  }
+  return isWanted
 }
 
 function encodeEvent(position: number, event: Event['event']): Uint8Array {

@@ -1,0 +1,184 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+import { replicaFolder, type ClusterReplica } from '../../src/server/cluster-file.ts'
+import { checkPorts, createCluster, planCluster } from '../../src/server/create-cluster.ts'
+import type { ReplicaReport } from '../../src/server/io.ts'
+import { ServerError } from '../../src/server/problems.ts'
+import { createSupervisor, type Supervisor } from '../../src/server/supervisor.ts'
+
+export interface TestClusterOptions {
+  /** Default 5. */
+  readonly replicas?: number
+  /** Environment of the replicas; by default passwords are hashed cheaply. */
+  readonly environment?: Readonly<Record<string, string>>
+  /** Keep the data folder afterwards and say where it is. */
+  readonly keep?: boolean
+}
+
+/** A cluster of real processes in a temporary folder. Use with `await using`, or close it in a `finally`. */
+export interface TestCluster {
+  readonly folder: string
+  readonly replicas: readonly ClusterReplica[]
+  /** HTTP addresses (host:port) of all replicas. */
+  readonly addresses: readonly string[]
+  readonly running: ReadonlyMap<number, number>
+  /** The replica that leads by its own report, or 0. */
+  leader(): number
+  /** Resolves with the leader once `replicas` of those that run (default: all that run) report it and a quorum. */
+  untilServing(replicas?: number): Promise<number>
+  /** Starts replicas that do not run. */
+  start(...ids: readonly number[]): void
+  /** Sends the signal; resolves when the process has ended. `SIGTERM` is a graceful stop. */
+  end(id: number, signal: 'SIGKILL' | 'SIGTERM'): Promise<void>
+  /** `SIGSTOP` and `SIGCONT`. */
+  signal(id: number, signal: 'SIGSTOP' | 'SIGCONT'): void
+  /** The data folder of a replica. */
+  dataOf(id: number): string
+  /** What the replicas printed, newest last: for a failing test's message. */
+  readonly lines: readonly string[]
+  close(): Promise<void>
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+/** Makes a cluster and starts all its replicas. Resolves when it serves. */
+export async function startCluster(options: TestClusterOptions = {}): Promise<TestCluster> {
+  const folder = mkdtempSync(join(tmpdir(), 'parley-test-'))
+  const cluster = createCluster(folder, await planOnFreePorts(options.replicas ?? 5))
+  const reports = new Map<number, ReplicaReport>()
+  /** Replicas that were halted with SIGSTOP: what they reported last is stale. */
+  const halted = new Set<number>()
+  const lines: string[] = []
+  const listeners = new Set<() => void>()
+  const changed = (): void => {
+    for (const listener of listeners) listener()
+  }
+  const supervisor: Supervisor = createSupervisor({
+    replicas: cluster.replicas.map(({ id }) => ({ id, folder: replicaFolder(folder, id) })),
+    restart: false,
+    logLevel: process.env['PARLEY_TEST_LOG_LEVEL'] ?? 'info',
+    environment: { PARLEY_PASSWORD_MEMORY_KIB: '64', ...options.environment },
+    onEvent(event) {
+      switch (event.kind) {
+        case 'report':
+          reports.set(event.report.replica, event.report)
+          break
+        case 'line':
+          lines.push(`r${event.replica}: ${event.line}`)
+          break
+        case 'ended':
+          reports.delete(event.replica)
+          halted.delete(event.replica)
+          lines.push(`r${event.replica} ended: ${event.signal ?? event.code}`)
+          break
+        case 'started':
+          break
+      }
+      changed()
+    },
+  })
+
+  function until(what: string, holds: () => boolean): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        listeners.delete(look)
+        reject(
+          new Error(`${what}: did not happen\n${lines.join('\n')}\n${JSON.stringify([...reports.values()])}`),
+        )
+      }, 30_000)
+      const look = (): void => {
+        if (!holds()) return
+        clearTimeout(timer)
+        listeners.delete(look)
+        resolve()
+      }
+      listeners.add(look)
+      look()
+    })
+  }
+
+  function alive(): readonly ReplicaReport[] {
+    return [...reports.values()].filter((report) => !halted.has(report.replica))
+  }
+
+  function leader(): number {
+    return alive().find((report) => report.quorum && report.leader === report.replica)?.replica ?? 0
+  }
+
+  async function close(): Promise<void> {
+    supervisor.kill()
+    await until('all replicas end', () => supervisor.running.size === 0)
+    if (options.keep === true) process.stderr.write(`data of the test: ${folder}\n`)
+    else rmSync(folder, { recursive: true, force: true })
+  }
+
+  const started: TestCluster = {
+    folder,
+    replicas: cluster.replicas,
+    addresses: cluster.replicas.map((replica) => replica.http),
+    running: supervisor.running,
+    lines,
+    leader,
+    async untilServing(replicas) {
+      await until('the cluster serves', () => {
+        const now = leader()
+        const agree = alive().filter((report) => report.quorum && report.leader === now)
+        return now !== 0 && agree.length >= (replicas ?? supervisor.running.size - halted.size)
+      })
+      return leader()
+    },
+    start(...ids) {
+      for (const id of ids) supervisor.start(id)
+    },
+    async end(id, signal) {
+      const pid = supervisor.running.get(id)
+      if (pid === undefined) return
+      process.kill(pid, signal)
+      await until(`r${id} ends`, () => supervisor.running.get(id) !== pid)
+    },
+    signal(id, signal) {
+      const pid = supervisor.running.get(id)
+      if (pid === undefined) return
+      process.kill(pid, signal)
+      if (signal === 'SIGSTOP') halted.add(id)
+      else halted.delete(id)
+    },
+    dataOf: (id) => replicaFolder(folder, id),
+    close,
+    [Symbol.asyncDispose]: close,
+  }
+  started.start(...cluster.replicas.map(({ id }) => id))
+  try {
+    await started.untilServing()
+  } catch (error) {
+    await close()
+    throw error
+  }
+  return started
+}
+
+/** Below the ports that the system hands out by itself. */
+async function planOnFreePorts(replicas: number): ReturnType<typeof tryPlan> {
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      return await tryPlan(replicas)
+    } catch (error) {
+      if (!(error instanceof ServerError) || attempt >= 20) throw error
+    }
+  }
+}
+
+async function tryPlan(replicas: number) {
+  const base = 20_000 + Math.floor(Math.random() * 1100) * 10
+  const host = '127.0.0.1'
+  const cluster = planCluster({
+    replicas,
+    host,
+    httpPort: base,
+    grpcPort: base + replicas,
+    peerPort: base + 2 * replicas,
+  })
+  await checkPorts(cluster, host)
+  return cluster
+}
