@@ -1,4 +1,8 @@
+export { createClient } from './client.ts'
 export { ParleyError, reasonWords } from './error.ts'
 export type { CallOutcome } from './error.ts'
+export { memoryStorage } from './outbox.ts'
+export { webSocketConnect } from './platform.ts'
+export type { WebSocketLike } from './platform.ts'
 export { describeState } from './state.ts'
 export type * from './types.ts'

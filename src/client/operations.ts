@@ -50,3 +50,24 @@ export function fillIn<N extends OperationName>(name: N, input: InputOf<N>): Req
 export function isMutation(name: OperationName): boolean {
   return 'id' in empty[name]
 }
+
+/** Whether it may be asked for before sign-in. */
+export function needsNoSession(name: RequestOp['$case']): boolean {
+  return ['lookUpName', 'register', 'logIn', 'getPolicy', 'getStatus'].includes(name)
+}
+
+/** About how many characters the request holds: for limits. */
+export function weightOf(op: RequestOp): number {
+  switch (op.$case) {
+    case 'sendMessage':
+    case 'editMessage':
+      return op.value.text.length
+    case 'saveDraft':
+      return op.value.text.length + 64 * op.value.recipients.length
+    case 'sendDrafts':
+    case 'deleteDrafts':
+      return 20 * op.value.draftIds.length
+    default:
+      return 0
+  }
+}

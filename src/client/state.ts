@@ -32,3 +32,7 @@ function signedOutWords(reason: string): string {
   if (reason === 'REASON_ACCOUNT_NOT_FOUND') return 'signed out: the account was deleted'
   return 'signed out: the session was ended'
 }
+
+export function sameState(a: ClientState, b: ClientState): boolean {
+  return JSON.stringify(a) === JSON.stringify(b)
+}

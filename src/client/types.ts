@@ -82,13 +82,16 @@ export interface Client {
   /**
    * Asks for an operation and waits for its answer. Fails over to other replicas, and retries with the same id, until the deadline.
    *
+   * Calls that are open together are sent in order, and take effect in order unless a replica refuses one of them for a while. Where order must hold whatever
+   * happens, wait for each, or use the outbox.
+   *
    * @throws ParleyError (as a rejected promise): a definite rejection, or that the deadline passed; then `outcome` says whether it may have taken effect.
    */
   call<N extends OperationName>(name: N, input: InputOf<N>, options?: CallOptions): Promise<ResponseOf<N>>
   /** {@link call} without a promise, for callers that make tens of thousands a second. `done` is never called before this returns. */
   request<N extends OperationName>(name: N, input: InputOf<N>, options: CallOptions, done: Done<N>): void
 
-  /** Signs in and uses the session from now on. The response holds the token, which {@link ClientOptions.token} takes later. */
+  /** Signs in, when nobody is signed in, and uses the session from now on. The response holds the token, which {@link ClientOptions.token} takes later. */
   logIn(input: {
     readonly name: string
     readonly password: string
@@ -141,8 +144,6 @@ export interface ClientOptions {
   readonly addresses: readonly string[]
   /** The token of a session, 32 bytes. */
   readonly token?: Uint8Array
-  /** With a token from elsewhere: a position at which that session existed, so that a replica that lags is not asked for it too early. Default 0. */
-  readonly position?: number
   /** Default for {@link CallOptions.timeoutMs}: 10,000. */
   readonly timeoutMs?: number
   /** Default for {@link CallOptions.read}: `linearizable`. */
@@ -174,7 +175,7 @@ export interface ConnectionHandlers {
 
 export interface Connection {
   /** Sends one binary message; only between `opened` and `closed`. */
-  send(bytes: Uint8Array): void
+  send(bytes: Uint8Array<ArrayBuffer>): void
   /** Ends the connection. `closed` is called or not. */
   close(): void
 }
@@ -231,11 +232,11 @@ export interface StoredItem {
   readonly failed: { readonly reason: Reason; readonly message: string } | null
 }
 
-/** Keeps the outbox across restarts. */
+/** Keeps the outbox across restarts. What goes wrong in it is its own to deal with: the outbox goes on without. */
 export interface OutboxStorage {
-  /** All items, in the order in which they were first put. */
+  /** All items, in the order in which they were first put. Never rejects. */
   load(): Promise<readonly StoredItem[]>
-  /** Keeps an item, in the place of one with the same key or at the end. Calls may come before the one before has finished, and take effect in order. */
-  put(item: StoredItem): Promise<void>
-  remove(key: string): Promise<void>
+  /** Keeps an item, in the place of one with the same key or at the end. */
+  put(item: StoredItem): void
+  remove(key: string): void
 }
