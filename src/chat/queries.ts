@@ -1,14 +1,42 @@
-import type {
-  Account,
-  Conversation,
-  Draft,
-  Message,
-  Policy,
-  Session,
-  Target,
+import { Event, type GetInboxResponse, type Marks } from '../gen/parley/v1/service.ts'
+import {
+  ConversationKind,
+  MessageRef,
+  type Account,
+  type Conversation,
+  type Draft,
+  type Message,
+  type Policy,
+  type Session,
+  type Target,
 } from '../gen/parley/v1/model.ts'
-import type { GetInboxResponse, Marks } from '../gen/parley/v1/service.ts'
+import { accountFromRow, nameKey, viewAccount, type AccountRow } from './accounts.ts'
+import {
+  conversationFromRow,
+  memberFromRow,
+  peerOf,
+  type ConversationRow,
+  type MemberRow,
+} from './conversations.ts'
+import {
+  conversationsWithNews,
+  countInbox,
+  countUnopened,
+  countUnread,
+  maxCount,
+  readMarks,
+} from './counts.ts'
+import { draftFromRow } from './drafts.ts'
+import { audienceFrom, eventKind, MessageEvent, oldestCursorAt, positionAfterEvents } from './events.ts'
+import { literalPrefix, matchesGlob } from './glob.ts'
+import { utf8Length } from './limits.ts'
+import { messageFromRow, placeOf, positionOfPlace, viewMessage, type MessageRow } from './messages.ts'
+import { readPolicy } from './policies.ts'
+import { idleSince } from './presence.ts'
+import type { SqlRow, SqlValue } from './sql.ts'
+import { blob, integer, string, type Statements } from './statements.ts'
 import type { Audience } from './types.ts'
+import { viewConversationOf } from './views.ts'
 
 /** What `Authenticate` needs: the session behind a token's SHA-256, when it is signed in now. */
 export interface SignedIn {
@@ -27,6 +55,18 @@ export interface StoredEvent {
   readonly bytes: Uint8Array
 }
 
+/** A message that was sent, edited or deleted: what an index of texts follows. */
+export interface MessageChange {
+  /** Names the message, the same on every replica. Larger for messages that were sent later. */
+  readonly place: number
+  readonly conversation: number
+  readonly seq: number
+  /** As it is now: empty when the message was deleted for all. */
+  readonly text: string
+  /** Of the newest change that is reported here. */
+  readonly position: number
+}
+
 /** Reads of the applied state. Pages have at most 500 items. An account that may not see something gets what a stranger gets: null or nothing. */
 export interface ChatQueries {
   session(tokenHash: Uint8Array): SignedIn | null
@@ -38,14 +78,19 @@ export interface ChatQueries {
     name: string,
   ): { readonly account: number; readonly passwordHash: string; readonly passwordVersion: number } | null
   policy(): Policy
+  /** A page may have fewer items than asked for, or none, and still a token of the next one: when few names match. */
   accounts(pattern: string, pageSize: number, pageToken: string): Page<Account>
   sessions(account: number): readonly Session[]
   conversations(account: number, pageSize: number, pageToken: string): Page<Conversation>
   /** Null when there is none or the account may not know of it. A direct conversation that was never used is null too. */
   conversation(account: number, target: Target): Conversation | null
+  /** As {@link accounts}. Public rooms, and private ones that the account is in. */
   rooms(account: number, pattern: string, pageSize: number, pageToken: string): Page<Conversation>
   members(account: number, conversation: number, pageSize: number, pageToken: string): Page<Account> | null
-  /** In order of seq. Null when the account is not a member. */
+  /**
+   * In order of seq. Null when the account is not a member. With `beforeSeq` 0 and `afterSeq` 0 the newest; with `afterSeq` those after it, else those before `beforeSeq`.
+   * Large texts make a page shorter.
+   */
   messages(
     account: number,
     conversation: number,
@@ -59,17 +104,557 @@ export interface ChatQueries {
   } | null
   inbox(account: number): GetInboxResponse
   inboxCount(account: number): number
+  /** Newest change first. */
   drafts(account: number): readonly Draft[]
-  /** Whether the account gets events of this audience now. */
-  isInAudience(account: number, audience: Audience): boolean
+  /**
+   * Whether the account gets an event of this audience and position. Membership is that of now: who has left gets nothing of the conversation any more, and who has joined gets
+   * nothing from before.
+   */
+  isInAudience(account: number, audience: Audience, position: number): boolean
   /** Members that are not to be looked up one by one: the conversations of an account. */
   conversationIds(account: number): readonly number[]
-  /** Events after `position`, oldest first, of anybody; at most `limit`. */
+  /**
+   * Events after `position`, oldest first, of anybody: at least `limit` unless there are fewer, and never only some of those of one position. They are what was given out when
+   * they were applied, except that messages and drafts show what they are now: a text that was overtaken or deleted since is not shown again, and drafts that are gone are
+   * left out (the event that tells so follows).
+   */
   eventsAfter(position: number, limit: number): readonly StoredEvent[]
+  /**
+   * Messages that were sent, edited or deleted after `position`, oldest change first: at least `limit` unless there are fewer, and never only some of those of one position.
+   * A message that changed several times since may come only once, at its newest change.
+   */
+  messagesChangedAfter(position: number, limit: number): readonly MessageChange[]
+  /** Those of the messages that the account may see, as it sees them, in the order asked for. */
+  messagesAt(account: number, places: readonly number[]): readonly Message[]
   /** Replicas, by incarnation, through which some session is shown as connected. */
   presentReplicas(): readonly { readonly replica: number; readonly incarnation: number }[]
   /** Whether `EndSessions` with this time would end any session: one expired, or was idle for longer than the policy allows. */
   sessionsDue(atMs: number): boolean
   /** Events up to here are no longer kept. */
   oldestCursor(): number
+}
+
+/** Rows of a page are looked at up to this number, so that a pattern that matches little takes no time either. */
+const maxScanned = 5000
+const rowsAtOnce = 200
+/** Texts in one page of messages, in bytes of UTF-8. */
+export const maxPageBytes = 1024 * 1024
+
+/** @param sql over a database whose tables exist and in which all is flushed; a connection that only reads will do. */
+export function openQueries(sql: Statements): ChatQueries {
+  return new Queries(sql)
+}
+
+class Queries implements ChatQueries {
+  private readonly sql: Statements
+
+  constructor(sql: Statements) {
+    this.sql = sql
+  }
+
+  session(tokenHash: Uint8Array): SignedIn | null {
+    const row = this.get(
+      'SELECT id, account FROM session WHERE token_hash = ? AND expires_at_ms > (SELECT now_ms FROM chat_state)',
+      tokenHash,
+    )
+    return row === undefined ? null : { account: integer(row['account']), session: integer(row['id']) }
+  }
+
+  sessionExists(session: number): boolean {
+    return this.get('SELECT 1 FROM session WHERE id = ?', session) !== undefined
+  }
+
+  accountByName(name: string): Account | null {
+    const row = this.get('SELECT * FROM account WHERE name_key = ?', nameKey(name))
+    return row === undefined ? null : viewAccount(accountFromRow(row))
+  }
+
+  account(id: number): Account | null {
+    const row = this.accountRow(id)
+    return row === null ? null : viewAccount(row)
+  }
+
+  credentials(
+    name: string,
+  ): { readonly account: number; readonly passwordHash: string; readonly passwordVersion: number } | null {
+    const row = this.get('SELECT * FROM account WHERE name_key = ?', nameKey(name))
+    if (row === undefined) return null
+    const { id, passwordHash, passwordVersion } = accountFromRow(row)
+    return { account: id, passwordHash, passwordVersion }
+  }
+
+  policy(): Policy {
+    return readPolicy(this.sql)
+  }
+
+  accounts(pattern: string, pageSize: number, pageToken: string): Page<Account> {
+    return this.namesPage(
+      'SELECT * FROM account WHERE name_key >= ? AND name_key > ? ORDER BY name_key LIMIT ?',
+      pattern,
+      pageSize,
+      pageToken,
+      (row) => viewAccount(accountFromRow(row)),
+    )
+  }
+
+  sessions(account: number): readonly Session[] {
+    return this.all(
+      `SELECT s.*, EXISTS (SELECT 1 FROM presence p WHERE p.session = s.id) AS online FROM session s
+       WHERE account = ? AND expires_at_ms > (SELECT now_ms FROM chat_state) ORDER BY last_active_at_ms DESC, id DESC`,
+      account,
+    ).map((row) => ({
+      id: integer(row['id']),
+      device: string(row['device']),
+      createdAtMs: integer(row['created_at_ms']),
+      lastActiveAtMs: integer(row['last_active_at_ms']),
+      expiresAtMs: integer(row['expires_at_ms']),
+      current: false,
+      online: integer(row['online']) === 1,
+    }))
+  }
+
+  conversations(account: number, pageSize: number, pageToken: string): Page<Conversation> {
+    const [position, id] = pageToken.split('.').map(Number)
+    const rows = this.all(
+      `SELECT * FROM member m JOIN conversation c ON c.id = m.conversation WHERE m.account = ? AND (c.last_position, c.id) < (?, ?)
+       ORDER BY c.last_position DESC, c.id DESC LIMIT ?`,
+      account,
+      finite(position, Number.MAX_SAFE_INTEGER),
+      finite(id, Number.MAX_SAFE_INTEGER),
+      pageSize + 1,
+    )
+    const shown = rows.slice(0, pageSize).map((row) => conversationFromRow(row))
+    const last = shown.at(-1)
+    return {
+      items: shown.map((row) => this.viewConversation(account, row)),
+      nextPageToken: rows.length > pageSize && last !== undefined ? `${last.lastPosition}.${last.id}` : '',
+    }
+  }
+
+  conversation(account: number, target: Target): Conversation | null {
+    const row = this.find(account, target)
+    if (row === null) return null
+    const isPublic =
+      row.kind === ConversationKind.EVERYONE || (row.kind === ConversationKind.ROOM && !row.private)
+    if (!isPublic && this.member(account, row.id) === null) return null
+    return this.viewConversation(account, row)
+  }
+
+  rooms(account: number, pattern: string, pageSize: number, pageToken: string): Page<Conversation> {
+    return this.namesPage(
+      'SELECT * FROM conversation WHERE name_key >= ? AND name_key > ? AND kind = 2 ORDER BY name_key LIMIT ?',
+      pattern,
+      pageSize,
+      pageToken,
+      (row) => {
+        const room = conversationFromRow(row)
+        if (room.private && this.member(account, room.id) === null) return null
+        return this.viewConversation(account, room)
+      },
+    )
+  }
+
+  members(account: number, conversation: number, pageSize: number, pageToken: string): Page<Account> | null {
+    if (this.member(account, conversation) === null) return null
+    const rows = this.all(
+      'SELECT a.* FROM member m JOIN account a ON a.id = m.account WHERE m.conversation = ? AND m.account > ? ORDER BY m.account LIMIT ?',
+      conversation,
+      finite(Number(pageToken), 0),
+      pageSize + 1,
+    )
+    const items = rows.slice(0, pageSize).map((row) => viewAccount(accountFromRow(row)))
+    return { items, nextPageToken: rows.length > pageSize ? String(items.at(-1)?.id ?? '') : '' }
+  }
+
+  messages(
+    account: number,
+    conversation: number,
+    range: { readonly beforeSeq: number; readonly afterSeq: number; readonly pageSize: number },
+  ): ReturnType<ChatQueries['messages']> {
+    const member = this.member(account, conversation)
+    const row = this.conversationRow(conversation)
+    if (member === null || row === null) return null
+    const forwards = range.afterSeq > 0
+    const page = this.messageRows(conversation, range)
+    const shown = forwards ? page.rows : page.rows.toReversed()
+    const hidden = new Set(
+      shown.length === 0
+        ? []
+        : this.all(
+            'SELECT seq FROM hidden WHERE account = ? AND conversation = ? AND seq BETWEEN ? AND ?',
+            account,
+            conversation,
+            shown[0]?.seq ?? 0,
+            shown.at(-1)?.seq ?? 0,
+          ).map((found) => integer(found['seq'])),
+    )
+    const marks = readMarks(this.sql, row, member)
+    const view = this.messageViewer(account, marks)
+    return {
+      messages: shown.filter(({ seq }) => !hidden.has(seq)).map(view),
+      more: page.more,
+      marks,
+      firstSeq: shown[0]?.seq ?? 0,
+      lastSeq: shown.at(-1)?.seq ?? 0,
+    }
+  }
+
+  inbox(account: number): GetInboxResponse {
+    const conversations = []
+    let count = 0
+    for (const { conversation, member } of conversationsWithNews(this.sql, account)) {
+      const unopened = countUnopened(this.sql, conversation, member)
+      if (unopened === 0) continue
+      count = Math.min(maxCount, count + unopened)
+      const { name } = this.shape(account, conversation)
+      conversations.push({
+        conversation: conversation.id,
+        name,
+        kind: conversation.kind,
+        count: unopened,
+      })
+    }
+    return { count, conversations }
+  }
+
+  inboxCount(account: number): number {
+    return countInbox(this.sql, account)
+  }
+
+  drafts(account: number): readonly Draft[] {
+    return this.all(
+      'SELECT * FROM draft WHERE account = ? ORDER BY updated_at_ms DESC, id DESC',
+      account,
+    ).map(draftFromRow)
+  }
+
+  isInAudience(account: number, audience: Audience, position: number): boolean {
+    switch (audience.kind) {
+      case 'all':
+        return true
+      case 'account':
+        return audience.account === account
+      case 'conversation': {
+        const member = this.member(account, audience.conversation)
+        return member !== null && member.joinedPosition <= position
+      }
+    }
+  }
+
+  conversationIds(account: number): readonly number[] {
+    return this.all('SELECT conversation FROM member WHERE account = ? ORDER BY conversation', account).map(
+      (row) => integer(row['conversation']),
+    )
+  }
+
+  eventsAfter(position: number, limit: number): readonly StoredEvent[] {
+    const upTo = positionAfterEvents(this.sql, position, limit, this.position())
+    if (upTo <= position) return []
+    const from = placeOf(position + 1, 0)
+    const end = placeOf(upTo + 1, 0)
+    const names = this.nameReader()
+    const found: { readonly place: number; readonly event: StoredEvent }[] = []
+    for (const row of this.all('SELECT * FROM message WHERE place >= ? AND place < ?', from, end)) {
+      const message = messageFromRow(row)
+      found.push({
+        place: message.place,
+        event: new MessageEvent(
+          positionOfPlace(message.place),
+          viewMessage(message, names(message.sender), false),
+        ),
+      })
+    }
+    for (const row of this.all('SELECT * FROM event WHERE place >= ? AND place < ?', from, end)) {
+      const event = this.restoreEvent(row)
+      if (event !== null) found.push({ place: integer(row['place']), event })
+    }
+    return found.sort((a, b) => a.place - b.place).map(({ event }) => event)
+  }
+
+  messagesChangedAfter(position: number, limit: number): readonly MessageChange[] {
+    const from = placeOf(position + 1, 0)
+    const sentEnd = this.get(
+      'SELECT place FROM message WHERE place >= ? ORDER BY place LIMIT 1 OFFSET ?',
+      from,
+      limit - 1,
+    )
+    const changedEnd = this.get(
+      'SELECT changed_position AS position FROM message WHERE changed_position > ? ORDER BY changed_position LIMIT 1 OFFSET ?',
+      position,
+      limit - 1,
+    )
+    const upTo = Math.min(
+      this.position(),
+      sentEnd === undefined ? Infinity : positionOfPlace(integer(sentEnd['place'])),
+      changedEnd === undefined ? Infinity : integer(changedEnd['position']),
+    )
+    const sent = this.all(
+      'SELECT * FROM message WHERE place >= ? AND place < ?',
+      from,
+      placeOf(upTo + 1, 0),
+    ).map(messageFromRow)
+    const changed = this.all(
+      'SELECT * FROM message WHERE changed_position > ? AND changed_position <= ?',
+      position,
+      upTo,
+    ).map(messageFromRow)
+    const changes = new Map<number, MessageChange>()
+    for (const row of [...sent, ...changed]) {
+      const sentPosition = positionOfPlace(row.place)
+      // A change after `upTo` is reported later: until then this shows the text of then, at the position of sending.
+      const changedPosition = row.changedPosition > upTo ? 0 : row.changedPosition
+      changes.set(row.place, {
+        place: row.place,
+        conversation: row.conversation,
+        seq: row.seq,
+        text: row.text,
+        position: Math.max(sentPosition, changedPosition),
+      })
+    }
+    return [...changes.values()].sort((a, b) => a.position - b.position || a.place - b.place)
+  }
+
+  messagesAt(account: number, places: readonly number[]): readonly Message[] {
+    const viewers = new Map<number, ((row: MessageRow) => Message) | null>()
+    const messages: Message[] = []
+    for (const place of places) {
+      const row = this.get('SELECT * FROM message WHERE place = ?', place)
+      if (row === undefined) continue
+      const message = messageFromRow(row)
+      let viewer = viewers.get(message.conversation)
+      if (viewer === undefined) {
+        viewer = this.viewerOf(account, message.conversation)
+        viewers.set(message.conversation, viewer)
+      }
+      const isHidden =
+        this.get(
+          'SELECT 1 FROM hidden WHERE account = ? AND conversation = ? AND seq = ?',
+          account,
+          message.conversation,
+          message.seq,
+        ) !== undefined
+      if (viewer !== null && !isHidden) messages.push(viewer(message))
+    }
+    return messages
+  }
+
+  presentReplicas(): readonly { readonly replica: number; readonly incarnation: number }[] {
+    return this.all('SELECT DISTINCT replica, incarnation FROM presence ORDER BY replica, incarnation').map(
+      (row) => ({ replica: integer(row['replica']), incarnation: integer(row['incarnation']) }),
+    )
+  }
+
+  sessionsDue(atMs: number): boolean {
+    const nowMs = Math.max(atMs, integer(this.get('SELECT now_ms FROM chat_state')?.['now_ms']))
+    const idleSinceMs = idleSince(nowMs, this.policy().idleLogoutS)
+    return (
+      this.get('SELECT 1 FROM session WHERE expires_at_ms <= ? LIMIT 1', nowMs) !== undefined ||
+      this.get('SELECT 1 FROM session WHERE last_active_at_ms < ? LIMIT 1', idleSinceMs) !== undefined
+    )
+  }
+
+  oldestCursor(): number {
+    return oldestCursorAt(this.position())
+  }
+
+  private position(): number {
+    return integer(this.get('SELECT position FROM chat_state')?.['position'])
+  }
+
+  private find(account: number, { target }: Target): ConversationRow | null {
+    switch (target?.$case) {
+      case undefined:
+        return null
+      case 'conversation':
+        return this.conversationRow(target.value)
+      case 'room': {
+        const row = this.get('SELECT * FROM conversation WHERE name_key = ?', target.value.toLowerCase())
+        return row === undefined ? null : conversationFromRow(row)
+      }
+      case 'account': {
+        const peer = this.get('SELECT id FROM account WHERE name_key = ?', nameKey(target.value))
+        if (peer === undefined) return null
+        const id = integer(peer['id'])
+        const row = this.get(
+          'SELECT * FROM conversation WHERE low = ? AND high = ? AND kind = 1',
+          Math.min(account, id),
+          Math.max(account, id),
+        )
+        return row === undefined ? null : conversationFromRow(row)
+      }
+    }
+  }
+
+  /** Without what depends on how much was read. */
+  private shape(account: number, row: ConversationRow): Conversation {
+    const peer = row.kind === ConversationKind.DIRECT ? this.accountRow(peerOf(row, account)) : null
+    return viewConversationOf(row, peer)
+  }
+
+  private viewConversation(account: number, row: ConversationRow): Conversation {
+    const member = this.member(account, row.id)
+    const shape = this.shape(account, row)
+    if (member === null) return { ...shape, member: false }
+    const last = this.get(
+      `SELECT * FROM message m WHERE conversation = ? AND seq <= ?
+       AND NOT EXISTS (SELECT 1 FROM hidden h WHERE h.account = ? AND h.conversation = m.conversation AND h.seq = m.seq)
+       ORDER BY seq DESC LIMIT 1`,
+      row.id,
+      row.lastSeq,
+      account,
+    )
+    const view = this.viewerOf(account, row.id)
+    return {
+      ...shape,
+      lastMessage: last === undefined || view === null ? undefined : view(messageFromRow(last)),
+      readUpTo: member.readUpTo,
+      openedUpTo: member.openedUpTo,
+      unread: countUnread(this.sql, row, member),
+      unopened: countUnopened(this.sql, row, member),
+    }
+  }
+
+  private viewerOf(account: number, conversation: number): ((row: MessageRow) => Message) | null {
+    const member = this.member(account, conversation)
+    const row = this.conversationRow(conversation)
+    if (member === null || row === null) return null
+    return this.messageViewer(account, readMarks(this.sql, row, member))
+  }
+
+  private messageViewer(account: number, marks: Marks): (row: MessageRow) => Message {
+    const names = this.nameReader()
+    const read = new Set(marks.read)
+    const unread = new Set(marks.unread)
+    return (row) => {
+      const isRead =
+        row.sender === account || (row.seq <= marks.readUpTo ? !unread.has(row.seq) : read.has(row.seq))
+      return viewMessage(row, names(row.sender), isRead)
+    }
+  }
+
+  private nameReader(): (account: number) => string {
+    const names = new Map<number, string>()
+    return (account) => {
+      const known = names.get(account)
+      if (known !== undefined) return known
+      const name = this.accountRow(account)?.name ?? ''
+      names.set(account, name)
+      return name
+    }
+  }
+
+  private messageRows(
+    conversation: number,
+    range: { readonly beforeSeq: number; readonly afterSeq: number; readonly pageSize: number },
+  ): { readonly rows: readonly MessageRow[]; readonly more: boolean } {
+    const found =
+      range.afterSeq > 0
+        ? this.all(
+            'SELECT * FROM message WHERE conversation = ? AND seq > ? ORDER BY seq LIMIT ?',
+            conversation,
+            range.afterSeq,
+            range.pageSize + 1,
+          )
+        : this.all(
+            'SELECT * FROM message WHERE conversation = ? AND seq < ? ORDER BY seq DESC LIMIT ?',
+            conversation,
+            range.beforeSeq > 0 ? range.beforeSeq : Number.MAX_SAFE_INTEGER,
+            range.pageSize + 1,
+          )
+    const rows = found.slice(0, range.pageSize).map(messageFromRow)
+    const fitting = fittingRows(rows)
+    return { rows: fitting, more: fitting.length < found.length }
+  }
+
+  private restoreEvent(row: SqlRow): StoredEvent | null {
+    const position = positionOfPlace(integer(row['place']))
+    const audience = audienceFrom(integer(row['audience']), integer(row['audience_id']))
+    const body = blob(row['body'])
+    const kind = integer(row['kind'])
+    if (kind === eventKind.whole) return { position, audience, bytes: body }
+    const event =
+      kind === eventKind.edited
+        ? this.restoreEdited(body)
+        : this.restoreDraft(integer(row['audience_id']), body)
+    if (event === null) return null
+    return { position, audience, bytes: Event.encode({ position, event }).finish() }
+  }
+
+  private restoreEdited(body: Uint8Array): Event['event'] | null {
+    const { conversation, seq } = MessageRef.decode(body)
+    const row = this.get('SELECT * FROM message WHERE conversation = ? AND seq = ?', conversation, seq)
+    if (row === undefined) return null
+    const message = messageFromRow(row)
+    const senderName = this.accountRow(message.sender)?.name ?? ''
+    return { $case: 'messageEdited', value: viewMessage(message, senderName, false) }
+  }
+
+  private restoreDraft(account: number, id: Uint8Array): Event['event'] | null {
+    const row = this.get('SELECT * FROM draft WHERE account = ? AND id = ?', account, id)
+    return row === undefined ? null : { $case: 'draft', value: draftFromRow(row) }
+  }
+
+  /** A page of rows that have a name in `name_key`, in its order. */
+  private namesPage<T>(
+    query: string,
+    pattern: string,
+    pageSize: number,
+    pageToken: string,
+    view: (row: SqlRow) => T | null,
+  ): Page<T> {
+    const key = pattern.toLowerCase()
+    const prefix = literalPrefix(key)
+    const items: T[] = []
+    let after = pageToken
+    for (let scanned = 0; scanned < maxScanned; scanned += rowsAtOnce) {
+      const rows = this.all(query, prefix, after, rowsAtOnce)
+      for (const row of rows) {
+        after = string(row['name_key'])
+        if (!after.startsWith(prefix)) return { items, nextPageToken: '' }
+        const item = matchesGlob(key, after) ? view(row) : null
+        if (item === null) continue
+        items.push(item)
+        if (items.length === pageSize) return { items, nextPageToken: after }
+      }
+      if (rows.length < rowsAtOnce) return { items, nextPageToken: '' }
+    }
+    return { items, nextPageToken: after }
+  }
+
+  private accountRow(id: number): AccountRow | null {
+    const row = this.get('SELECT * FROM account WHERE id = ?', id)
+    return row === undefined ? null : accountFromRow(row)
+  }
+
+  private conversationRow(id: number): ConversationRow | null {
+    const row = this.get('SELECT * FROM conversation WHERE id = ?', id)
+    return row === undefined ? null : conversationFromRow(row)
+  }
+
+  private member(account: number, conversation: number): MemberRow | null {
+    const row = this.get('SELECT * FROM member WHERE account = ? AND conversation = ?', account, conversation)
+    return row === undefined ? null : memberFromRow(row)
+  }
+
+  private get(query: string, ...values: SqlValue[]): SqlRow | undefined {
+    return this.sql.of(query).get(...values)
+  }
+
+  private all(query: string, ...values: SqlValue[]): SqlRow[] {
+    return this.sql.of(query).all(...values)
+  }
+}
+
+/** The first rows whose texts together are not too large; at least one. */
+export function fittingRows(rows: readonly MessageRow[]): readonly MessageRow[] {
+  let bytes = 0
+  for (const [i, row] of rows.entries()) {
+    bytes += utf8Length(row.text)
+    if (bytes > maxPageBytes && i > 0) return rows.slice(0, i)
+  }
+  return rows
+}
+
+function finite(value: number | undefined, otherwise: number): number {
+  return value !== undefined && Number.isFinite(value) && value > 0 ? value : otherwise
 }

@@ -1,0 +1,137 @@
+import { uuidV7TimeMs } from '../base/ids.ts'
+import { Outcome } from '../gen/parley/v1/command.ts'
+import { Message } from '../gen/parley/v1/model.ts'
+import { blob, integer, type Statements } from './statements.ts'
+import { isKept, type Result } from './rejections.ts'
+
+const dayMs = 24 * 60 * 60 * 1000
+/** Ids from further back are refused: their outcomes may no longer be known. */
+export const idWindowBackMs = 7 * dayMs
+export const idWindowAheadMs = dayMs
+/** Outcomes are kept a day longer than ids are taken, so that none is missed. */
+const keptMs = 8 * dayMs
+/** How many outcomes are dropped at most for each command that is applied: more than come in, so that there is never much to do at once. */
+const prunedPerCommand = 4
+
+/** What a command with the same id came to before. */
+export interface StoredOutcome {
+  readonly account: number
+  readonly fingerprint: number
+  readonly outcome:
+    | { readonly kind: 'sent'; readonly place: number; readonly delivered: boolean }
+    /** Without texts. */
+    | { readonly kind: 'other'; readonly result: Result }
+}
+
+/** The outcomes of the last days, by id. */
+export class Outcomes {
+  private readonly sql: Statements
+  /** No outcome has an id with an earlier time; null = not known. */
+  private oldestMs: number | null = null
+
+  constructor(sql: Statements) {
+    this.sql = sql
+  }
+
+  find(id: Uint8Array): StoredOutcome | null {
+    const row = this.sql
+      .of('SELECT account, fingerprint, sent, delivered, body FROM outcome WHERE id = ?')
+      .get(id)
+    if (row === undefined) return null
+    const account = integer(row['account'])
+    const fingerprint = integer(row['fingerprint'])
+    if (row['sent'] !== null) {
+      const delivered = integer(row['delivered']) === 1
+      return { account, fingerprint, outcome: { kind: 'sent', place: integer(row['sent']), delivered } }
+    }
+    const result = Outcome.decode(blob(row['body'])).outcome
+    if (result === undefined) throw new Error('a stored outcome is empty')
+    return { account, fingerprint, outcome: { kind: 'other', result } }
+  }
+
+  /** Notes a message that is sent next, at `place`. False when the id was used before: then nothing is changed. */
+  claim(id: Uint8Array, account: number, fingerprint: number, place: number, delivered: boolean): boolean {
+    const { changes } = this.sql
+      .of('INSERT OR IGNORE INTO outcome (id, account, fingerprint, sent, delivered) VALUES (?, ?, ?, ?, ?)')
+      .run(id, account, fingerprint, place, delivered ? 1 : 0)
+    this.noteTime(id)
+    return changes === 1
+  }
+
+  keep(id: Uint8Array, account: number, fingerprint: number, result: Result): void {
+    if (!isKept(result)) return
+    this.sql
+      .of('INSERT INTO outcome (id, account, fingerprint, body) VALUES (?, ?, ?, ?)')
+      .run(id, account, fingerprint, Outcome.encode({ outcome: withoutTexts(result) }).finish())
+    this.noteTime(id)
+  }
+
+  /** Drops some of the outcomes that are older than any id that is still taken. */
+  prune(nowMs: number, commands: number): void {
+    const cutoffMs = nowMs - keptMs
+    if (this.oldestMs === null) this.oldestMs = this.findOldestMs()
+    if (this.oldestMs >= cutoffMs || cutoffMs <= 0) return
+    this.sql
+      .of('DELETE FROM outcome WHERE id IN (SELECT id FROM outcome WHERE id < ? ORDER BY id LIMIT ?)')
+      .run(firstIdOf(cutoffMs), commands * prunedPerCommand)
+    this.oldestMs = this.findOldestMs()
+  }
+
+  clear(): void {
+    this.oldestMs = null
+  }
+
+  private noteTime(id: Uint8Array): void {
+    if (this.oldestMs === null) return
+    const timeMs = uuidV7TimeMs(id)
+    if (timeMs !== null && timeMs < this.oldestMs) this.oldestMs = timeMs
+  }
+
+  private findOldestMs(): number {
+    const row = this.sql.of('SELECT id FROM outcome ORDER BY id LIMIT 1').get()
+    return row === undefined ? Infinity : (uuidV7TimeMs(blob(row['id'])) ?? 0)
+  }
+}
+
+/** Sorts before all ids of this time and later. */
+function firstIdOf(timeMs: number): Uint8Array {
+  const id = new Uint8Array(16)
+  const view = new DataView(id.buffer)
+  view.setUint16(0, Math.floor(timeMs / 2 ** 32))
+  view.setUint32(2, timeMs >>> 0)
+  return id
+}
+
+/**
+ * A deleted message must not live on in an outcome, and an outcome must stay small: texts are put back from the tables, as they are then, when a command is repeated.
+ */
+function withoutTexts(result: Result): Result {
+  switch (result.$case) {
+    case 'openInbox':
+      return {
+        $case: 'openInbox',
+        value: {
+          ...result.value,
+          messages: result.value.messages.map(({ conversation, seq }) =>
+            Message.fromPartial({ conversation, seq }),
+          ),
+        },
+      }
+    case 'editMessage':
+      return result.value.message === undefined
+        ? result
+        : { $case: 'editMessage', value: { message: { ...result.value.message, text: '' } } }
+    case 'saveDraft': {
+      const { draft, conflictCopy } = result.value
+      return {
+        $case: 'saveDraft',
+        value: {
+          draft: draft === undefined ? undefined : { ...draft, text: '' },
+          conflictCopy: conflictCopy === undefined ? undefined : { ...conflictCopy, text: '' },
+        },
+      }
+    }
+    default:
+      return result
+  }
+}

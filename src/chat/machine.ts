@@ -1,0 +1,306 @@
+import { assert, unreachable } from '../base/assert.ts'
+import { equalBytes } from '../base/bytes.ts'
+import { uuidV7TimeMs } from '../base/ids.ts'
+import type { Command, CommandBatch, Outcome } from '../gen/parley/v1/command.ts'
+import { Reason } from '../gen/parley/v1/model.ts'
+import type { SendMessageRequest } from '../gen/parley/v1/service.ts'
+import { isDatabaseFailure } from './failures.ts'
+import { idWindowAheadMs, idWindowBackMs, type StoredOutcome } from './idempotency.ts'
+import { commandError, type CommandOp } from './limits.ts'
+import { setPolicy } from './policies.ts'
+import { applyPresence, applyReplicaGone, endSessions, touchSessions } from './presence.ts'
+import { openQueries } from './queries.ts'
+import type { ChatQueries } from './queries.ts'
+import { invalid, notSignedIn, reject, sessionExpired, type Rejected, type Result } from './rejections.ts'
+import { createRoom, inviteToRoom, joinRoom, leaveRoom } from './rooms.ts'
+import { prepareSchema } from './schema.ts'
+import { checkRate, checkText, deliver, findDestination, sendMessage } from './sending.ts'
+import { changePassword, deleteAccount, logIn, logOut, register, revokeSession } from './signing.ts'
+import type { Sql } from './sql.ts'
+import { State, type SignedInRows } from './state.ts'
+import type { Applied, ChatMachine } from './types.ts'
+
+export interface OpenChatOptions {
+  /** Called before each command is applied. A test makes a command poisonous by throwing here. */
+  readonly beforeCommand?: (command: Command) => void
+}
+
+/** The chat in a database: its tables are made when they are not there. */
+export function openChat(
+  db: Sql,
+  options: OpenChatOptions = {},
+): { readonly machine: ChatMachine; readonly queries: ChatQueries } {
+  prepareSchema(db)
+  const state = new State(db)
+  return { machine: new Machine(state, options), queries: openQueries(state.sql) }
+}
+
+class Machine implements ChatMachine {
+  private readonly state: State
+  private readonly beforeCommand: ((command: Command) => void) | undefined
+
+  constructor(state: State, options: OpenChatOptions) {
+    this.state = state
+    this.beforeCommand = options.beforeCommand
+  }
+
+  get position(): number {
+    return this.state.position
+  }
+
+  get nowMs(): number {
+    return this.state.nowMs
+  }
+
+  applyBatch(batch: CommandBatch, careful: boolean): readonly Applied[] | null {
+    const { state } = this
+    if (!state.origins.advance(batch.origin, batch.incarnation, batch.number)) return null
+    state.advanceClock(batch.atMs)
+    const before = state.position
+    const applied: Applied[] = []
+    try {
+      for (const command of batch.commands) {
+        const result = careful ? this.applyCarefully(command) : this.begin(command)
+        applied.push(this.finish(result))
+      }
+      state.events.prune(before, state.position)
+      state.outcomes.prune(state.nowMs, batch.commands.length)
+    } catch (error) {
+      if (isDatabaseFailure(error)) throw error
+      // Its code, if it has one, does not say that the database failed.
+      throw new Error('a command failed while it was applied', { cause: error })
+    }
+    return applied
+  }
+
+  flush(): void {
+    this.state.flush()
+    this.state.trim()
+  }
+
+  reload(): void {
+    this.state.reload()
+  }
+
+  /** A command that throws leaves nothing behind but its rejection. */
+  private applyCarefully(command: Command): Result {
+    const { state } = this
+    state.flush()
+    state.sql.exec('SAVEPOINT one_command')
+    try {
+      const result = this.begin(command)
+      state.flush()
+      state.sql.exec('RELEASE one_command')
+      return result
+    } catch (error) {
+      if (isDatabaseFailure(error)) throw error
+      state.sql.exec('ROLLBACK TO one_command; RELEASE one_command')
+      state.reload()
+      state.beginCommand()
+      const result = reject(Reason.COMMAND_FAILED, 'The command failed; nothing of it was kept.')
+      if (uuidV7TimeMs(command.id) !== null && state.outcomes.find(command.id) === null)
+        state.outcomes.keep(command.id, command.account, command.fingerprint, result)
+      return result
+    }
+  }
+
+  private begin(command: Command): Result {
+    this.state.beginCommand()
+    this.beforeCommand?.(command)
+    return this.apply(command)
+  }
+
+  private finish(result: Result): Applied {
+    const { state } = this
+    const outcome: Outcome = { outcome: result }
+    return {
+      position: state.position,
+      outcome,
+      events: state.events.take(),
+      endedSessions: state.endedSessions,
+      memberships: state.memberships,
+    }
+  }
+
+  private apply(command: Command): Result {
+    const { op } = command
+    if (op === undefined)
+      return reject(Reason.UNIMPLEMENTED, 'This version of Parley does not know the command.')
+    if (this.applyOfCluster(op)) return { $case: 'done', value: {} }
+    const timeMs = uuidV7TimeMs(command.id)
+    if (timeMs === null) return invalid('id', 'must be a UUIDv7 of 16 bytes')
+    const { nowMs } = this.state
+    if (timeMs < nowMs - idWindowBackMs || timeMs > nowMs + idWindowAheadMs) return outOfWindow
+    if (op.$case === 'sendMessage') {
+      const sent = this.sendQuickly(command, op.value)
+      if (sent !== null) return sent
+    }
+    // From here on tables may be searched, so they must be complete.
+    this.state.flush()
+    const stored = this.state.outcomes.find(command.id)
+    if (stored !== null) return this.repeat(command, op, stored)
+    const result = this.applyNew(command, op)
+    this.state.outcomes.keep(command.id, command.account, command.fingerprint, result)
+    return result
+  }
+
+  private applyOfCluster(op: CommandOp): boolean {
+    const { state } = this
+    switch (op.$case) {
+      case 'presence':
+        state.flush()
+        applyPresence(state, op.value)
+        return true
+      case 'replicaGone':
+        state.flush()
+        applyReplicaGone(state, op.value)
+        return true
+      case 'touchSessions':
+        touchSessions(state, op.value)
+        return true
+      case 'endSessions':
+        state.flush()
+        endSessions(state)
+        return true
+      default:
+        return false
+    }
+  }
+
+  /**
+   * The usual case of a send, with as few statements as possible: two. Null when it is not the usual case, and then nothing has been changed. Whether the id was used before
+   * shows when it is claimed.
+   */
+  private sendQuickly(command: Command, request: SendMessageRequest): Result | null {
+    const { state } = this
+    const who = this.signedIn(command)
+    if ('$case' in who || commandError({ $case: 'sendMessage', value: request }) !== null) return null
+    const destination = findDestination(state, who.account, request.to)
+    if (destination.kind !== 'conversation') return null
+    if (checkText(state, request.text) !== null || checkRate(state, who.account) !== null) return null
+    const { peer } = destination
+    const isClaimed = state.outcomes.claim(
+      command.id,
+      command.account,
+      command.fingerprint,
+      state.events.nextPlace,
+      peer !== null && peer.connections > 0,
+    )
+    if (!isClaimed) return null
+    this.noteActivity(who)
+    return {
+      $case: 'sendMessage',
+      value: deliver(state, who.account, destination, command.id, request.text),
+    }
+  }
+
+  private applyNew(command: Command, op: CommandOp): Result {
+    const who = this.signedIn(command)
+    const needsSession = op.$case !== 'register' && op.$case !== 'logIn'
+    if (needsSession && '$case' in who) return who
+    const error = commandError(op)
+    if (error !== null) return { $case: 'rejected', value: error }
+    if (op.$case === 'register') return register(this.state, '$case' in who ? null : who, op.value)
+    if (op.$case === 'logIn') return logIn(this.state, op.value)
+    if ('$case' in who) return who
+    this.noteActivity(who)
+    return this.dispatch(command, op, who)
+  }
+
+  private dispatch(
+    command: Command,
+    op: Exclude<CommandOp, { readonly $case: 'register' | 'logIn' }>,
+    who: SignedInRows,
+  ): Result {
+    const { state } = this
+    switch (op.$case) {
+      case 'logOut':
+        return logOut(state, who)
+      case 'changePassword':
+        return changePassword(state, who, op.value)
+      case 'deleteAccount':
+        return deleteAccount(state, who, op.value)
+      case 'revokeSession':
+        return revokeSession(state, who, op.value)
+      case 'createRoom':
+        return createRoom(state, who, op.value)
+      case 'joinRoom':
+        return joinRoom(state, who, op.value)
+      case 'leaveRoom':
+        return leaveRoom(state, who, op.value)
+      case 'inviteToRoom':
+        return inviteToRoom(state, who, op.value)
+      case 'sendMessage':
+        return sendMessage(state, who, op.value, command.id)
+      case 'editMessage':
+      case 'deleteMessage':
+      case 'markRead':
+      case 'openInbox':
+      case 'saveDraft':
+      case 'deleteDrafts':
+      case 'sendDrafts':
+        return reject(Reason.UNIMPLEMENTED, 'Not yet.')
+      case 'setPolicy':
+        return setPolicy(state, who, op.value)
+      case 'presence':
+      case 'replicaGone':
+      case 'touchSessions':
+      case 'endSessions':
+        throw new Error('a command of the cluster itself')
+      default:
+        return unreachable(op)
+    }
+  }
+
+  private signedIn(command: Command): SignedInRows | Rejected {
+    const { state } = this
+    const session = command.session === 0 ? null : state.sessions.get(command.session)
+    if (session === null || session.account !== command.account) return notSignedIn
+    if (state.nowMs >= session.expiresAtMs) return sessionExpired
+    const account = state.accounts.get(session.account)
+    assert(account !== null && !account.deleted, 'a session has an account', { session: session.id })
+    return { account, session }
+  }
+
+  /** What a session does keeps it from idling. Written down now and then only. */
+  private noteActivity({ session }: SignedInRows): void {
+    const { nowMs, policy } = this.state
+    const everyMs = policy.idleLogoutS === 0 ? 60_000 : Math.min(60_000, policy.idleLogoutS * 100)
+    if (nowMs - session.lastActiveAtMs < everyMs) return
+    session.lastActiveAtMs = nowMs
+    this.state.sessions.changed(session)
+  }
+
+  /** The first outcome again; nothing is changed. */
+  private repeat(command: Command, op: CommandOp, stored: StoredOutcome): Result {
+    if (stored.account !== command.account || stored.fingerprint !== command.fingerprint) return idReused
+    const { outcome } = stored
+    if (outcome.kind === 'sent') {
+      const message = this.state.messages.at(outcome.place)
+      assert(message !== null, 'a sent message is in its place', { place: outcome.place })
+      return {
+        $case: 'sendMessage',
+        value: {
+          conversation: message.conversation,
+          seq: message.seq,
+          atMs: message.atMs,
+          delivered: outcome.delivered,
+        },
+      }
+    }
+    const { result } = outcome
+    if (result.$case === 'register' || result.$case === 'logIn') {
+      // The fingerprint leaves secrets out, so the token is compared here: another one would not open the session.
+      const tokenHash = op.$case === 'register' || op.$case === 'logIn' ? op.value.tokenHash : null
+      const known = this.state.sessions.tokenHash(result.value.session)
+      if (tokenHash !== null && known !== null && !equalBytes(tokenHash, known)) return idReused
+    }
+    return result
+  }
+}
+
+const outOfWindow = reject(
+  Reason.ID_OUT_OF_WINDOW,
+  'The time inside the id is more than seven days old, or more than a day ahead.',
+)
+const idReused = reject(Reason.ID_REUSED, 'The id was used before for something else.')
