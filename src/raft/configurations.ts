@@ -31,6 +31,15 @@ export class Configurations {
     return this.votersNow.includes(id)
   }
 
+  /**
+   * Whether `id` may campaign: a voter, or one whose removal is not known to be committed. Without the latter those who remain could be waiting for an entry that
+   * only the removed one has, and whose vote it refuses because they lack it (Raft dissertation §4.2.2).
+   */
+  mayLead(id: ReplicaId): boolean {
+    const before = this.stack.at(-2)
+    return this.isVoter(id) || (before !== undefined && votersOf(before.configuration).includes(id))
+  }
+
   append(index: Index, configuration: Configuration): void {
     assert(index > this.currentIndex, 'configurations out of order', { index, current: this.currentIndex })
     this.stack.push({ index, configuration })

@@ -212,11 +212,13 @@ export class RaftCore {
 
   /** Whether the snapshot at `point` would still bring this replica forward. Taking over one that does not could undo what was acknowledged. */
   needsSnapshot(point: SnapshotPoint): boolean {
-    return (
-      this.role.kind !== 'leader' &&
-      point.index > this.state.commitIndex &&
-      this.state.log.termAt(point.index) !== point.term
-    )
+    // The log must not begin after a term that a crash could make this replica forget.
+    return this.role.kind !== 'leader' && this.lacks(point) && this.state.persistedTerm >= point.term
+  }
+
+  private lacks(point: SnapshotPoint): boolean {
+    const { commitIndex, log } = this.state
+    return point.index > commitIndex && log.termAt(point.index) !== point.term
   }
 
   private get leadership(): Leadership | null {
@@ -224,7 +226,7 @@ export class RaftCore {
   }
 
   private get isPromotable(): boolean {
-    return this.state.configurations.isVoter(this.state.self)
+    return this.state.configurations.mayLead(this.state.self)
   }
 
   private get takesProposals(): boolean {
@@ -637,7 +639,7 @@ export class RaftCore {
 
   private onSnapshot({ from, term, point }: MessageOf<'snapshot'>): void {
     const { state } = this
-    if (this.needsSnapshot(point)) {
+    if (this.lacks(point)) {
       state.outputs.snapshotOffered = { from, term, point }
       return
     }
@@ -695,7 +697,7 @@ export class RaftCore {
     const isAlive = (id: ReplicaId) =>
       leadership?.isActive(id) ?? (id === state.self || !state.suspected.has(id))
     return {
-      role: reportedRole(role, this.isPromotable),
+      role: reportedRole(role, state.configurations.isVoter(state.self)),
       leader,
       term: state.term,
       configuration: current,
