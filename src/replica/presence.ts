@@ -11,7 +11,7 @@ export interface PresenceOptions {
 }
 
 /** What happens within so many milliseconds is told in one command. */
-const togetherMs = 50
+const togetherMs = 20
 const retryMs = 1000
 const maxSessionsPerCommand = 5000
 
@@ -34,6 +34,14 @@ export class Presence {
   }
 
   start(): void {
+    this.schedule(0)
+  }
+
+  /** Writes are possible again: what waits for that need not wait longer. */
+  quorumGained(): void {
+    if (this.cleared && this.changed.size === 0) return
+    this.cancel?.()
+    this.cancel = null
     this.schedule(0)
   }
 

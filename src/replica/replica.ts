@@ -372,6 +372,7 @@ class LogReplica implements RunningReplica, LogConsumer {
 
   private watchQuorum(): void {
     if (this.logStatus.available) {
+      if (this.lostAtMs !== null) this.presence.quorumGained()
       this.lostAtMs = null
       this.cancelGrace?.()
       this.cancelGrace = null

@@ -52,7 +52,7 @@ export function createSearch(options: SearchOptions): SearchThread {
   let nextNumber = 1
   let reached = 0
   let advancing: Promise<boolean> | null = null
-  let seen = options.position()
+  let seen = 0
   let cancelFollow: Cancel | null = null
   let closed = false
 
