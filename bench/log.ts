@@ -108,7 +108,12 @@ async function measure(): Promise<void> {
       process.stdout.write(`${cells.join('  ')}\n`)
     }
   } finally {
-    for (const child of replicas) child.kill('SIGKILL')
+    for (const child of replicas) if (child.connected) child.send({ kind: 'stop' } satisfies Order)
+    const patience = setTimeout(() => {
+      for (const child of replicas) child.kill('SIGKILL')
+    }, 5000)
+    await Promise.all(replicas.map((child) => child.exitCode ?? once(child, 'exit')))
+    clearTimeout(patience)
     rmSync(folder, { recursive: true, force: true })
   }
 }

@@ -14,6 +14,8 @@ import {
   type MemoryTransport,
 } from './testing.ts'
 
+const smallLog = { afterBytes: 200_000, keepBytes: 50_000 }
+
 interface Process {
   readonly engine: Engine
   readonly clock: ProcessClock
@@ -147,6 +149,18 @@ class Cluster {
     for (const other of others) assert.deepEqual(other.consumer.items, first?.consumer.items)
   }
 
+  /** Proposes until the logs of these have been shortened. Returns how many entries were proposed. */
+  async untilShortened(...replicas: readonly Replica[]): Promise<number> {
+    let count = 0
+    while (replicas.some(({ engine }) => engine.status().firstIndex === 1)) {
+      for (let i = 0; i < 20; i += 1) replicas[0]?.propose(`${(count += 1)}-${'x'.repeat(1000)}`)
+      await this.clock.pass(5)
+      assert.ok(count < 100_000, 'the log is shortened at all')
+    }
+    await this.untilAllHave(count)
+    return count
+  }
+
   assertHealthy(): void {
     for (const replica of this.replicas) assert.deepEqual(replica.fatal, [], `r${replica.id}`)
   }
@@ -178,6 +192,41 @@ test('a single replica leads itself and acknowledges only what is on its disk', 
   assert.deepEqual(leader.consumer.items, [])
   leader.disk.thaw()
   await cluster.untilAllHave(1)
+  cluster.assertHealthy()
+})
+
+test('a follower acknowledges only what is on its disk', async () => {
+  const cluster = new Cluster(3)
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  const followers = cluster.replicas.filter((replica) => replica !== leader)
+  for (const { disk } of followers) disk.frozen = true
+  leader.propose('a')
+  await cluster.clock.pass(200)
+  assert.deepEqual(leader.consumer.items, [])
+  for (const { disk } of followers) disk.thaw()
+  await cluster.untilAllHave(1)
+  cluster.assertHealthy()
+})
+
+test('what there is to apply is applied in pieces, with input handled in between', async () => {
+  const cluster = new Cluster(3, { tuning: { maxApplyBytes: 20_000 } })
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  const follower = cluster.follower(leader)
+  cluster.kill(follower.id)
+  for (let i = 0; i < 500; i += 1) leader.propose(`${i}-${'x'.repeat(1000)}`)
+  await cluster.untilAllHave(500)
+  const pieces: number[] = []
+  const { consumer } = follower
+  const apply = consumer.apply.bind(consumer)
+  consumer.apply = (entries, engineState) => {
+    pieces.push(entries.reduce((sum, { data }) => sum + (data?.length ?? 0), 0))
+    return apply(entries, engineState)
+  }
+  await cluster.start(follower.id)
+  await cluster.untilAllHave(500)
+  assert.ok(pieces.length >= 25 && pieces.every((bytes) => bytes <= 20_000), String(pieces))
   cluster.assertHealthy()
 })
 
@@ -411,12 +460,7 @@ test('the log is shortened, and a replica that was away gets a copy of the state
   const leader = await cluster.untilLed()
   const away = cluster.follower(leader)
   cluster.kill(away.id)
-  let proposed = 0
-  while (leader.engine.status().firstIndex === 1) {
-    for (let i = 0; i < 20; i += 1) leader.propose(`${(proposed += 1)}-${'x'.repeat(1000)}`)
-    await cluster.clock.pass(5)
-    assert.ok(proposed < 100_000, 'the log was shortened')
-  }
+  const proposed = await cluster.untilShortened(leader)
   await cluster.start(away.id)
   await cluster.untilAllHave(proposed)
   assert.equal(away.consumer.installs, 1)
@@ -441,11 +485,7 @@ test('a copy whose transfer breaks off resumes where it was, while heartbeats go
   const leader = await cluster.untilLed()
   const away = cluster.follower(leader)
   cluster.kill(away.id)
-  let proposed = 0
-  while (leader.engine.status().firstIndex === 1) {
-    for (let i = 0; i < 20; i += 1) leader.propose(`${(proposed += 1)}-${'x'.repeat(1000)}`)
-    await cluster.clock.pass(5)
-  }
+  const proposed = await cluster.untilShortened(leader)
   leader.consumer.copyBytes = 20 * 1024 * 1024
   const { term } = leader.engine.status()
   await cluster.start(away.id)
@@ -463,6 +503,85 @@ test('a copy whose transfer breaks off resumes where it was, while heartbeats go
   const size = chunks()[0]?.sizeBytes ?? 0
   assert.ok(size > 20 * 1024 * 1024 && sent < size * 1.7, `${sent} bytes were sent for ${size}`)
   assert.equal(leader.engine.status().term, term, 'nobody missed a heartbeat')
+  cluster.assertHealthy()
+})
+
+test('several replicas are sent one and the same copy of the state', async () => {
+  const cluster = new Cluster(5, { tuning: { compaction: smallLog } })
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  const away = cluster.replicas.filter((replica) => replica !== leader).slice(0, 2)
+  for (const { id } of away) cluster.kill(id)
+  const count = await cluster.untilShortened(leader)
+  leader.consumer.copyBytes = 5 * 1024 * 1024
+  let copies = 0
+  const takeSnapshot = leader.consumer.takeSnapshot.bind(leader.consumer)
+  leader.consumer.takeSnapshot = () => {
+    copies += 1
+    return takeSnapshot()
+  }
+  await cluster.start(...away.map(({ id }) => id))
+  await cluster.untilAllHave(count)
+  assert.deepEqual(
+    away.map(({ consumer }) => consumer.installs),
+    [1, 1],
+  )
+  assert.equal(copies, 1)
+  cluster.assertHealthy()
+})
+
+test('a copy that a leader began to send is finished by the next leader', async () => {
+  const cluster = new Cluster(3, { tuning: { compaction: smallLog } })
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  const away = cluster.follower(leader)
+  cluster.kill(away.id)
+  const count = await cluster.untilShortened(...cluster.running)
+  for (const { consumer } of cluster.replicas) consumer.copyBytes = 5 * 1024 * 1024
+  await cluster.start(away.id)
+  await cluster.clock.until(() => (leader.process?.transport.chunks.length ?? 0) > 5)
+  const heir = cluster.running.find((replica) => replica !== leader && replica !== away)
+  assert.ok(heir !== undefined)
+  void leader.engine.transferLeadership(heir.id)
+  await cluster.clock.until(() => cluster.leader === heir)
+  const { length } = leader.process?.transport.chunks ?? []
+  await cluster.untilAllHave(count)
+  assert.equal(leader.process?.transport.chunks.length, length, 'the old leader sends nothing more')
+  assert.equal(away.consumer.installs, 1)
+  cluster.assertHealthy()
+})
+
+test('a leader that cannot read its own state hands over', async () => {
+  const cluster = new Cluster(3, { tuning: { compaction: smallLog } })
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  const away = cluster.follower(leader)
+  cluster.kill(away.id)
+  const count = await cluster.untilShortened(...cluster.running)
+  leader.consumer.takeSnapshot = () => Promise.reject(new Error('the disk cannot be read'))
+  await cluster.start(away.id)
+  await cluster.untilAllHave(count)
+  assert.notEqual(cluster.leader, leader)
+  cluster.assertHealthy()
+})
+
+test('a crash between taking over a copy and starting the log anew is made up for at the next start', async () => {
+  const cluster = new Cluster(3, { tuning: { compaction: smallLog } })
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  const away = cluster.follower(leader)
+  cluster.kill(away.id)
+  const count = await cluster.untilShortened(leader)
+  await cluster.start(away.id)
+  const checkpoint = away.consumer.checkpoint.bind(away.consumer)
+  away.consumer.checkpoint = () => {}
+  await cluster.clock.until(() => away.consumer.installs === 1)
+  cluster.kill(away.id)
+  away.consumer.checkpoint = checkpoint
+  await cluster.start(away.id)
+  leader.propose('after')
+  await cluster.untilAllHave(count + 1)
+  assert.equal(away.consumer.installs, 1)
   cluster.assertHealthy()
 })
 

@@ -142,7 +142,9 @@ export class Engine implements ReplicatedLog {
   private engineStateTerm: Term = 0
   private applyBytes: number
   private applyBlocked = false
+  /** A copy of the state is being swapped in: the core must not run. */
   private installing = false
+  private installation: Promise<unknown> = Promise.resolve()
   private offered: Ready['snapshotOffered'] = null
   private toldFull = false
   private statusDirty = false
@@ -183,7 +185,11 @@ export class Engine implements ReplicatedLog {
       pointOf: (chunk) => decodeSnapshotPoint(chunk.index, chunk.engineState, options.configuration),
       isOffered: (chunk, point) => this.isOffered(chunk, point),
       isKnown: (index) => this.appliedIndex >= index || this.commitIndex >= index,
-      install: (sink, point) => this.install(sink, point),
+      install: (sink, point) => {
+        const installation = this.install(sink, point)
+        this.installation = installation.catch(() => {})
+        return installation
+      },
     })
   }
 
@@ -227,23 +233,13 @@ export class Engine implements ReplicatedLog {
     this.phase = 'running'
     this.updateFull()
     this.updatePeers()
-    await this.transport.start({
-      message: (message) => this.input({ kind: 'message', message }),
-      chunk: (chunk) => this.guarded(() => this.receiver.chunk(chunk)),
-      chunkReply: (reply) => this.guarded(() => this.sender.reply(reply)),
-      up: (peer) =>
-        this.guarded(() => {
-          this.statusDirty = true
-          this.input({ kind: 'reachable', replica: peer })
-          this.sender.up(peer)
-        }),
-      down: (peer, evidence) =>
-        this.guarded(() => {
-          this.statusDirty = true
-          if (evidence === 'died') this.input({ kind: 'suspect', replica: peer })
-          this.schedule()
-        }),
-    })
+    try {
+      await this.startLinks()
+    } catch (error) {
+      this.halt()
+      await new Promise<void>((resolve) => log.close(resolve))
+      throw error
+    }
     this.statusDirty = true
     this.scheduleTick()
     this.schedule()
@@ -331,6 +327,7 @@ export class Engine implements ReplicatedLog {
     if (this.phase !== 'running') return
     this.phase = 'stopping'
     const { core, log } = this.running()
+    await this.installation
     const successor = this.bestSuccessor()
     if (successor !== null) await this.transferLeadership(successor)
     await this.writesFinished()
@@ -375,6 +372,26 @@ export class Engine implements ReplicatedLog {
     this.halt()
     void this.stopLinks()
     this.options.onFatal(error)
+  }
+
+  private async startLinks(): Promise<void> {
+    await this.transport.start({
+      message: (message) => this.input({ kind: 'message', message }),
+      chunk: (chunk) => this.guarded(() => this.receiver.chunk(chunk)),
+      chunkReply: (reply) => this.guarded(() => this.sender.reply(reply)),
+      up: (peer) =>
+        this.guarded(() => {
+          this.statusDirty = true
+          this.input({ kind: 'reachable', replica: peer })
+          this.sender.up(peer)
+        }),
+      down: (peer, evidence) =>
+        this.guarded(() => {
+          this.statusDirty = true
+          if (evidence === 'died') this.input({ kind: 'suspect', replica: peer })
+          this.schedule()
+        }),
+    })
   }
 
   private async stopLinks(): Promise<void> {

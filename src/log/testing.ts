@@ -411,23 +411,18 @@ export class ListConsumer implements LogConsumer {
 class ListSink implements SnapshotSink {
   readonly id: string
   private readonly consumer: ListConsumer
-  private bytes: Uint8Array = new Uint8Array(0)
+  private parts: Uint8Array[] = []
+  offset = 0
 
   constructor(consumer: ListConsumer, id: string) {
     this.consumer = consumer
     this.id = id
   }
 
-  get offset(): number {
-    return this.bytes.length
-  }
-
   write(offset: number, bytes: Uint8Array): Promise<void> {
-    if (offset !== this.bytes.length) throw new Error(`bytes at ${offset} instead of ${this.bytes.length}`)
-    const longer = new Uint8Array(offset + bytes.length)
-    longer.set(this.bytes)
-    longer.set(bytes, offset)
-    this.bytes = longer
+    if (offset !== this.offset) throw new Error(`bytes at ${offset} instead of ${this.offset}`)
+    this.parts.push(bytes)
+    this.offset += bytes.length
     return Promise.resolve()
   }
 
@@ -436,7 +431,9 @@ class ListSink implements SnapshotSink {
   }
 
   install(): void {
-    const copy = JSON.parse(new TextDecoder().decode(this.bytes)) as {
+    const decoder = new TextDecoder()
+    const text = this.parts.map((part) => decoder.decode(part, { stream: true })).join('')
+    const copy = JSON.parse(text) as {
       readonly index: number
       readonly engineState: readonly number[]
       readonly items: string[]
@@ -448,7 +445,8 @@ class ListSink implements SnapshotSink {
   }
 
   abandon(): Promise<void> {
-    this.bytes = new Uint8Array(0)
+    this.parts = []
+    this.offset = 0
     return Promise.resolve()
   }
 }
