@@ -32,7 +32,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   server: ['base', 'gen', 'raft', 'chat', 'storage', 'log', 'replica', 'peer', 'api', 'node:', 'pino'],
   client: ['base', 'gen', '@bufbuild/protobuf'],
   cli: ['base', 'gen', 'client', 'server', 'node:', 'commander', '@clack/prompts', 'smol-toml'],
-  web: ['base', 'gen', 'client', 'react', 'react-dom'],
+  web: ['base', 'gen', 'client', 'react', 'react-dom', '@base-ui/react'],
   sim: ['base', 'gen', 'raft', 'log', 'chat', 'storage', 'replica', 'peer/frames.ts', 'client', 'node:'],
 }
 

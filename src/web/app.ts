@@ -1,0 +1,512 @@
+import { toHex } from '../base/bytes.ts'
+import { createClient, ParleyError } from '../client/index.ts'
+import type {
+  Client,
+  InputOf,
+  OperationName,
+  OutboxItem,
+  OutboxStorage,
+  ResponseOf,
+} from '../client/index.ts'
+import type { Conversation, Draft, Target } from '../gen/parley/v1/model.ts'
+import type { SaveDraftResponse } from '../gen/parley/v1/service.ts'
+import {
+  isRead,
+  newChat,
+  withAccounts,
+  withConversation,
+  withDrafts,
+  withEvent,
+  withoutTimeline,
+  withPage,
+  withTrimmed,
+} from './store/chat.ts'
+import type { Chat } from './store/chat.ts'
+import { parseRoute, routeHash } from './store/state.ts'
+import type { AppState, Notice, Route } from './store/state.ts'
+
+/** What the page needs of the browser. */
+export interface Browser {
+  /** host:port of the replica that served the page. */
+  readonly address: string
+  readonly outbox: OutboxStorage
+  /** Keeps who is signed in across reloads. */
+  readSession(): string | null
+  writeSession(session: string | null): void
+  readHash(): string
+  writeHash(hash: string): void
+  /** What the session list calls this device. */
+  readonly device: string
+}
+
+const historyPage = 60
+/** Messages kept of a conversation's history while it is open; older or newer ones are loaded again when they are scrolled to. */
+const historyLimit = 600
+
+/** The page's state and everything that can be done to it. Views read the state and call the methods; nothing else talks to the client library. */
+export class App {
+  private state: AppState
+  private readonly listeners = new Set<() => void>()
+  private readonly browser: Browser
+  private client: Client
+  private stopStream: () => void = () => {}
+  private refreshing = new Set<number>()
+  private lastNotice = 0
+  private loading = 0
+
+  constructor(browser: Browser) {
+    this.browser = browser
+    const token = browser.readSession()
+    this.client = this.makeClient(token)
+    this.state = {
+      phase: token === null ? 'signIn' : 'starting',
+      connection: this.client.state,
+      chat: null,
+      outbox: [],
+      route: parseRoute(browser.readHash()),
+      notices: [],
+      divider: null,
+    }
+    if (token !== null) void this.load()
+  }
+
+  readonly getState = (): AppState => this.state
+
+  readonly listen = (listener: () => void): (() => void) => {
+    this.listeners.add(listener)
+    return () => this.listeners.delete(listener)
+  }
+
+  /** Asks for any operation. */
+  readonly call = <N extends OperationName>(name: N, input: InputOf<N>): Promise<ResponseOf<N>> =>
+    this.client.call(name, input, { read: 'best' })
+
+  /** The browser says that the network is back, or that the page is looked at again. */
+  readonly wake = (): void => this.client.wake()
+
+  // Signing in and out
+
+  async lookUpName(name: string): Promise<{ readonly exists: boolean; readonly registrationOpen: boolean }> {
+    return this.client.call('lookUpName', { name })
+  }
+
+  async signIn(how: 'logIn' | 'register', name: string, password: string): Promise<void> {
+    const { device } = this.browser
+    const response =
+      how === 'logIn'
+        ? await this.client.logIn({ name, password, device })
+        : await this.client.register({ name, password, device })
+    this.browser.writeSession(toHex(response.token))
+    await this.load()
+    const waiting =
+      this.state.chat === null
+        ? 0
+        : [...this.state.chat.conversations.values()].reduce((sum, one) => sum + one.unopened, 0)
+    if (how === 'register') this.tell('info', `Welcome, ${name}.`)
+    else
+      this.tell(
+        'info',
+        `Welcome ${name}, you have ${waiting === 0 ? 'no new messages' : waiting === 1 ? '1 new message' : `${waiting} new messages`}.`,
+      )
+  }
+
+  async logOut(): Promise<void> {
+    try {
+      await this.client.logOut()
+    } finally {
+      this.forget()
+    }
+  }
+
+  async deleteAccount(confirmName: string): Promise<void> {
+    await this.client.call('deleteAccount', { confirmName })
+    this.forget()
+    this.tell('info', 'Your account was deleted.')
+  }
+
+  // Moving about
+
+  go(route: Route): void {
+    this.browser.writeHash(routeHash(route))
+    this.showRoute(route)
+  }
+
+  readonly hashChanged = (): void => {
+    const route = parseRoute(this.browser.readHash())
+    if (routeHash(route) !== routeHash(this.state.route)) this.showRoute(route)
+  }
+
+  dismiss(notice: number): void {
+    this.set({ notices: this.state.notices.filter((other) => other.id !== notice) })
+  }
+
+  tell(kind: Notice['kind'], text: string): void {
+    this.lastNotice += 1
+    this.set({ notices: [...this.state.notices.slice(-3), { id: this.lastNotice, kind, text }] })
+  }
+
+  /** Runs what a button asks for, and tells when it did not work. */
+  async attempt(work: () => Promise<unknown>): Promise<boolean> {
+    try {
+      await work()
+      return true
+    } catch (error) {
+      this.tell('error', errorText(error))
+      return false
+    }
+  }
+
+  // Conversations
+
+  /** Loads the newest page of a conversation, or the one around `seq`, when it is not there yet. */
+  async openConversation(id: number, seq: number | null): Promise<void> {
+    const chat = this.chat()
+    const timeline = chat.timelines.get(id)
+    if (timeline !== undefined && seq === null && !timeline.moreAfter) return
+    if (timeline !== undefined && seq !== null && seq >= timeline.firstSeq && seq <= timeline.lastSeq) return
+    const target = conversationTarget(id)
+    if (seq === null) {
+      const page = await this.call('listMessages', { conversation: target, pageSize: historyPage })
+      this.update((now) =>
+        withPage(
+          withoutTimeline(now, id),
+          id,
+          { ...page, moreBefore: page.more, moreAfter: false },
+          page.position,
+        ),
+      )
+      return
+    }
+    const before = await this.call('listMessages', {
+      conversation: target,
+      beforeSeq: seq + 1,
+      pageSize: historyPage / 2,
+    })
+    const after = await this.call('listMessages', {
+      conversation: target,
+      afterSeq: seq,
+      pageSize: historyPage / 2,
+    })
+    this.update((now) =>
+      withPage(
+        withPage(
+          withoutTimeline(now, id),
+          id,
+          { ...before, moreBefore: before.more, moreAfter: true },
+          before.position,
+        ),
+        id,
+        { ...after, moreBefore: true, moreAfter: after.more },
+        after.position,
+      ),
+    )
+  }
+
+  async loadBefore(id: number): Promise<void> {
+    const timeline = this.chat().timelines.get(id)
+    if (timeline === undefined || !timeline.moreBefore) return
+    const page = await this.call('listMessages', {
+      conversation: conversationTarget(id),
+      beforeSeq: timeline.firstSeq,
+      pageSize: historyPage,
+    })
+    this.update((now) =>
+      withTrimmed(
+        withPage(now, id, { ...page, moreBefore: page.more, moreAfter: true }, page.position),
+        id,
+        'oldest',
+        historyLimit,
+      ),
+    )
+  }
+
+  async loadAfter(id: number): Promise<void> {
+    const timeline = this.chat().timelines.get(id)
+    if (timeline === undefined || !timeline.moreAfter) return
+    const page = await this.call('listMessages', {
+      conversation: conversationTarget(id),
+      afterSeq: timeline.lastSeq,
+      pageSize: historyPage,
+    })
+    this.update((now) =>
+      withTrimmed(
+        withPage(now, id, { ...page, moreBefore: true, moreAfter: page.more }, page.position),
+        id,
+        'newest',
+        historyLimit,
+      ),
+    )
+  }
+
+  send(to: Target, text: string): void {
+    this.client.outbox.add(to, text)
+  }
+
+  retry(key: string): void {
+    this.client.outbox.retry(key)
+  }
+
+  discard(item: OutboxItem): void {
+    if (!this.client.outbox.discard(item.key))
+      this.tell('info', 'That message was under way: it may have been sent.')
+  }
+
+  /** Everything up to the newest message has been seen. */
+  markSeen(id: number): void {
+    const conversation = this.chat().conversations.get(id)
+    if (conversation === undefined || conversation.lastSeq === 0) return
+    if (conversation.readUpTo >= conversation.lastSeq && conversation.openedUpTo >= conversation.lastSeq)
+      return
+    void this.call('markRead', {
+      conversation: id,
+      mark: { $case: 'upTo', value: conversation.lastSeq },
+    }).catch(() => {
+      // It is tried again when the conversation is looked at next; reading does not wait for it.
+    })
+  }
+
+  async markAllRead(): Promise<void> {
+    for (const conversation of this.chat().conversations.values()) {
+      if (conversation.unread > 0 || conversation.unopened > 0) {
+        await this.call('markRead', {
+          conversation: conversation.id,
+          mark: { $case: 'upTo', value: conversation.lastSeq },
+        })
+      }
+    }
+  }
+
+  /** The page of a conversation, found by what a person typed; a direct conversation that was never used has a page too. */
+  async find(target: Target): Promise<Route> {
+    try {
+      const { conversation, position } = await this.call('getConversation', { conversation: target })
+      if (conversation === undefined) throw new Error('the answer holds no conversation')
+      if (conversation.member) this.update((chat) => withConversation(chat, conversation, position))
+      return { page: 'conversation', id: conversation.id, seq: null }
+    } catch (error) {
+      const unused = error instanceof ParleyError && error.reason === 'REASON_CONVERSATION_NOT_FOUND'
+      if (unused && target.target?.$case === 'account') return { page: 'direct', name: target.target.value }
+      throw error
+    }
+  }
+
+  /** Makes a draft, or changes the one that was being edited. */
+  async saveDraft(
+    draft: Draft | null,
+    text: string,
+    recipients: readonly Target[],
+  ): Promise<SaveDraftResponse> {
+    return this.call('saveDraft', {
+      draftId: draft?.id ?? this.client.newId(),
+      baseVersion: draft?.version ?? 0,
+      text,
+      recipients,
+    })
+  }
+
+  /** host:port of the replicas that are known. */
+  addresses(): readonly string[] {
+    return this.client.addresses
+  }
+
+  /** Milliseconds since 1970 as the cluster believes. */
+  nowMs(): number {
+    return this.client.nowMs()
+  }
+
+  async reloadAccounts(pattern: string): Promise<void> {
+    const accounts = await this.allPages(async (pageToken) => {
+      const page = await this.call('listAccounts', { pattern, pageSize: 500, pageToken })
+      return { items: page.accounts, next: page.nextPageToken }
+    }, 4)
+    this.update((chat) => withAccounts(chat, accounts))
+  }
+
+  // Inside
+
+  private chat(): Chat {
+    if (this.state.chat === null) throw new Error('nobody is signed in')
+    return this.state.chat
+  }
+
+  private set(part: Partial<AppState>): void {
+    this.state = { ...this.state, ...part }
+    for (const listener of this.listeners) listener()
+  }
+
+  private update(change: (chat: Chat) => Chat): void {
+    if (this.state.chat === null) return
+    const chat = change(this.state.chat)
+    if (chat === this.state.chat) return
+    this.set({ chat })
+    this.afterChange(chat)
+  }
+
+  /** What a change of the chat calls for. */
+  private afterChange(chat: Chat): void {
+    if (chat.ended !== null) {
+      this.forget()
+      this.tell('info', 'You were signed out.')
+      return
+    }
+    if (chat.resync) {
+      void this.load()
+      return
+    }
+    for (const id of chat.stale) void this.refresh(id)
+  }
+
+  private async refresh(id: number): Promise<void> {
+    if (this.refreshing.has(id)) return
+    this.refreshing.add(id)
+    try {
+      const { conversation, position } = await this.call('getConversation', {
+        conversation: conversationTarget(id),
+      })
+      if (conversation !== undefined) this.update((chat) => withConversation(chat, conversation, position))
+    } catch (error) {
+      // A conversation that was left or never existed is not there any more; for the rest the next event, or a reconnect, asks again.
+      if (error instanceof ParleyError && error.reason === 'REASON_CONVERSATION_NOT_FOUND') {
+        this.update((chat) =>
+          withEvent(chat, { position: 0, event: { $case: 'conversationLeft', value: { conversation: id } } }),
+        )
+      }
+    } finally {
+      this.refreshing.delete(id)
+    }
+  }
+
+  private makeClient(token: string | null): Client {
+    const client = createClient({
+      addresses: [this.browser.address],
+      storage: this.browser.outbox,
+      ...(token === null ? {} : { token: fromHex(token) }),
+    })
+    client.onState((connection) => {
+      if (client !== this.client) return
+      this.set({ connection })
+      if (connection.kind === 'signedOut' && this.state.phase !== 'signIn') {
+        this.forget()
+        this.tell('info', 'You were signed out.')
+      }
+    })
+    client.outbox.onChange((change) => {
+      if (client !== this.client) return
+      this.set({ outbox: client.outbox.items })
+      if (change.kind === 'sent') this.sent(change.item, change.response.conversation)
+    })
+    return client
+  }
+
+  /** A first message to somebody makes the conversation: go on there. */
+  private sent(item: OutboxItem, conversation: number): void {
+    const { route } = this.state
+    const here =
+      route.page === 'direct' &&
+      item.to.target?.$case === 'account' &&
+      item.to.target.value.toLowerCase() === route.name.toLowerCase()
+    if (here)
+      void this.refresh(conversation).then(() =>
+        this.go({ page: 'conversation', id: conversation, seq: null }),
+      )
+  }
+
+  /** Reads everything that the page shows at first, and follows it from there. */
+  private async load(): Promise<void> {
+    this.loading += 1
+    const loading = this.loading
+    this.stopStream()
+    try {
+      const me = await this.client.call('getMe', {}, { read: 'best', timeoutMs: Infinity })
+      if (me.account === undefined) throw new Error('the answer holds no account')
+      let chat: Chat = { ...newChat(me.account, me.session, me.position), policy: me.policy ?? null }
+      let token = ''
+      do {
+        const page = await this.call('listConversations', { pageSize: 200, pageToken: token })
+        for (const conversation of page.conversations)
+          chat = withConversation(chat, conversation, page.position)
+        token = page.nextPageToken
+      } while (token !== '')
+      chat = withDrafts(chat, (await this.call('listDrafts', {})).drafts)
+      if (loading !== this.loading) return
+      this.set({ chat, phase: 'chat', outbox: this.client.outbox.items })
+      this.stopStream = this.client.subscribe(me.position, (events) =>
+        this.update((now) => events.reduce(withEvent, now)),
+      )
+      this.showRoute(this.state.route)
+      await this.reloadAccounts('')
+    } catch (error) {
+      if (loading !== this.loading || this.state.phase === 'signIn') return
+      this.tell('error', errorText(error))
+    }
+  }
+
+  private showRoute(route: Route): void {
+    const conversation =
+      route.page === 'conversation' ? this.state.chat?.conversations.get(route.id) : undefined
+    this.set({ route, divider: conversation === undefined ? null : newDivider(this.chat(), conversation) })
+    if (route.page === 'conversation' && this.state.chat !== null) {
+      void this.attempt(() => this.openConversation(route.id, route.seq))
+    }
+  }
+
+  private forget(): void {
+    this.loading += 1
+    this.stopStream()
+    this.browser.writeSession(null)
+    const old = this.client
+    this.client = this.makeClient(null)
+    old.close()
+    this.set({
+      phase: 'signIn',
+      chat: null,
+      outbox: [],
+      connection: this.client.state,
+      route: { page: 'home' },
+      divider: null,
+    })
+    this.browser.writeHash('#/')
+  }
+
+  private async allPages<T>(
+    load: (pageToken: string) => Promise<{ readonly items: readonly T[]; readonly next: string }>,
+    mostPages: number,
+  ): Promise<readonly T[]> {
+    const all: T[] = []
+    let token = ''
+    for (let pages = 0; pages < mostPages; pages += 1) {
+      const page = await load(token)
+      all.push(...page.items)
+      token = page.next
+      if (token === '') break
+    }
+    return all
+  }
+}
+
+export function conversationTarget(id: number): Target {
+  return { target: { $case: 'conversation', value: id } }
+}
+
+/** What went wrong, for people. */
+export function errorText(error: unknown): string {
+  if (error instanceof ParleyError && error.violations.length > 0) {
+    return error.violations.map((violation) => violation.description).join('; ')
+  }
+  return error instanceof Error ? error.message : String(error)
+}
+
+function newDivider(chat: Chat, conversation: Conversation): AppState['divider'] {
+  const marks = chat.marks.get(conversation.id)
+  if (conversation.unread === 0) return null
+  const last = conversation.lastMessage
+  const readAll =
+    last !== undefined &&
+    isRead(marks, conversation, last, chat.me.id) &&
+    conversation.readUpTo >= conversation.lastSeq
+  return readAll ? null : { conversation: conversation.id, afterSeq: conversation.readUpTo }
+}
+
+function fromHex(text: string): Uint8Array {
+  return Uint8Array.from(text.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16))
+}

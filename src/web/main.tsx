@@ -1,0 +1,65 @@
+import { StrictMode } from 'react'
+import { createRoot } from 'react-dom/client'
+import { App } from './app.ts'
+import { keepControl } from './control.ts'
+import { browserOutboxStorage } from './outbox-storage.ts'
+import './styles.css'
+import { Root } from './views/root.tsx'
+import { AppContext } from './views/use-app.ts'
+
+const sessionKey = 'parley-session'
+
+const withoutToken = keepControl(location.hash, sessionStorage)
+if (withoutToken !== null) history.replaceState(null, '', withoutToken)
+
+const app = new App({
+  address: location.host,
+  outbox: browserOutboxStorage(indexedDB),
+  readSession: () => localStorage.getItem(sessionKey),
+  writeSession: (session) =>
+    session === null ? localStorage.removeItem(sessionKey) : localStorage.setItem(sessionKey, session),
+  readHash: () => location.hash,
+  writeHash: (hash) => {
+    if (location.hash !== hash) location.hash = hash
+  },
+  device: deviceName(navigator.userAgent),
+})
+
+window.addEventListener('hashchange', app.hashChanged)
+window.addEventListener('online', app.wake)
+document.addEventListener('visibilitychange', () => document.visibilityState === 'visible' && app.wake())
+
+const element = document.getElementById('app')
+if (element === null) throw new Error('the page has no place for the app')
+createRoot(element).render(
+  <StrictMode>
+    <AppContext value={app}>
+      <Root />
+    </AppContext>
+  </StrictMode>,
+)
+
+/** `Firefox on Linux`: what the list of sessions shows. */
+function deviceName(agent: string): string {
+  const browser = /Edg\//.test(agent)
+    ? 'Edge'
+    : /Firefox\//.test(agent)
+      ? 'Firefox'
+      : /Chrom(e|ium)\//.test(agent)
+        ? 'Chrome'
+        : /Safari\//.test(agent)
+          ? 'Safari'
+          : 'Browser'
+  const system = /Android/.test(agent)
+    ? 'Android'
+    : /iPhone|iPad/.test(agent)
+      ? 'iOS'
+      : /Windows/.test(agent)
+        ? 'Windows'
+        : /Mac OS/.test(agent)
+          ? 'macOS'
+          : /Linux/.test(agent)
+            ? 'Linux'
+            : 'unknown system'
+  return `${browser} on ${system}`
+}

@@ -1,0 +1,327 @@
+import { useCallback, useEffect, useLayoutEffect, useRef, useState } from 'react'
+import type { ReactNode } from 'react'
+import type { OutboxItem } from '../../client/index.ts'
+import { toHex } from '../../base/bytes.ts'
+import { ConversationKind } from '../../gen/parley/v1/model.ts'
+import type { Conversation, Message, Target } from '../../gen/parley/v1/model.ts'
+import { conversationTarget } from '../app.ts'
+import { isRead } from '../store/chat.ts'
+import { emptyTimeline } from '../store/timeline.ts'
+import { conversationTitle } from '../store/words.ts'
+import { MembersDialog } from './members.tsx'
+import { Composer } from './composer.tsx'
+import { MessageRow, PendingRow } from './message.tsx'
+import { PageHead } from './page.tsx'
+import { dayText, Presence } from './parts.tsx'
+import { useApp, useAppState, useChat } from './use-app.ts'
+
+export function ConversationPage({ id, seq }: { readonly id: number; readonly seq: number | null }) {
+  const chat = useChat()
+  const conversation = chat.conversations.get(id)
+  if (conversation === undefined) {
+    return (
+      <>
+        <PageHead title="Conversation" />
+        <div className="empty">
+          <p>You are not in this conversation, or it does not exist.</p>
+        </div>
+      </>
+    )
+  }
+  return <OpenConversation conversation={conversation} seq={seq} />
+}
+
+/** The page of somebody to whom nothing was written yet. */
+export function DirectPage({ name }: { readonly name: string }) {
+  const app = useApp()
+  const { outbox } = useAppState()
+  const pending = outbox.filter(
+    (item) =>
+      item.to.target?.$case === 'account' && item.to.target.value.toLowerCase() === name.toLowerCase(),
+  )
+  return (
+    <>
+      <PageHead title={name} under="Nothing written yet" />
+      <div className="timeline" role="log" aria-label={`Messages with ${name}`}>
+        <div className="filler" />
+        <div className="empty">
+          <p>This is the beginning of your conversation with {name}.</p>
+        </div>
+        {pending.map((item) => (
+          <PendingRow key={item.key} item={item} />
+        ))}
+      </div>
+      <Composer
+        place={`direct-${name}`}
+        label={`Message to ${name}`}
+        onSend={(text) => app.send(accountTarget(name), text)}
+        lastOwn={null}
+        editing={null}
+        onEdit={() => {}}
+      />
+    </>
+  )
+}
+
+function OpenConversation({
+  conversation,
+  seq,
+}: {
+  readonly conversation: Conversation
+  readonly seq: number | null
+}) {
+  const app = useApp()
+  const { outbox } = useAppState()
+  const chat = useChat()
+  const [editing, setEditing] = useState<Message | null>(null)
+  const [membersOpen, setMembersOpen] = useState(false)
+  const timeline = chat.timelines.get(conversation.id) ?? emptyTimeline
+  const title = conversationTitle(conversation)
+  const pending = pendingOf(outbox, conversation, timeline.messages)
+  const lastOwn =
+    timeline.messages.findLast((message) => message.sender === chat.me.id && !message.deleted) ?? null
+  const peer =
+    conversation.kind === ConversationKind.DIRECT ? chat.accounts.get(conversation.peer) : undefined
+
+  return (
+    <>
+      <PageHead
+        title={title}
+        under={
+          peer === undefined ? (
+            conversation.topic || membersText(conversation.members)
+          ) : (
+            <PeerLine online={peer.online} deleted={peer.deleted} />
+          )
+        }
+        tools={
+          conversation.kind !== ConversationKind.DIRECT && (
+            <button type="button" className="button tiny" onClick={() => setMembersOpen(true)}>
+              {membersText(conversation.members)}
+            </button>
+          )
+        }
+      />
+      <TimelineView conversation={conversation} seq={seq} pending={pending} onEdit={setEditing} />
+      <Composer
+        place={`c${conversation.id}`}
+        label={`Message to ${title}`}
+        onSend={(text) => app.send(conversationTarget(conversation.id), text)}
+        lastOwn={lastOwn}
+        editing={editing}
+        onEdit={setEditing}
+      />
+      <MembersDialog conversation={conversation} open={membersOpen} onClose={() => setMembersOpen(false)} />
+    </>
+  )
+}
+
+function PeerLine(props: { readonly online: boolean; readonly deleted: boolean }) {
+  if (props.deleted) return <>has deleted their account</>
+  return (
+    <span className="row">
+      <Presence online={props.online} />{' '}
+      {props.online ? 'online' : 'offline: gets your messages at the next sign-in'}
+    </span>
+  )
+}
+
+/** The history: it loads more at both ends, stays where one reads, and follows the newest message while one is at the end. */
+function TimelineView(props: {
+  readonly conversation: Conversation
+  readonly seq: number | null
+  readonly pending: readonly OutboxItem[]
+  readonly onEdit: (message: Message) => void
+}) {
+  const { conversation, seq } = props
+  const app = useApp()
+  const { divider } = useAppState()
+  const chat = useChat()
+  const timeline = chat.timelines.get(conversation.id)
+  const box = useRef<HTMLDivElement>(null)
+  const atEnd = useRef(seq === null)
+  const [away, setAway] = useState(false)
+  const busy = useRef(false)
+  const found = useRef<number | null>(null)
+  const newest = timeline?.lastSeq ?? 0
+  const marks = chat.marks.get(conversation.id)
+
+  const seen = useCallback(() => {
+    if (document.visibilityState === 'visible' && document.hasFocus() && atEnd.current)
+      app.markSeen(conversation.id)
+  }, [app, conversation.id])
+
+  useEffect(() => {
+    window.addEventListener('focus', seen)
+    document.addEventListener('visibilitychange', seen)
+    return () => {
+      window.removeEventListener('focus', seen)
+      document.removeEventListener('visibilitychange', seen)
+    }
+  }, [seen])
+
+  // What grew at the end is followed; what was loaded above keeps its place by the browser's scroll anchoring.
+  useLayoutEffect(() => {
+    const element = box.current
+    if (element === null || timeline === undefined) return
+    if (seq !== null && found.current !== seq) {
+      const row = element.querySelector(`[data-seq="${seq}"]`)
+      if (row !== null) {
+        found.current = seq
+        row.scrollIntoView({ block: 'center' })
+      }
+    } else if (atEnd.current && !timeline.moreAfter) element.scrollTop = element.scrollHeight
+    seen()
+  }, [timeline, newest, props.pending.length, seq, seen])
+
+  const onScroll = () => {
+    const element = box.current
+    if (element === null || timeline === undefined) return
+    const below = element.scrollHeight - element.scrollTop - element.clientHeight
+    atEnd.current = below < 40 && !timeline.moreAfter
+    setAway(below > 600 || timeline.moreAfter)
+    if (atEnd.current) seen()
+    if (busy.current) return
+    const load =
+      element.scrollTop < 500 && timeline.moreBefore
+        ? keepPlace(element, () => app.loadBefore(conversation.id))
+        : below < 500 && timeline.moreAfter
+          ? app.loadAfter(conversation.id)
+          : null
+    if (load === null) return
+    busy.current = true
+    void app.attempt(() => load).finally(() => (busy.current = false))
+  }
+
+  const toEnd = () => {
+    atEnd.current = true
+    void app.attempt(async () => {
+      await app.openConversation(conversation.id, null)
+      const element = box.current
+      if (element !== null) element.scrollTop = element.scrollHeight
+    })
+  }
+
+  const rows: ReactNode[] = []
+  let before: Message | null = null
+  for (const message of timeline?.messages ?? []) {
+    const day = dayText(message.atMs, app.nowMs())
+    const newDay = before === null || dayText(before.atMs, app.nowMs()) !== day
+    if (newDay) rows.push(<Divider key={`day${message.seq}`} text={day} />)
+    if (
+      divider?.conversation === conversation.id &&
+      message.seq > divider.afterSeq &&
+      (before === null || before.seq <= divider.afterSeq)
+    ) {
+      rows.push(<Divider key="new" text="new" isNew />)
+    }
+    rows.push(
+      <MessageRow
+        key={message.seq}
+        message={message}
+        head={
+          newDay ||
+          before === null ||
+          before.sender !== message.sender ||
+          message.atMs - before.atMs > 300_000
+        }
+        mine={message.sender === chat.me.id}
+        read={isRead(marks, conversation, message, chat.me.id)}
+        found={message.seq === seq}
+        onEdit={props.onEdit}
+      />,
+    )
+    before = message
+  }
+
+  return (
+    <div className="timeline-frame">
+      {/* Only what is added at the end is read out; history stands in the same list but is not announced while it loads. */}
+      <div
+        className="timeline"
+        ref={box}
+        onScroll={onScroll}
+        role="log"
+        aria-live={timeline === undefined || away ? 'off' : 'polite'}
+        aria-relevant="additions"
+        aria-label={`Messages in ${conversationTitle(conversation)}`}
+        tabIndex={0}
+      >
+        <div className="filler" />
+        {timeline !== undefined && !timeline.moreBefore && (
+          <div className="empty">This is the beginning of {conversationTitle(conversation)}.</div>
+        )}
+        {timeline === undefined && <div className="empty">Loading…</div>}
+        {rows}
+        {props.pending.map((item) => (
+          <PendingRow key={item.key} item={item} />
+        ))}
+      </div>
+      {away && (
+        <button type="button" className="button jump" onClick={toEnd}>
+          To the newest {conversation.unread > 0 && <span className="badge">{conversation.unread}</span>}
+        </button>
+      )}
+    </div>
+  )
+}
+
+function Divider(props: { readonly text: string; readonly isNew?: boolean }) {
+  return (
+    <div
+      className={props.isNew === true ? 'divider new' : 'divider'}
+      role="separator"
+      aria-label={props.text}
+    >
+      {props.text}
+    </div>
+  )
+}
+
+/** Loads above and holds what is on the screen where it is, in browsers without scroll anchoring too. */
+async function keepPlace(element: HTMLElement, load: () => Promise<void>): Promise<void> {
+  const fromEnd = element.scrollHeight - element.scrollTop
+  await load()
+  await new Promise((resolve) => requestAnimationFrame(resolve))
+  if (element.scrollTop < 50) element.scrollTop = element.scrollHeight - fromEnd
+}
+
+/** What waits for this conversation, without what the stream has brought back already. */
+function pendingOf(
+  outbox: readonly OutboxItem[],
+  conversation: Conversation,
+  messages: readonly Message[],
+): readonly OutboxItem[] {
+  const here = outbox.filter((item) => isFor(item.to, conversation))
+  if (here.length === 0) return here
+  const arrived = new Set(messages.slice(-200).map((message) => toHex(message.id)))
+  return here.filter((item) => !arrived.has(toHex(item.id)))
+}
+
+function isFor(to: Target, conversation: Conversation): boolean {
+  const target = to.target
+  switch (target?.$case) {
+    case 'conversation':
+      return target.value === conversation.id
+    case 'account':
+      return (
+        conversation.kind === ConversationKind.DIRECT &&
+        target.value.toLowerCase() === conversation.name.toLowerCase()
+      )
+    case 'room':
+      return (
+        conversation.kind !== ConversationKind.DIRECT &&
+        target.value.toLowerCase() === conversation.name.toLowerCase()
+      )
+    case undefined:
+      return false
+  }
+}
+
+function accountTarget(name: string): Target {
+  return { target: { $case: 'account', value: name } }
+}
+
+function membersText(count: number): string {
+  return count === 1 ? '1 member' : `${count} members`
+}

@@ -1,0 +1,77 @@
+import { useState } from 'react'
+import type { Message } from '../../gen/parley/v1/model.ts'
+import { routeHash } from '../store/state.ts'
+import { conversationTitle } from '../store/words.ts'
+import { Page } from './page.tsx'
+import { ActionForm, Field, fullTimeText } from './parts.tsx'
+import { useApp, useChat } from './use-app.ts'
+
+interface Found {
+  readonly query: string
+  readonly messages: readonly Message[]
+  readonly next: string
+}
+
+export function SearchPage() {
+  const app = useApp()
+  const chat = useChat()
+  const [typed, setTyped] = useState('')
+  const [found, setFound] = useState<Found | null>(null)
+
+  const search = async (query: string, before: Found | null) => {
+    const page = await app.call('searchMessages', { query, pageSize: 30, pageToken: before?.next ?? '' })
+    setFound({ query, messages: [...(before?.messages ?? []), ...page.messages], next: page.nextPageToken })
+  }
+
+  return (
+    <Page title="Search">
+      <ActionForm label="Search" disabled={typed.trim() === ''} action={() => search(typed.trim(), null)}>
+        <Field
+          label="Words"
+          type="search"
+          value={typed}
+          onChange={setTyped}
+          autoFocus
+          hint={
+            'All words must appear; "words in quotes" in that order. Only your own conversations are searched.'
+          }
+        />
+      </ActionForm>
+      <section aria-label="Results" aria-live="polite">
+        {found?.messages.length === 0 && <div className="empty">Nothing found for {found.query}.</div>}
+        <ul className="plain-list">
+          {found?.messages.map((message) => {
+            const conversation = chat.conversations.get(message.conversation)
+            return (
+              <li key={`${message.conversation}/${message.seq}`} className="list-row">
+                <div className="grow">
+                  <div className="muted small">
+                    {message.senderName}
+                    {conversation === undefined ? '' : ` in ${conversationTitle(conversation)}`},{' '}
+                    {fullTimeText(message.atMs)}
+                  </div>
+                  <div className="message-text">{message.text}</div>
+                </div>
+                <a
+                  className="button tiny"
+                  href={routeHash({ page: 'conversation', id: message.conversation, seq: message.seq })}
+                >
+                  Show in place
+                </a>
+              </li>
+            )
+          })}
+        </ul>
+        {found !== null && found.next !== '' && (
+          <button
+            type="button"
+            className="button"
+            onClick={() => void app.attempt(() => search(found.query, found))}
+          >
+            More
+          </button>
+        )}
+      </section>
+    </Page>
+  )
+}
