@@ -2,6 +2,7 @@
 // Plain JavaScript that Node 20 understands, since this is what an older Node meets first.
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
+import module from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 
@@ -12,6 +13,8 @@ export async function run(file, args) {
   if (Number(process.versions.node.split('.')[0]) >= 24) {
     process.argv = [process.argv[0], join(root, file), ...args]
     process.removeAllListeners('warning')
+    // Starting takes a fifth of the time, and less memory, when the sources need not be stripped of their types and compiled again.
+    module.enableCompileCache?.(join(root, 'node_modules', '.cache', 'parley'))
     await import(pathToFileURL(join(root, file)).href)
     return
   }
