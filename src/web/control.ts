@@ -26,7 +26,7 @@ export function controlOf(storage: Storage): Control | null {
   const [port = '', ...token] = kept.split('-')
   return {
     act: async (replica, what) => {
-      const response = await fetch(`http://127.0.0.1:${port}/replicas/${replica}/${what}`, {
+      const response = await fetch(`http://${location.hostname}:${port}/replicas/${replica}/${what}`, {
         method: 'POST',
         headers: { authorization: `Bearer ${token.join('-')}` },
       })
