@@ -20,11 +20,17 @@ export const limits = {
   draftsPerAccount: 1000,
   draftRecipients: 100,
   draftsSentAtOnce: 100,
+  /** Messages, and bytes of text in them, that one SendDrafts sends; what is left stays in the drafts. */
+  sendsAtOnce: 1000,
+  sentBytesAtOnce: 4 * 1024 * 1024,
   draftsDeletedAtOnce: 1000,
   /** Messages of one conversation that an account can mark one by one, before it has to mark up to one. */
   marksPerConversation: 1000,
   sessionsPerAccount: 100,
 } as const
+
+/** Texts in one answer with several messages, in bytes of UTF-8: it has fewer messages when they are large. */
+export const maxPageBytes = 1024 * 1024
 
 /** A request as it comes in. */
 export type RequestOp = NonNullable<Request['op']>

@@ -1,16 +1,20 @@
 import { assert, unreachable } from '../base/assert.ts'
-import { equalBytes } from '../base/bytes.ts'
 import { uuidV7TimeMs } from '../base/ids.ts'
 import type { Command, CommandBatch, Outcome } from '../gen/parley/v1/command.ts'
 import { Reason } from '../gen/parley/v1/model.ts'
 import type { SendMessageRequest } from '../gen/parley/v1/service.ts'
+import { deleteMessage, editMessage } from './changing.ts'
+import { deleteDrafts, saveDraft, sendDrafts } from './drafts.ts'
 import { isDatabaseFailure } from './failures.ts'
-import { idWindowAheadMs, idWindowBackMs, type StoredOutcome } from './idempotency.ts'
+import { idWindowAheadMs, idWindowBackMs } from './idempotency.ts'
+import { openInbox } from './inbox.ts'
 import { commandError, type CommandOp } from './limits.ts'
+import { markRead } from './marks.ts'
 import { setPolicy } from './policies.ts'
 import { applyPresence, applyReplicaGone, endSessions, touchSessions } from './presence.ts'
 import { openQueries } from './queries.ts'
 import type { ChatQueries } from './queries.ts'
+import { repeat } from './repeat.ts'
 import { invalid, notSignedIn, reject, sessionExpired, type Rejected, type Result } from './rejections.ts'
 import { createRoom, inviteToRoom, joinRoom, leaveRoom } from './rooms.ts'
 import { prepareSchema } from './schema.ts'
@@ -138,7 +142,7 @@ class Machine implements ChatMachine {
     // From here on tables may be searched, so they must be complete.
     this.state.flush()
     const stored = this.state.outcomes.find(command.id)
-    if (stored !== null) return this.repeat(command, op, stored)
+    if (stored !== null) return repeat(this.state, command, stored)
     const result = this.applyNew(command, op)
     this.state.outcomes.keep(command.id, command.account, command.fingerprint, result)
     return result
@@ -233,13 +237,19 @@ class Machine implements ChatMachine {
       case 'sendMessage':
         return sendMessage(state, who, op.value, command.id)
       case 'editMessage':
+        return editMessage(state, who, op.value)
       case 'deleteMessage':
+        return deleteMessage(state, who, op.value)
       case 'markRead':
+        return markRead(state, who, op.value)
       case 'openInbox':
+        return openInbox(state, who, op.value)
       case 'saveDraft':
+        return saveDraft(state, who, op.value)
       case 'deleteDrafts':
+        return deleteDrafts(state, who, op.value)
       case 'sendDrafts':
-        return reject(Reason.UNIMPLEMENTED, 'Not yet.')
+        return sendDrafts(state, who, op.value)
       case 'setPolicy':
         return setPolicy(state, who, op.value)
       case 'presence':
@@ -270,37 +280,9 @@ class Machine implements ChatMachine {
     session.lastActiveAtMs = nowMs
     this.state.sessions.changed(session)
   }
-
-  /** The first outcome again; nothing is changed. */
-  private repeat(command: Command, op: CommandOp, stored: StoredOutcome): Result {
-    if (stored.account !== command.account || stored.fingerprint !== command.fingerprint) return idReused
-    const { outcome } = stored
-    if (outcome.kind === 'sent') {
-      const message = this.state.messages.at(outcome.place)
-      assert(message !== null, 'a sent message is in its place', { place: outcome.place })
-      return {
-        $case: 'sendMessage',
-        value: {
-          conversation: message.conversation,
-          seq: message.seq,
-          atMs: message.atMs,
-          delivered: outcome.delivered,
-        },
-      }
-    }
-    const { result } = outcome
-    if (result.$case === 'register' || result.$case === 'logIn') {
-      // The fingerprint leaves secrets out, so the token is compared here: another one would not open the session.
-      const tokenHash = op.$case === 'register' || op.$case === 'logIn' ? op.value.tokenHash : null
-      const known = this.state.sessions.tokenHash(result.value.session)
-      if (tokenHash !== null && known !== null && !equalBytes(tokenHash, known)) return idReused
-    }
-    return result
-  }
 }
 
 const outOfWindow = reject(
   Reason.ID_OUT_OF_WINDOW,
   'The time inside the id is more than seven days old, or more than a day ahead.',
 )
-const idReused = reject(Reason.ID_REUSED, 'The id was used before for something else.')

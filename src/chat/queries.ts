@@ -29,7 +29,7 @@ import {
 import { draftFromRow } from './drafts.ts'
 import { audienceFrom, eventKind, MessageEvent, oldestCursorAt, positionAfterEvents } from './events.ts'
 import { literalPrefix, matchesGlob } from './glob.ts'
-import { utf8Length } from './limits.ts'
+import { maxPageBytes, utf8Length } from './limits.ts'
 import { messageFromRow, placeOf, positionOfPlace, viewMessage, type MessageRow } from './messages.ts'
 import { readPolicy } from './policies.ts'
 import { idleSince } from './presence.ts'
@@ -137,8 +137,6 @@ export interface ChatQueries {
 /** Rows of a page are looked at up to this number, so that a pattern that matches little takes no time either. */
 const maxScanned = 5000
 const rowsAtOnce = 200
-/** Texts in one page of messages, in bytes of UTF-8. */
-export const maxPageBytes = 1024 * 1024
 
 /** @param sql over a database whose tables exist and in which all is flushed; a connection that only reads will do. */
 export function openQueries(sql: Statements): ChatQueries {
@@ -401,7 +399,7 @@ class Queries implements ChatQueries {
     const changes = new Map<number, MessageChange>()
     for (const row of [...sent, ...changed]) {
       const sentPosition = positionOfPlace(row.place)
-      // A change after `upTo` is reported later: until then this shows the text of then, at the position of sending.
+      // A change after `upTo` is reported again, later.
       const changedPosition = row.changedPosition > upTo ? 0 : row.changedPosition
       changes.set(row.place, {
         place: row.place,
@@ -646,7 +644,7 @@ class Queries implements ChatQueries {
 }
 
 /** The first rows whose texts together are not too large; at least one. */
-export function fittingRows(rows: readonly MessageRow[]): readonly MessageRow[] {
+function fittingRows(rows: readonly MessageRow[]): readonly MessageRow[] {
   let bytes = 0
   for (const [i, row] of rows.entries()) {
     bytes += utf8Length(row.text)
