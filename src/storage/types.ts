@@ -104,26 +104,30 @@ export interface StateStoreOptions {
   readonly onFailed: (error: Error) => void
 }
 
-/** Does to database files what takes long, in another thread or, in the simulator, in this one. */
+/** Does to files what takes long: in other threads or, in the simulator, in this one. */
 export interface StateWorker {
-  /** Jobs are done one after the other. */
+  /** Jobs may overlap. */
   run(job: StateJob, done: (result: StateJobResult) => void): void
+  /** Fewer bytes than asked for at the end of the file. */
+  read(path: string, offset: number, length: number): Promise<Uint8Array>
+  /** Makes the file when there is none. */
+  write(path: string, offset: number, bytes: Uint8Array): Promise<void>
   close(): Promise<void>
 }
 
 export type StateJob =
-  /** Writes what is in the write-ahead log of the database into the database, and flushes both. */
+  /** Flushes the write-ahead log of the database, and writes what it holds into the database as far as readers allow. */
   | { readonly kind: 'checkpoint'; readonly path: string }
   /** Copies the database as it is at one moment into a new file. */
   | { readonly kind: 'copy'; readonly path: string; readonly to: string }
-  /** Flushes a copy that came from elsewhere, and checks that it is what its id says. */
-  | { readonly kind: 'verify'; readonly path: string; readonly id: string; readonly index: number }
+  /** Flushes a copy that came from elsewhere, and checks that it is what was offered. */
+  | { readonly kind: 'verify'; readonly path: string; readonly offer: SnapshotOffer }
 
 export type StateJobResult =
-  | { readonly kind: 'checkpointed'; readonly frames: number; readonly checkpointedFrames: number }
+  | { readonly kind: 'checkpointed' }
   | { readonly kind: 'copied'; readonly offer: SnapshotOffer; readonly engineState: Uint8Array }
   | { readonly kind: 'verified' }
-  /** The copy is not what its id says. */
+  /** The copy is not what was offered. */
   | { readonly kind: 'rejected'; readonly reason: string }
   | { readonly kind: 'failed'; readonly error: Error }
 

@@ -1,0 +1,282 @@
+import { readdirSync, renameSync, rmSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { DatabaseSync, type StatementSync } from 'node:sqlite'
+import type { Sql } from '../chat/sql.ts'
+import { isOutOfSpace } from './errors.ts'
+import { jobError, Snapshots } from './snapshots.ts'
+import { flushFolder } from './state_jobs.ts'
+import { createMeta, readMeta, updateMetaSql } from './state_meta.ts'
+import {
+  DamagedError,
+  type SnapshotOffer,
+  type SnapshotSink,
+  type SnapshotSource,
+  type StateStore,
+  type StateStoreOptions,
+} from './types.ts'
+
+/** Above this SQLite's write-ahead log is written back. */
+const walBytes = 32 * 1024 * 1024
+/** After so many passes beside a writer that goes on, the writer waits for the last one: 10 to 40 ms, at a load that fills a core. */
+const maxPasses = 4
+/** Smaller databases are checked whole at start: that takes 0.2 s. */
+const quickCheckBytes = 64 * 1024 * 1024
+const cacheKib = 24 * 1024
+
+/**
+ * Opens the state in `options.folder`, or makes an empty one.
+ *
+ * The database is `state-N.db`. Taking over a snapshot renames it to the name with the next N: that one step decides which state counts, and no -wal file of the old state
+ * can be taken for one of the new. The highest N holds the state, all others are removed.
+ *
+ * @throws DamagedError when it cannot be read.
+ */
+export function openStateStore(options: StateStoreOptions): StateStore {
+  return new SqliteStateStore(options)
+}
+
+class SqliteStateStore implements StateStore {
+  readonly db: Sql
+  path: string
+  appliedIndex = 0
+  engineState: Uint8Array = new Uint8Array(0)
+  private readonly options: StateStoreOptions
+  private readonly snapshots: Snapshots
+  private generation: number
+  private open: OpenDatabase
+
+  private waiting: ((durableIndex: number) => void)[] = []
+  private isCheckpointing = false
+  /** Passes since SQLite's log was last begun anew, as far as is known. */
+  private passes = 0
+  private commits = 0
+  private durableIndex = 0
+  private isClosed = false
+  private isFailed = false
+  private onIdle: (() => void) | null = null
+
+  constructor(options: StateStoreOptions) {
+    this.options = options
+    this.generation = newestGeneration(options.folder)
+    this.path = this.pathOf(this.generation)
+    this.snapshots = new Snapshots(options.folder, options.worker)
+    this.open = openDatabase(this.path)
+    this.readMeta()
+    flushFolder(options.folder)
+    removeOtherGenerations(options.folder, this.generation)
+    this.db = {
+      exec: (sql) => this.open.db.exec(sql),
+      prepare: (sql) => this.open.db.prepare(sql),
+    }
+  }
+
+  get sizeBytes(): number {
+    return fileBytes(this.path) + fileBytes(`${this.path}-wal`)
+  }
+
+  begin(): void {
+    this.open.begin.run()
+  }
+
+  commit(appliedIndex: number, engineState: Uint8Array): void {
+    this.open.updateMeta.run(appliedIndex, engineState)
+    this.open.commit.run()
+    this.appliedIndex = appliedIndex
+    this.engineState = engineState
+    this.commits += 1
+    if (!this.isCheckpointing && !this.snapshots.isCopying && fileBytes(`${this.path}-wal`) > walBytes)
+      this.runCheckpoint()
+  }
+
+  rollback(): void {
+    // SQLite has rolled back already after some errors.
+    if (this.open.db.isTransaction) this.open.db.exec('ROLLBACK')
+  }
+
+  checkpoint(done: (durableIndex: number) => void): void {
+    this.waiting.push(done)
+    this.runCheckpoint()
+  }
+
+  takeSnapshot(): Promise<SnapshotSource> {
+    // The log up to what was reported as durable may be gone, so an older copy could not be continued.
+    return this.snapshots.take(this.path, this.durableIndex)
+  }
+
+  receiveSnapshot(offer: SnapshotOffer): Promise<SnapshotSink> {
+    return this.snapshots.receive(offer, (path) => this.swapIn(path))
+  }
+
+  async close(): Promise<void> {
+    if (this.isClosed) return
+    this.isClosed = true
+    if (this.isCheckpointing) await new Promise<void>((resolve) => (this.onIdle = resolve))
+    await this.options.worker.close()
+    closeDatabase(this.open)
+  }
+
+  private pathOf(generation: number): string {
+    return join(this.options.folder, `state-${generation}.db`)
+  }
+
+  private readMeta(): void {
+    const { appliedIndex, engineState } = readMeta(this.open.db)
+    this.appliedIndex = appliedIndex
+    this.engineState = engineState
+  }
+
+  private runCheckpoint(): void {
+    if (this.isCheckpointing || this.isClosed || this.isFailed) return
+    this.isCheckpointing = true
+    const { path, appliedIndex, commits } = this
+    const waiting = this.waiting
+    this.waiting = []
+    this.options.worker.run({ kind: 'checkpoint', path }, (result) => {
+      this.isCheckpointing = false
+      this.onIdle?.()
+      // After a snapshot was installed all of the old state is behind it, and durable with it.
+      if (result.kind !== 'checkpointed' && path === this.path) {
+        const error = jobError(result)
+        this.waiting = [...waiting, ...this.waiting]
+        if (!isOutOfSpace(error)) this.fail(error)
+        return
+      }
+      if (waiting.length > 0) this.durableIndex = appliedIndex
+      for (const done of waiting) done(appliedIndex)
+      this.afterPass(commits)
+    })
+  }
+
+  /**
+   * SQLite begins its log anew with the first commit that finds all of it written back. Beside a writer that never rests there is always something left; every pass leaves
+   * less, and then the rest is written back while the writer waits.
+   */
+  private afterPass(commitsBefore: number): void {
+    const isLarge = fileBytes(`${this.path}-wal`) > walBytes
+    this.passes = isLarge && this.commits !== commitsBefore ? this.passes + 1 : 0
+    if (this.isClosed || this.isCheckpointing) return
+    if (this.passes >= maxPasses && !this.snapshots.isCopying) {
+      this.passes = 0
+      try {
+        this.open.restartWal.get()
+      } catch (error) {
+        if (!isOutOfSpace(error)) this.fail(error instanceof Error ? error : new Error(String(error)))
+      }
+    } else if (this.waiting.length > 0 || (this.passes > 0 && !this.snapshots.isCopying)) this.runCheckpoint()
+  }
+
+  private swapIn(path: string): void {
+    const old = this.open
+    const generation = this.generation + 1
+    renameSync(path, this.pathOf(generation))
+    flushFolder(this.options.folder)
+    this.generation = generation
+    this.path = this.pathOf(generation)
+    this.open = openDatabase(this.path)
+    this.readMeta()
+    this.durableIndex = this.appliedIndex
+    // It is not needed any more, so nothing of it need reach the disk.
+    old.db.exec('PRAGMA synchronous = OFF')
+    closeDatabase(old)
+    removeOtherGenerations(this.options.folder, generation)
+  }
+
+  private fail(error: Error): void {
+    if (this.isFailed || this.isClosed) return
+    this.isFailed = true
+    this.options.onFailed(
+      new Error(
+        `Cannot write the state back to ${this.path}: ${error.message}. This replica stops. Look at the disk and the system log. When the disk is sound, start this replica again; ` +
+          'otherwise remove it from the replica set and add a new one with an empty folder.',
+        { cause: error },
+      ),
+    )
+  }
+}
+
+interface OpenDatabase {
+  readonly db: DatabaseSync
+  /** Never waits for anybody. */
+  readonly impatient: DatabaseSync
+  readonly begin: StatementSync
+  readonly commit: StatementSync
+  readonly updateMeta: StatementSync
+  readonly restartWal: StatementSync
+}
+
+function openDatabase(path: string): OpenDatabase {
+  try {
+    const db = new DatabaseSync(path, { timeout: 5000 })
+    db.exec(`
+      PRAGMA page_size = 4096;
+      PRAGMA journal_mode = WAL;
+      PRAGMA synchronous = NORMAL;
+      PRAGMA wal_autocheckpoint = 0;
+      PRAGMA journal_size_limit = 0;
+      PRAGMA cache_size = -${cacheKib};
+      PRAGMA temp_store = MEMORY;
+    `)
+    checkDatabase(db, path)
+    createMeta(db)
+    const impatient = new DatabaseSync(path, { timeout: 0 })
+    impatient.exec('PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0')
+    return {
+      db,
+      impatient,
+      begin: db.prepare('BEGIN IMMEDIATE'),
+      commit: db.prepare('COMMIT'),
+      updateMeta: db.prepare(updateMetaSql),
+      restartWal: impatient.prepare('PRAGMA wal_checkpoint(RESTART)'),
+    }
+  } catch (error) {
+    if (error instanceof DamagedError || isOutOfSpace(error)) throw error
+    throw damagedState(path, error instanceof Error ? error.message : String(error), error)
+  }
+}
+
+function closeDatabase(open: OpenDatabase): void {
+  open.impatient.close()
+  open.db.close()
+}
+
+/** What can be seen at once, or in a fraction of a second. */
+function checkDatabase(db: DatabaseSync, path: string): void {
+  const pages = Number(db.prepare('PRAGMA page_count').get()?.['page_count'])
+  const pageBytes = Number(db.prepare('PRAGMA page_size').get()?.['page_size'])
+  const size = fileBytes(path) + fileBytes(`${path}-wal`)
+  if (pages * pageBytes > size)
+    throw damagedState(path, `it should have ${pages * pageBytes} bytes and has ${size}`)
+  if (pages * pageBytes > quickCheckBytes) return
+  const found = db.prepare('PRAGMA quick_check(1)').get()?.['quick_check']
+  if (found !== 'ok') throw damagedState(path, String(found))
+}
+
+function damagedState(path: string, what: string, cause?: unknown): DamagedError {
+  return new DamagedError(
+    `${path} is damaged: ${what}. This replica stops rather than answer from it. Every message that was acknowledged is on the other replicas: remove this replica from the ` +
+      'replica set and add a new one with an empty folder. Delete or edit nothing in this folder by hand.',
+    { cause },
+  )
+}
+
+function fileBytes(path: string): number {
+  return statSync(path, { throwIfNoEntry: false })?.size ?? 0
+}
+
+const namePattern = /^state-(\d{1,15})\.db(|-wal|-shm|-journal)$/
+
+function newestGeneration(folder: string): number {
+  let newest = 1
+  for (const name of readdirSync(folder)) {
+    const match = namePattern.exec(name)
+    if (match !== null && match[2] === '') newest = Math.max(newest, Number(match[1]))
+  }
+  return newest
+}
+
+function removeOtherGenerations(folder: string, generation: number): void {
+  for (const name of readdirSync(folder)) {
+    const match = namePattern.exec(name)
+    if (match !== null && Number(match[1]) !== generation) rmSync(join(folder, name))
+  }
+}

@@ -1,0 +1,104 @@
+import { closeSync, openSync, readSync, writeFileSync, writeSync } from 'node:fs'
+import { open } from 'node:fs/promises'
+import { DatabaseSync } from 'node:sqlite'
+import { Worker } from 'node:worker_threads'
+import { describeCopy, failed, runStateJob } from './state_jobs.ts'
+import type { StateJob, StateJobResult, StateWorker } from './types.ts'
+
+interface Reply {
+  readonly number: number
+  readonly result: StateJobResult | null
+  readonly details: { readonly message: string; readonly fields: object } | null
+}
+
+/** A thread for the jobs; reads and writes go to the thread pool. */
+export function createStateWorker(): StateWorker {
+  const file = import.meta.url.endsWith('.ts') ? './state.worker.ts' : './state.worker.js'
+  const thread = new Worker(new URL(file, import.meta.url))
+  const waiting = new Map<number, (result: StateJobResult) => void>()
+  let lastNumber = 0
+  thread.on('message', ({ number, result, details }: Reply) => {
+    const done = waiting.get(number)
+    waiting.delete(number)
+    done?.(result ?? failed(Object.assign(new Error(details?.message), details?.fields)))
+  })
+  thread.on('error', (error) => {
+    const all = [...waiting.values()]
+    waiting.clear()
+    for (const done of all) done(failed(error))
+  })
+  // It keeps nobody alive who has nothing else to do.
+  thread.unref()
+  return {
+    run(job, done) {
+      lastNumber += 1
+      waiting.set(lastNumber, done)
+      thread.postMessage({ number: lastNumber, job }, [])
+    },
+    async read(path, offset, length) {
+      const handle = await open(path, 'r')
+      try {
+        const bytes = Buffer.allocUnsafeSlow(length)
+        const { bytesRead } = await handle.read(bytes, 0, length, offset)
+        return bytes.subarray(0, bytesRead)
+      } finally {
+        await handle.close()
+      }
+    },
+    async write(path, offset, bytes) {
+      const handle = await open(path, offset === 0 ? 'w' : 'r+')
+      try {
+        let written = 0
+        while (written < bytes.length)
+          written += (await handle.write(bytes, written, undefined, offset + written)).bytesWritten
+      } finally {
+        await handle.close()
+      }
+    },
+    async close() {
+      await thread.terminate()
+    },
+  }
+}
+
+/** Does everything in this thread, in an order that depends on nothing else: for the simulator. `soon` calls its argument later, before anything else happens. */
+export function createInlineStateWorker(soon: (callback: () => void) => void): StateWorker {
+  return {
+    run(job, done) {
+      soon(() => done(runInline(job)))
+    },
+    async read(path, offset, length) {
+      const descriptor = openSync(path, 'r')
+      try {
+        const bytes = Buffer.allocUnsafeSlow(length)
+        return bytes.subarray(0, readSync(descriptor, bytes, 0, length, offset))
+      } finally {
+        closeSync(descriptor)
+      }
+    },
+    async write(path, offset, bytes) {
+      const descriptor = openSync(path, offset === 0 ? 'w' : 'r+')
+      try {
+        writeSync(descriptor, bytes, 0, bytes.length, offset)
+      } finally {
+        closeSync(descriptor)
+      }
+    },
+    async close() {},
+  }
+}
+
+function runInline(job: StateJob): StateJobResult {
+  if (job.kind !== 'copy') return runStateJob(job)
+  try {
+    const db = new DatabaseSync(job.path)
+    try {
+      writeFileSync(job.to, db.serialize())
+    } finally {
+      db.close()
+    }
+    return describeCopy(job.to)
+  } catch (error) {
+    return failed(error)
+  }
+}
