@@ -116,9 +116,12 @@ export interface ChatQueries {
   /**
    * Events after `position`, oldest first, of anybody: at least `limit` unless there are fewer, and never only some of those of one position. They are what was given out when
    * they were applied, except that messages and drafts show what they are now: a text that was overtaken or deleted since is not shown again, and drafts that are gone are
-   * left out (the event that tells so follows).
+   * left out (the event that tells so follows). All events up to `upTo` are among them: go on from there.
    */
-  eventsAfter(position: number, limit: number): readonly StoredEvent[]
+  eventsAfter(
+    position: number,
+    limit: number,
+  ): { readonly events: readonly StoredEvent[]; readonly upTo: number }
   /**
    * Messages that were sent, edited or deleted after `position`, oldest change first: at least `limit` unless there are fewer, and never only some of those of one position.
    * A message that changed several times since may come only once, at its newest change.
@@ -345,9 +348,12 @@ class Queries implements ChatQueries {
     )
   }
 
-  eventsAfter(position: number, limit: number): readonly StoredEvent[] {
+  eventsAfter(
+    position: number,
+    limit: number,
+  ): { readonly events: readonly StoredEvent[]; readonly upTo: number } {
     const upTo = positionAfterEvents(this.sql, position, limit, this.position())
-    if (upTo <= position) return []
+    if (upTo <= position) return { events: [], upTo: position }
     const from = placeOf(position + 1, 0)
     const end = placeOf(upTo + 1, 0)
     const names = this.nameReader()
@@ -366,7 +372,7 @@ class Queries implements ChatQueries {
       const event = this.restoreEvent(row)
       if (event !== null) found.push({ place: integer(row['place']), event })
     }
-    return found.sort((a, b) => a.place - b.place).map(({ event }) => event)
+    return { events: found.sort((a, b) => a.place - b.place).map(({ event }) => event), upTo }
   }
 
   messagesChangedAfter(position: number, limit: number): readonly MessageChange[] {

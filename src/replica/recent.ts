@@ -44,8 +44,16 @@ export class RecentEvents {
     this.start = position
   }
 
-  /** Events after `position`, oldest first, at most `limit`; null when some of them are no longer here. */
-  after(position: number, limit: number): readonly StoredEvent[] | null {
+  /**
+   * Events after `position`, oldest first: about `limit`, and never only some of those of one position. All up to `upTo` are among them. Null when some are no longer here.
+   *
+   * @param newest the position up to which events were added.
+   */
+  after(
+    position: number,
+    limit: number,
+    newest: number,
+  ): { readonly events: readonly StoredEvent[]; readonly upTo: number } | null {
     if (position < this.start) return null
     let low = this.head
     let high = this.events.length
@@ -54,6 +62,10 @@ export class RecentEvents {
       if ((this.events[middle]?.position ?? Infinity) <= position) low = middle + 1
       else high = middle
     }
-    return this.events.slice(low, low + limit)
+    let end = Math.min(low + limit, this.events.length)
+    const last = this.events[end - 1]?.position
+    while (end < this.events.length && this.events[end]?.position === last) end += 1
+    const upTo = end === this.events.length ? newest : (last ?? newest)
+    return { events: this.events.slice(low, end), upTo }
   }
 }

@@ -1,7 +1,7 @@
 import { rmSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 
-import type { ChatQueries } from '../chat/queries.ts'
+import type { ChatQueries, MessageChange } from '../chat/queries.ts'
 import type { Sql } from '../chat/sql.ts'
 import type { Message } from '../gen/parley/v1/model.ts'
 import type { SearchMessagesRequest, SearchMessagesResponse } from '../gen/parley/v1/service.ts'
@@ -12,9 +12,6 @@ const defaultPageSize = 50
 const maxPageSize = 500
 /** Most hits that one search looks at: the rest, if any, is on the next page. */
 const maxLooks = 20_000
-
-/** A place orders messages: 65536 times the position of the send, plus a number within it. */
-const placesPerPosition = 65_536
 
 const schema = `
   CREATE TABLE progress (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), version INTEGER NOT NULL, position INTEGER NOT NULL);
@@ -47,24 +44,17 @@ export class SearchIndex {
     return this.reached
   }
 
-  /** Takes in at most about `limit` messages. Returns whether there is more. */
+  /** Takes in about `limit` changes. Returns whether there is more. */
   advance(limit: number): boolean {
     this.state.exec('BEGIN')
     try {
-      const end = this.statePosition()
-      if (end <= this.reached) return false
-      const fresh = this.state
-        .prepare('SELECT place, text FROM message WHERE place >= ? ORDER BY place LIMIT ?')
-        .all((this.reached + 1) * placesPerPosition, limit)
-      const last = fresh.at(-1)
-      // A position is taken in as a whole, or a resumed scan would miss the rest of it.
-      const upTo =
-        fresh.length < limit || last === undefined
-          ? end
-          : Math.floor(Number(last['place']) / placesPerPosition) - 1
-      if (upTo <= this.reached) return this.advanceOnePosition()
-      this.takeIn(upTo, fresh)
-      return upTo < end
+      const newest = this.statePosition()
+      if (newest <= this.reached) return false
+      const changes = this.queries.messagesChangedAfter(this.reached, limit)
+      // Fewer than asked for: those were all.
+      const upTo = changes.length < limit ? newest : (changes.at(-1)?.position ?? newest)
+      this.takeIn(changes, upTo)
+      return upTo < newest
     } finally {
       this.state.exec('COMMIT')
     }
@@ -72,28 +62,28 @@ export class SearchIndex {
 
   search(account: number, request: SearchMessagesRequest): SearchMessagesResponse {
     const match = matchExpression(request.query)
-    const conversations = this.conversations(account, request)
-    if (match === null || conversations.size === 0) return { messages: [], nextPageToken: '' }
+    const only = this.onlyConversation(account, request)
+    if (match === null || only === null) return { messages: [], nextPageToken: '' }
     const pageSize = Math.min(request.pageSize === 0 ? defaultPageSize : request.pageSize, maxPageSize)
-    const before = /^[0-9]{1,16}$/.test(request.pageToken)
-      ? Number(request.pageToken)
-      : Number.MAX_SAFE_INTEGER
-    const find = this.state.prepare('SELECT conversation, seq FROM message WHERE place = ? AND deleted = 0')
     const hits = this.index
       .prepare('SELECT rowid AS place FROM words WHERE words MATCH ? AND rowid < ? ORDER BY rowid DESC')
-      .iterate(match, before)
+      .iterate(match, placeFrom(request.pageToken))
     const messages: Message[] = []
     let looks = 0
+    let places: number[] = []
+    const take = (): void => {
+      for (const message of this.queries.messagesAt(account, places))
+        if (only === 0 || message.conversation === only) messages.push(message)
+      places = []
+    }
     for (const hit of hits) {
       const place = Number(hit['place'])
       looks += 1
-      const row = find.get(place)
-      if (row !== undefined && conversations.has(Number(row['conversation']))) {
-        const message = this.message(account, Number(row['conversation']), Number(row['seq']))
-        if (message !== null) messages.push(message)
-      }
+      places.push(place)
+      if (places.length >= pageSize - messages.length || looks >= maxLooks) take()
       if (messages.length >= pageSize || looks >= maxLooks) return { messages, nextPageToken: String(place) }
     }
+    take()
     return { messages, nextPageToken: '' }
   }
 
@@ -102,31 +92,13 @@ export class SearchIndex {
     this.state.close()
   }
 
-  private advanceOnePosition(): boolean {
-    const position = this.reached + 1
-    const rows = this.state
-      .prepare('SELECT place, text FROM message WHERE place >= ? AND place < ? ORDER BY place')
-      .all(position * placesPerPosition, (position + 1) * placesPerPosition)
-    this.takeIn(position, rows)
-    return true
-  }
-
-  private takeIn(upTo: number, fresh: readonly Readonly<Record<string, unknown>>[]): void {
-    const changed = this.state
-      .prepare(
-        'SELECT place, text, deleted FROM message WHERE changed_position > ? AND changed_position <= ? AND place < ?',
-      )
-      .all(this.reached, upTo, (this.reached + 1) * placesPerPosition)
+  private takeIn(changes: readonly MessageChange[], upTo: number): void {
     this.index.exec('BEGIN')
     const remove = this.index.prepare('DELETE FROM words WHERE rowid = ?')
     const insert = this.index.prepare('INSERT INTO words (rowid, text) VALUES (?, ?)')
-    for (const { place, text, deleted } of changed) {
-      remove.run(Number(place))
-      if (deleted === 0) insert.run(Number(place), String(text))
-    }
-    for (const { place, text } of fresh) {
-      if (Number(place) >= (upTo + 1) * placesPerPosition) break
-      if (text !== '') insert.run(Number(place), String(text))
+    for (const { place, text } of changes) {
+      remove.run(place)
+      if (text !== '') insert.run(place, text)
     }
     this.index.prepare('UPDATE progress SET position = ?').run(upTo)
     this.index.exec('COMMIT')
@@ -142,27 +114,18 @@ export class SearchIndex {
     return Number(this.state.prepare('SELECT position FROM chat_state').get()?.['position'] ?? 0)
   }
 
-  private conversations(account: number, request: SearchMessagesRequest): ReadonlySet<number> {
-    if (request.conversation === undefined)
-      return new Set([everyone, ...this.queries.conversationIds(account)])
-    const only = this.queries.conversation(account, request.conversation)
-    return new Set(only === null || !only.member ? [] : [only.id])
-  }
-
-  /** As the account sees it; null when it may not, or has deleted it for itself. */
-  private message(account: number, conversation: number, seq: number): Message | null {
-    const page = this.queries.messages(account, conversation, {
-      afterSeq: seq - 1,
-      beforeSeq: 0,
-      pageSize: 1,
-    })
-    const message = page?.messages[0]
-    return message?.seq === seq ? message : null
+  /** The conversation to search in; 0 for all that the account is in, null for one that it is not in. */
+  private onlyConversation(account: number, request: SearchMessagesRequest): number | null {
+    if (request.conversation === undefined) return 0
+    const conversation = this.queries.conversation(account, request.conversation)
+    return conversation?.member === true ? conversation.id : null
   }
 }
 
-/** The conversation of all accounts. */
-const everyone = 1
+/** Page tokens are the place of the last hit that was looked at. */
+function placeFrom(pageToken: string): number {
+  return /^[0-9]{1,16}$/.test(pageToken) ? Number(pageToken) : Number.MAX_SAFE_INTEGER
+}
 
 function openIndex(path: string): { readonly db: DatabaseSync; readonly position: number } {
   try {

@@ -52,7 +52,12 @@ function setUp() {
     sessionExists: (session) => session < 900,
     conversationIds: (account) => members.get(account) ?? [],
     oldestCursor: () => oldest,
-    eventsAfter: (after, limit) => table.filter((event) => event.position > after).slice(0, limit),
+    isInAudience: () => true,
+    eventsAfter: (after, limit) => {
+      const later = table.filter((event) => event.position > after)
+      const upTo = later[limit - 1]?.position ?? position
+      return { events: later.filter((event) => event.position <= upTo), upTo }
+    },
   }
   const subscriptions = new Subscriptions({
     clock,
@@ -128,8 +133,8 @@ test('events of one position are never torn apart by the slices of a catch-up', 
   const events = (encoded: readonly Uint8Array[]): boolean => calls.push(encoded.length) > 0
   subscriptions.open({ account: 1, session: 11 }, 1, { events, ended: () => undefined })
   clock.run()
-  // 1,500 events of one position, the one after it, and the notice that it has caught up.
-  assert.deepEqual(calls, [1502])
+  // 1,500 events of one position; then the one after it, and the notice that all has been caught up.
+  assert.deepEqual(calls, [1500, 2])
 })
 
 test('who joins a conversation gets its events from then on, and who leaves gets no more', () => {

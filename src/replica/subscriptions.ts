@@ -1,7 +1,7 @@
 import type { Cancel, Clock } from '../base/clock.ts'
 import type { Logger } from '../base/logger.ts'
 import type { ChatQueries, StoredEvent } from '../chat/queries.ts'
-import type { Applied, Audience } from '../chat/types.ts'
+import type { Applied } from '../chat/types.ts'
 import { Event } from '../gen/parley/v1/service.ts'
 import { RecentEvents } from './recent.ts'
 import type { Receiver, Subscription } from './types.ts'
@@ -302,7 +302,7 @@ export class Subscriptions {
     const { events, upTo } = slice
     const wanted: Uint8Array[] = []
     for (const event of events) {
-      if (this.concerns(open.subscriber, event.audience)) wanted.push(event.bytes)
+      if (this.concerns(open.subscriber, event)) wanted.push(event.bytes)
     }
     open.cursor = upTo
     if (upTo === position) {
@@ -322,28 +322,29 @@ export class Subscriptions {
     if (!this.give(open, encoded, open.cursor) && open.state === 'live') open.state = 'full'
   }
 
-  /** The events after `cursor`, all or those of some whole positions, and the position up to which they go; null when they are no longer kept. */
+  /** Some events after `cursor`, of whole positions, and the position up to which they are all; null when they are no longer kept. */
   private slice(cursor: number): { readonly events: readonly StoredEvent[]; readonly upTo: number } | null {
-    if (cursor < this.queries().oldestCursor()) return null
-    for (let limit = eventsPerSlice; ; limit *= 4) {
-      const events = this.recent.after(cursor, limit) ?? this.queries().eventsAfter(cursor, limit)
-      if (events.length < limit) return { events, upTo: this.position() }
-      // The last position may be cut in two: leave it to the next slice, unless it is all there is.
-      const last = events.at(-1)?.position ?? 0
-      const whole = events.filter((event) => event.position < last)
-      const upTo = whole.at(-1)?.position
-      if (upTo !== undefined) return { events: whole, upTo }
-    }
+    const queries = this.queries()
+    if (cursor < queries.oldestCursor()) return null
+    return (
+      this.recent.after(cursor, eventsPerSlice, this.recentPosition) ??
+      queries.eventsAfter(cursor, eventsPerSlice)
+    )
   }
 
-  private concerns(subscriber: Subscriber, audience: Audience): boolean {
+  private concerns(subscriber: Subscriber, { audience, position }: StoredEvent): boolean {
     switch (audience.kind) {
       case 'all':
         return true
       case 'account':
         return audience.account === subscriber.account
       case 'conversation':
-        return audience.conversation === everyone || subscriber.conversations.has(audience.conversation)
+        if (audience.conversation === everyone) return true
+        // Most events of a busy cluster are of conversations that the account is not in: those cost no query.
+        return (
+          subscriber.conversations.has(audience.conversation) &&
+          this.queries().isInAudience(subscriber.account, audience, position)
+        )
     }
   }
 
