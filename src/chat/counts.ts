@@ -8,13 +8,13 @@ export const maxCount = 1000
 /** Messages of others that the member has not opened. */
 export function countUnopened(sql: Statements, conversation: ConversationRow, member: MemberRow): number {
   const above = conversation.lastSeq - member.openedUpTo - member.ownUnopened
-  return above === 0 ? 0 : cap(above - countExceptions(sql, member, member.openedUpTo))
+  return above === 0 ? 0 : cap(above - countExceptions(sql, member, member.openedUpTo, 0))
 }
 
 /** Messages of others that the member has not read. */
 export function countUnread(sql: Statements, conversation: ConversationRow, member: MemberRow): number {
   const above = conversation.lastSeq - member.readUpTo - member.ownUnread
-  const unread = above === 0 ? 0 : above - countExceptions(sql, member, member.readUpTo)
+  const unread = above === 0 ? 0 : above - countExceptions(sql, member, member.readUpTo, 1)
   return cap(unread + countMarkedUnread(sql, member))
 }
 
@@ -46,8 +46,11 @@ export function readMarks(sql: Statements, conversation: ConversationRow, member
   const read: number[] = []
   for (const row of sql
     .of('SELECT seq, read FROM mark WHERE account = ? AND conversation = ? ORDER BY seq')
-    .all(member.account, member.conversation))
-    (boolean(row['read']) ? read : unread).push(integer(row['seq']))
+    .all(member.account, member.conversation)) {
+    const seq = integer(row['seq'])
+    if (boolean(row['read'])) read.push(seq)
+    else if (seq <= member.readUpTo) unread.push(seq)
+  }
   return {
     conversation: member.conversation,
     readUpTo: member.readUpTo,
@@ -59,27 +62,31 @@ export function readMarks(sql: Statements, conversation: ConversationRow, member
   }
 }
 
-/** Messages of others above a number that do not count: deleted for all, hidden by the account, or marked read one by one. */
-function countExceptions(sql: Statements, member: MemberRow, above: number): number {
+/**
+ * Messages of others above a number that do not count: deleted for all, hidden by the account, or marked one by one.
+ *
+ * @param leastRead 1: only those that are marked read; 0: those that were, and are marked unread again, too.
+ */
+function countExceptions(sql: Statements, member: MemberRow, above: number, leastRead: number): number {
   const { account, conversation } = member
   const row = sql
     .of(
       `SELECT count(*) AS n FROM (
         SELECT seq FROM message WHERE deleted = 1 AND conversation = ? AND seq > ? AND sender <> ?
         UNION SELECT seq FROM hidden WHERE account = ? AND conversation = ? AND seq > ? AND own = 0
-        UNION SELECT seq FROM mark WHERE account = ? AND conversation = ? AND seq > ? AND read = 1)`,
+        UNION SELECT seq FROM mark WHERE account = ? AND conversation = ? AND seq > ? AND read >= ?)`,
     )
-    .get(conversation, above, account, account, conversation, above, account, conversation, above)
+    .get(conversation, above, account, account, conversation, above, account, conversation, above, leastRead)
   return integer(row?.['n'])
 }
 
-function countMarkedUnread(sql: Statements, { account, conversation }: MemberRow): number {
+function countMarkedUnread(sql: Statements, { account, conversation, readUpTo }: MemberRow): number {
   const row = sql
     .of(
       `SELECT count(*) AS n FROM mark k JOIN message m ON m.conversation = k.conversation AND m.seq = k.seq
-       WHERE k.account = ? AND k.conversation = ? AND k.read = 0 AND m.deleted = 0`,
+       WHERE k.account = ? AND k.conversation = ? AND k.seq <= ? AND k.read = 0 AND m.deleted = 0`,
     )
-    .get(account, conversation)
+    .get(account, conversation, readUpTo)
   return integer(row?.['n'])
 }
 

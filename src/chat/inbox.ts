@@ -95,7 +95,7 @@ class Unopened {
       .of(
         `SELECT * FROM message m WHERE m.conversation = ? AND m.seq > ? AND m.sender <> ? AND m.deleted = 0
          AND NOT EXISTS (SELECT 1 FROM hidden h WHERE h.account = ? AND h.conversation = m.conversation AND h.seq = m.seq)
-         AND NOT EXISTS (SELECT 1 FROM mark k WHERE k.account = ? AND k.conversation = m.conversation AND k.seq = m.seq AND k.read = 1)
+         AND NOT EXISTS (SELECT 1 FROM mark k WHERE k.account = ? AND k.conversation = m.conversation AND k.seq = m.seq)
          ORDER BY m.seq LIMIT ?`,
       )
       .all(conversation, Math.max(this.taken, this.member.openedUpTo), account, account, account, limit)

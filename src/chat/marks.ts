@@ -54,6 +54,9 @@ export function moveOpened(
   member.ownUnopened = ownAbove({ state, conversation, member }, member.ownUnopened, member.openedUpTo, seq)
   member.openedUpTo = seq
   state.conversations.memberChanged(member)
+  state.sql
+    .of('DELETE FROM mark WHERE account = ? AND conversation = ? AND read = 0 AND seq > ? AND seq <= ?')
+    .run(member.account, member.conversation, member.readUpTo, seq)
   return true
 }
 
@@ -81,26 +84,36 @@ function markOne(reading: Reading, seq: number, read: boolean): boolean | Reject
   const row = state.messages.get(conversation.id, seq)
   if (row === null) return messageNotFound
   if (!canBeMarked(state, member, row)) return false
-  const isException = read ? seq > member.readUpTo : seq <= member.readUpTo
+  const key = [member.account, member.conversation, seq] as const
+  const found = state.sql
+    .of('SELECT read FROM mark WHERE account = ? AND conversation = ? AND seq = ?')
+    .get(...key)
+  const present = found === undefined ? null : boolean(found['read'])
+  const isRead = present ?? seq <= member.readUpTo
+  if (isRead === read) return false
+  // A message that was read one by one has left the inbox, and does not come back when it is marked unread: that takes a mark while it lies above what was opened.
+  const isException = read ? seq > member.readUpTo : seq <= member.readUpTo || seq > member.openedUpTo
   if (!isException) {
-    const { changes } = state.sql
-      .of('DELETE FROM mark WHERE account = ? AND conversation = ? AND seq = ?')
-      .run(member.account, member.conversation, seq)
-    return changes !== 0
+    state.sql.of('DELETE FROM mark WHERE account = ? AND conversation = ? AND seq = ?').run(...key)
+    return true
   }
-  const count = state.sql
-    .of('SELECT count(*) AS n FROM mark WHERE account = ? AND conversation = ?')
-    .get(member.account, member.conversation)
-  if (integer(count?.['n']) >= limits.marksPerConversation)
+  if (present === null && countMarks(state, member) >= limits.marksPerConversation)
     return invalid(
-      `mark`,
+      'mark',
       `can name at most ${limits.marksPerConversation} messages of a conversation one by one: mark up to one instead`,
     )
-  const { changes } = state.sql
-    .of('INSERT OR IGNORE INTO mark (account, conversation, seq, read) VALUES (?, ?, ?, ?)')
-    .run(member.account, member.conversation, seq, Number(read))
+  state.sql
+    .of('INSERT OR REPLACE INTO mark (account, conversation, seq, read) VALUES (?, ?, ?, ?)')
+    .run(...key, Number(read))
   if (read) absorbRead(reading)
-  return changes !== 0
+  return true
+}
+
+function countMarks(state: State, { account, conversation }: MemberRow): number {
+  const row = state.sql
+    .of('SELECT count(*) AS n FROM mark WHERE account = ? AND conversation = ?')
+    .get(account, conversation)
+  return integer(row?.['n'])
 }
 
 /** One's own messages are always read; those that are not shown count neither way. */
@@ -121,7 +134,7 @@ function absorbRead(reading: Reading): void {
   const rows = state.sql
     .of(
       `SELECT m.seq, m.deleted = 1 OR m.sender = ?
-        OR EXISTS (SELECT 1 FROM mark k WHERE k.account = ? AND k.conversation = m.conversation AND k.seq = m.seq)
+        OR EXISTS (SELECT 1 FROM mark k WHERE k.account = ? AND k.conversation = m.conversation AND k.seq = m.seq AND k.read = 1)
         OR EXISTS (SELECT 1 FROM hidden h WHERE h.account = ? AND h.conversation = m.conversation AND h.seq = m.seq) AS done
        FROM message m WHERE m.conversation = ? AND m.seq > ? ORDER BY m.seq LIMIT ?`,
     )

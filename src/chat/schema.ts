@@ -128,7 +128,7 @@ CREATE TABLE member (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX member_by_conversation ON member (conversation, account);
 
--- Exceptions to read_up_to, of messages of others: read ones above it, unread ones up to it.
+-- Exceptions to read_up_to, of messages of others: read ones above it, unread ones up to it. Above opened_up_to both are out of the inbox: an unread one there was read before.
 CREATE TABLE mark (
   account INTEGER NOT NULL,
   conversation INTEGER NOT NULL,
