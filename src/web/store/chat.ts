@@ -202,7 +202,10 @@ function withNewMessage(chat: Chat, message: Message): Chat {
   const conversation = chat.conversations.get(message.conversation)
   if (conversation === undefined) return withStale(chat, message.conversation)
   if (message.seq <= conversation.lastSeq) return chat
-  const counts = message.sender === chat.me.id ? 0 : 1
+  const mine = message.sender === chat.me.id
+  const counts = mine ? 0 : 1
+  // Whoever has read everything has read the own message too.
+  const past = (upTo: number) => (mine && upTo === message.seq - 1 ? message.seq : upTo)
   const gap = message.seq > conversation.lastSeq + 1
   const updated: Conversation = {
     ...conversation,
@@ -210,11 +213,22 @@ function withNewMessage(chat: Chat, message: Message): Chat {
     lastMessage: message,
     unread: capped(conversation.unread + counts),
     unopened: capped(conversation.unopened + counts),
+    readUpTo: past(conversation.readUpTo),
+    openedUpTo: past(conversation.openedUpTo),
   }
+  const marks = chat.marks.get(message.conversation)
   const timeline = chat.timelines.get(message.conversation)
   const next = {
     ...chat,
     conversations: mapWith(chat.conversations, message.conversation, updated),
+    marks:
+      marks === undefined
+        ? chat.marks
+        : mapWith(chat.marks, message.conversation, {
+            ...marks,
+            readUpTo: past(marks.readUpTo),
+            openedUpTo: past(marks.openedUpTo),
+          }),
     timelines:
       timeline === undefined || timeline.moreAfter || gap
         ? chat.timelines
