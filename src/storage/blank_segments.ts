@@ -78,10 +78,11 @@ export class BlankSegments {
 
   private prepare(): void {
     if (this.busy || this.stopped) return
+    if (this.ready !== null && this.ready.file.sizeBytes() >= this.wantedBytes) return
     const segment = this.ready ?? this.present ?? this.create()
     if (segment === null) return
+    // It is either ready, and may be taken for good, or present: never both.
     this.present = segment
-    if (this.ready !== null && segment.file.sizeBytes() >= this.wantedBytes) return
     this.ready = null
     this.busy = true
     this.fill(segment)
