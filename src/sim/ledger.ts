@@ -195,7 +195,6 @@ export class Ledger implements LogConsumer {
           ? Promise.resolve()
           : Promise.reject(new Error('the copy is not what was offered')),
       install: () => {
-        this.images.durable = incoming.bytes
         this.images.incoming = null
         this.state = decodeState(incoming.bytes)
         this.hooks.restored(this.state.appliedIndex)

@@ -1,0 +1,324 @@
+import { readFileSync } from 'node:fs'
+import { registerHooks } from 'node:module'
+import { join, resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import type { FaultKind } from './faults.ts'
+import type { WorkloadName } from './simulate.ts'
+
+/** A broken variant of the real code: what stands in a file is replaced while it is loaded, in a process of the simulator only. */
+export interface Mutant {
+  readonly name: string
+  /** Below `src/`. */
+  readonly file: string
+  /** Exactly once in the file. */
+  readonly find: string
+  readonly replace: string
+  readonly workload: WorkloadName
+  /** Only these faults, where others would hide it for long. Default: all. */
+  readonly kinds?: readonly FaultKind[]
+}
+
+const ledger = 'ledger'
+
+export const mutants: readonly Mutant[] = [
+  {
+    name: 'forget the vote at restart',
+    file: 'raft/core.ts',
+    find: 'vote: hardState.vote,\n      commitIndex: appliedIndex,',
+    replace: 'vote: 0,\n      commitIndex: appliedIndex,',
+    workload: ledger,
+  },
+  {
+    name: 'vote for anybody who asks',
+    file: 'raft/core.ts',
+    find: 'const isFree = state.vote === message.from || (state.vote === 0 && this.leader === 0)',
+    replace: 'const isFree = true',
+    workload: ledger,
+  },
+  {
+    name: 'vote before the vote is on disk',
+    file: 'raft/core.ts',
+    find: "state.sendAfterWrite(message.from, { kind: 'voteReply', granted })",
+    replace: "state.send(message.from, { kind: 'voteReply', granted })",
+    workload: ledger,
+  },
+  {
+    name: 'vote for a shorter log of the same term',
+    file: 'raft/core.ts',
+    find: 'return message.lastTerm > lastTerm || (message.lastTerm === lastTerm && message.lastIndex >= lastIndex)',
+    replace: 'return message.lastTerm >= lastTerm',
+    workload: ledger,
+  },
+  {
+    name: 'compare index before term in votes',
+    file: 'raft/core.ts',
+    find: 'return message.lastTerm > lastTerm || (message.lastTerm === lastTerm && message.lastIndex >= lastIndex)',
+    replace:
+      'return message.lastIndex > lastIndex || (message.lastIndex === lastIndex && message.lastTerm >= lastTerm)',
+    workload: ledger,
+  },
+  {
+    name: 'win an election with one vote too few',
+    file: 'raft/quorum.ts',
+    find: 'granted >= majorityOf(voters)) return',
+    replace: 'granted >= majorityOf(voters) - 1) return',
+    workload: ledger,
+  },
+  {
+    name: 'commit with one replica too few',
+    file: 'raft/quorum.ts',
+    find: 'return numbers[majorityOf(voters) - 1] ?? 0',
+    replace: 'return numbers[Math.max(0, majorityOf(voters) - 2)] ?? 0',
+    workload: ledger,
+  },
+  {
+    name: "commit an old term's entry by counting",
+    file: 'raft/leadership.ts',
+    find: 'if (index > state.commitIndex && state.log.termAt(index) === state.term) {',
+    replace: 'if (index > state.commitIndex) {',
+    workload: ledger,
+  },
+  {
+    name: "count the leader's own entries before they are on disk",
+    file: 'raft/leadership.ts',
+    find: 'return id === this.state.self ? this.state.persistedIndex',
+    replace: 'return id === this.state.self ? this.state.log.lastIndex',
+    workload: ledger,
+  },
+  {
+    name: 'acknowledge an append before it is on disk',
+    file: 'raft/core.ts',
+    find: "this.state.sendAfterWrite(this.leader, {\n      kind: 'appendReply',",
+    replace: "this.state.send(this.leader, {\n      kind: 'appendReply',",
+    workload: ledger,
+  },
+  {
+    name: 'a stale append cuts what was acknowledged',
+    file: 'raft/core.ts',
+    find: '({ index, term }) => index > state.commitIndex && log.termAt(index) !== term,',
+    replace: '({ index }) => index > state.commitIndex,',
+    workload: ledger,
+  },
+  {
+    name: 'append without looking at the entry before',
+    file: 'raft/core.ts',
+    find: 'if (message.prevIndex > state.commitIndex && log.termAt(message.prevIndex) !== message.prevTerm) {',
+    replace: 'if (message.prevIndex > log.lastIndex) {',
+    workload: ledger,
+  },
+  {
+    name: 'believe a heartbeat about entries that may differ',
+    file: 'raft/core.ts',
+    find: 'this.hearLeader(message.from)\n        state.commit(Math.min(message.commit, this.verifiedIndex))',
+    replace:
+      'this.hearLeader(message.from)\n        state.commit(Math.min(message.commit, state.log.lastIndex))',
+    workload: ledger,
+  },
+  {
+    name: 'serve a read without asking a quorum',
+    file: 'raft/leadership.ts',
+    find: 'this.reads.add({ from, id })',
+    replace: 'this.answerRead(from, id, this.state.commitIndex)',
+    workload: ledger,
+  },
+  {
+    name: 'serve a read before the term is opened',
+    file: 'raft/leadership.ts',
+    find: 'if (this.opened) this.reads.begin(this.round, state.commitIndex)',
+    replace: 'this.reads.begin(this.round, state.commitIndex)',
+    workload: ledger,
+  },
+  {
+    name: 'confirm reads by a round that began before them',
+    file: 'raft/reads.ts',
+    find: 'if (confirmed === null || round < confirmed.round) return null',
+    replace: 'if (confirmed === null || round < confirmed.round - 1) return null',
+    workload: ledger,
+  },
+  {
+    name: 'let a read join a round that is under way',
+    file: 'log/reads.ts',
+    find: '    this.waiting.push(read)\n  }',
+    replace:
+      '    if (this.round === null) this.waiting.push(read)\n    else this.round = { ...this.round, reads: [...this.round.reads, read] }\n  }',
+    workload: ledger,
+  },
+  {
+    name: 'answer with the quorum of reads one short',
+    file: 'raft/leadership.ts',
+    find: 'id === state.self ? this.round : (this.progress.get(id)?.answeredRound ?? 0),',
+    replace: 'id === state.self || (this.progress.get(id)?.answeredRound ?? 0) > 0 ? this.round : 0,',
+    workload: ledger,
+  },
+  {
+    name: "change the replica set before the term's opening entry",
+    file: 'raft/leadership.ts',
+    find: "if (!this.opened) return { refused: 'termNotOpened' }",
+    replace: '',
+    workload: ledger,
+    kinds: ['membership', 'isolate', 'partition', 'crash', 'stall', 'transfer'],
+  },
+  {
+    name: 'two changes of the replica set at once',
+    file: 'raft/leadership.ts',
+    find: "if (configurations.currentIndex > state.commitIndex) return { refused: 'changeInProgress' }",
+    replace: '',
+    workload: ledger,
+  },
+  {
+    name: 'a change that was cut from the log stays in force',
+    file: 'raft/state.ts',
+    find: 'this.configurations.cut(first.index)\n',
+    replace: '\n',
+    workload: ledger,
+  },
+  {
+    name: 'the replica set is lost when the log is shortened',
+    file: 'storage/wal.ts',
+    find: '      configuration = one.configuration\n',
+    replace: '\n',
+    workload: ledger,
+  },
+  {
+    name: 'a write of entries that were overwritten counts',
+    file: 'raft/core.ts',
+    find: 'if (!isOld && index > state.persistedIndex && state.log.termAt(index) === term)',
+    replace: 'if (index > state.persistedIndex && index <= state.log.lastIndex)',
+    workload: ledger,
+  },
+  {
+    name: 'take over a snapshot that is not needed',
+    file: 'raft/core.ts',
+    find: "      this.role.kind !== 'leader' &&\n      point.index > this.state.commitIndex &&\n      this.state.log.termAt(point.index) !== point.term",
+    replace: "      this.role.kind !== 'leader' && point.index > 0",
+    workload: ledger,
+  },
+  {
+    name: 'acknowledge before the flush',
+    file: 'storage/wal.ts',
+    find: '      file.flush((flushError) => {\n        if (flushError !== null) return this.fail(`flush ${file.path} of`, flushError)\n        this.finish(batch)\n      })',
+    replace: '      this.finish(batch)\n      file.flush(() => {})',
+    workload: ledger,
+  },
+  {
+    name: 'go on after a flush that failed',
+    file: 'storage/wal.ts',
+    find: 'if (flushError !== null) return this.fail(`flush ${file.path} of`, flushError)',
+    replace: '',
+    workload: ledger,
+    kinds: ['failingDisk', 'crash', 'blackout', 'stall'],
+  },
+  {
+    name: 'a new segment forgets term and vote',
+    file: 'storage/wal.ts',
+    find: 'base, hardState: this.tailHardState }',
+    replace: 'base, hardState: { term: base.term, vote: 0 } }',
+    workload: ledger,
+  },
+  {
+    name: 'votes are not written',
+    file: 'storage/wal.ts',
+    find: "if (!put(encodeRecord({ kind: 'hardState', hardState: item.hardState }))) return false",
+    replace: '',
+    workload: ledger,
+  },
+  {
+    name: 'lose the last entry of a write',
+    file: 'storage/wal.ts',
+    find: '      if (!put(record)) return false\n      const place',
+    replace:
+      '      const isLast = item.entries.length > 1 && item.written === item.entries.length - 1\n      if (!isLast && !put(record)) return false\n      const place',
+    workload: ledger,
+  },
+  {
+    name: 'build on what was read and never flushed',
+    file: 'storage/recovery.ts',
+    find: '      file.writeNow(from * sectorBytes, sectors.raw(from, last.sectors))\n    }\n    file.flushNow()',
+    replace: '      void from\n    }',
+    workload: ledger,
+  },
+  {
+    name: 'do not flush the name of a new segment',
+    file: 'storage/blank_segments.ts',
+    find: 'this.options.disk.flushFolder(logFolder, (folderError) => {',
+    replace: 'this.options.clock.soon(() => {\n        const folderError = null as Error | null',
+    workload: ledger,
+  },
+  {
+    name: 'skip the checksum of records',
+    file: 'storage/records.ts',
+    find: 'return crc32(bytes.subarray(offset + 4, end)) === bytes.readUInt32LE(offset) ? end : null',
+    replace: 'return end',
+    workload: ledger,
+    kinds: ['rot', 'crash', 'crashAtOperation', 'blackout'],
+  },
+  {
+    name: 'take damage for a torn tail',
+    file: 'storage/recovery.ts',
+    find: "    if (found > lowest) throw damaged(path, sector, 'a record that was flushed cannot be read')\n",
+    replace: '    void lowest\n',
+    workload: ledger,
+    kinds: ['rot', 'crash', 'isolate', 'partition'],
+  },
+  {
+    name: 'drop log that the state on disk does not cover',
+    file: 'log/engine.ts',
+    find: 'durableIndex: Math.min(durableIndex, this.appliedIndex),',
+    replace: 'durableIndex: this.appliedIndex,',
+    workload: ledger,
+  },
+  {
+    name: 'start the log after a snapshot that is not on disk yet',
+    file: 'log/engine.ts',
+    find: 'const durableIndex = await new Promise<number>((resolve) => consumer.checkpoint(resolve))',
+    replace: 'const durableIndex = this.appliedIndex',
+    workload: ledger,
+  },
+  {
+    name: 'the state remembers the first replica set',
+    file: 'log/engine.ts',
+    find: 'this.engineState = encodeEngineState(last.term, configuration)',
+    replace: 'this.engineState = encodeEngineState(last.term, this.options.configuration)',
+    workload: ledger,
+  },
+  {
+    name: 'apply the last entry again after a restart',
+    file: 'log/engine.ts',
+    find: '    this.appliedIndex = applied.index\n    this.commitIndex = applied.index',
+    replace:
+      '    this.appliedIndex = Math.max(log.start.index, applied.index - 1)\n    this.commitIndex = applied.index',
+    workload: ledger,
+  },
+]
+
+const sources = resolve(import.meta.dirname, '..')
+
+/**
+ * Says what is wrong with a mutant's seam; null when it is right.
+ *
+ * The text to replace must be there exactly once: code that changed has to be followed.
+ */
+export function seamProblem(mutant: Mutant): string | null {
+  const text = readFileSync(join(sources, mutant.file), 'utf8')
+  const times = text.split(mutant.find).length - 1
+  return times === 1
+    ? null
+    : `the text to replace of "${mutant.name}" is ${times} times in src/${mutant.file}:\n${mutant.find}`
+}
+
+/** From now on this process loads the broken variant. Before anything of it has been loaded. */
+export function switchOn(mutant: Mutant): void {
+  const problem = seamProblem(mutant)
+  if (problem !== null) throw new Error(problem)
+  const url = pathToFileURL(join(sources, mutant.file)).href
+  registerHooks({
+    load(loaded, context, nextLoad) {
+      const result = nextLoad(loaded, context)
+      if (loaded !== url) return result
+      const { source } = result
+      if (source === null || source === undefined) throw new Error(`no source of ${loaded}`)
+      const text = typeof source === 'string' ? source : new TextDecoder().decode(source)
+      return { ...result, source: text.replace(mutant.find, () => mutant.replace) }
+    },
+  })
+}
