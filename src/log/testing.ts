@@ -362,7 +362,14 @@ export class ListConsumer implements LogConsumer {
   /** A copy is made as long as this, so that it takes many chunks. */
   copyBytes = 0
   onInterrupted: () => void = () => {}
+  /** Checking a copy takes until then. */
+  beforeFinish: Promise<void> = Promise.resolve()
   private sink: ListSink | null = null
+
+  /** How much is here of the copy that is on its way. */
+  get receivedBytes(): number {
+    return this.sink?.offset ?? 0
+  }
 
   apply(entries: readonly CommittedEntry[], engineState: Uint8Array): 'applied' | 'later' {
     if (this.full) return 'later'
@@ -427,7 +434,7 @@ class ListSink implements SnapshotSink {
   }
 
   finish(): Promise<void> {
-    return Promise.resolve()
+    return this.consumer.beforeFinish
   }
 
   install(): void {
