@@ -33,6 +33,8 @@ export interface GrpcEntrance {
   /** What the health service tells. */
   setServing(isServing: boolean): void
   readonly streams: number
+  /** Streams that their clients do not read fast enough. */
+  readonly stoppedStreams: number
   /** Calls that were taken in and not answered yet, streams left out. */
   readonly openRequests: number
   /** Ends the streams, telling them to go elsewhere, and closes the port and all connections. */
@@ -68,7 +70,7 @@ export function createGrpcEntrance(options: GrpcOptions): GrpcEntrance {
     'grpc.min_time_between_pings_ms': 10_000,
   })
   let openRequests = 0
-  const streams = new Set<{ end(error: ApiError): void }>()
+  const streams = new Set<EventStream>()
 
   function callerOf(metadata: Metadata, peer: string): Caller & { readonly token: Uint8Array | null } {
     const [authorization] = metadata.get('authorization')
@@ -138,13 +140,18 @@ export function createGrpcEntrance(options: GrpcOptions): GrpcEntrance {
     signIn(call.metadata, call.getPeer(), timeLeftMs(call.getDeadline(), clock), (caller, failure) => {
       if (isOver) return
       if (failure?.$case === 'error') return fail(failure.value)
-      const stream = openStream(call, clock, slowMs, (receiver) =>
-        service.subscribe(caller, request.cursor, receiver),
+      let stream: EventStream | null = null
+      stream = openStream(
+        call,
+        clock,
+        slowMs,
+        (receiver) => service.subscribe(caller, request.cursor, receiver),
+        () => {
+          if (stream !== null) streams.delete(stream)
+        },
       )
       if (stream === null) return fail(makeError(Reason.NOT_SIGNED_IN))
       streams.add(stream)
-      call.on('close', () => streams.delete(stream))
-      call.on('cancelled', () => streams.delete(stream))
     })
   }
 
@@ -184,6 +191,11 @@ export function createGrpcEntrance(options: GrpcOptions): GrpcEntrance {
     get streams() {
       return streams.size
     },
+    get stoppedStreams() {
+      let count = 0
+      for (const stream of streams) if (stream.isStopped) count += 1
+      return count
+    },
     get openRequests() {
       return openRequests
     },
@@ -198,26 +210,35 @@ export function createGrpcEntrance(options: GrpcOptions): GrpcEntrance {
   }
 }
 
-/** One event stream. A client that does not read makes `events` return false: nothing piles up here. */
+interface EventStream {
+  /** The client has not read what it was sent. */
+  readonly isStopped: boolean
+  end(error: ApiError): void
+}
+
+/** Opens an event stream; null when nobody is signed in. A client that does not read makes `events` return false: nothing piles up here. */
 function openStream(
   call: ServerWritableStream<unknown, Uint8Array>,
   clock: Clock,
   slowMs: number,
   subscribe: (receiver: Receiver) => Subscription | null,
-): { end(error: ApiError): void } | null {
+  onOver: () => void,
+): EventStream | null {
   let isOver = false
   let cancelSlow: (() => void) | null = null
+  let subscription: Subscription | null = null
   const stop = (): void => {
     isOver = true
     cancelSlow?.()
     subscription?.close()
+    onOver()
   }
   const end = (error: ApiError): void => {
     if (isOver) return
     stop()
     call.emit('error', statusOf(error))
   }
-  const subscription = subscribe({
+  subscription = subscribe({
     events(encoded) {
       if (isOver) return true
       let hasRoom = true
@@ -230,16 +251,22 @@ function openStream(
     },
   })
   if (subscription === null) return null
+  if (isOver) subscription.close()
   // The client sees that its stream is open before the first event.
   call.sendMetadata(new Metadata())
   call.on('drain', () => {
     cancelSlow?.()
     cancelSlow = null
-    if (!isOver) subscription.resume()
+    if (!isOver) subscription?.resume()
   })
   call.on('cancelled', stop)
   call.on('close', stop)
-  return { end }
+  return {
+    get isStopped() {
+      return cancelSlow !== null
+    },
+    end,
+  }
 }
 
 /** The service as grpc-js wants it, made from the generated definition. */

@@ -12,12 +12,14 @@ export interface HttpOptions {
   readonly logger: Logger
   /** The built web app; it may be missing. */
   readonly webRoot: string
+  /** How long a client may take to send its request. */
+  readonly requestMs: number
 }
 
 /** The HTTP port: health, metrics, the web app, and the way in for WebSockets at `/ws`. */
 export function createHttpServer(
   replica: Replica,
-  { metrics, webSockets, logger, webRoot }: HttpOptions,
+  { metrics, webSockets, logger, webRoot, requestMs }: HttpOptions,
 ): Server {
   const files = createStaticFiles(webRoot)
 
@@ -60,9 +62,9 @@ export function createHttpServer(
   const server = createServer(
     {
       // Clients that send their request byte by byte, or never, do not hold a socket for long.
-      headersTimeout: 10_000,
-      requestTimeout: 20_000,
-      connectionsCheckingInterval: 5_000,
+      headersTimeout: requestMs,
+      requestTimeout: requestMs,
+      connectionsCheckingInterval: Math.ceil(requestMs / 4),
       keepAliveTimeout: 10_000,
       maxHeaderSize: 16 * 1024,
       noDelay: true,

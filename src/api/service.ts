@@ -1,5 +1,6 @@
 import type { Clock } from '../base/clock.ts'
 import type { Logger } from '../base/logger.ts'
+import { requestError } from '../chat/limits.ts'
 import type { SignedIn } from '../chat/queries.ts'
 import { Reason } from '../gen/parley/v1/model.ts'
 import type { Passwords } from '../replica/passwords.ts'
@@ -50,6 +51,8 @@ export function createService(replica: Replica, { passwords, clock, logger }: Se
   function call(caller: Caller, request: Call, answer: Answer): void {
     const { op } = request
     if (op === undefined) return answer(failed(makeError(Reason.UNIMPLEMENTED)), 0)
+    const wrong = requestError(op)
+    if (wrong !== null) return answer(failed(wrong), 0)
     const { signedIn } = caller
     if (signedIn !== null) replica.touch(signedIn.session)
     switch (op.$case) {

@@ -65,7 +65,13 @@ export async function startApi(replica: Replica, options: ApiOptions): Promise<A
     'Bytes that wait for clients to read them.',
     () => webSockets.waitingBytes,
   )
-  const httpServer = createHttpServer(replica, { metrics, webSockets, logger, webRoot })
+  const httpServer = createHttpServer(replica, {
+    metrics,
+    webSockets,
+    logger,
+    webRoot,
+    requestMs: limits.requestMs,
+  })
   const grpcEntrance = createGrpcEntrance({
     service,
     metrics,
@@ -74,6 +80,11 @@ export async function startApi(replica: Replica, options: ApiOptions): Promise<A
     slowMs: limits.slowMs,
   })
   metrics.gauge('parley_grpc_streams', 'Open gRPC event streams.', () => grpcEntrance.streams)
+  metrics.gauge(
+    'parley_grpc_streams_stopped',
+    'gRPC event streams that their clients do not read fast enough.',
+    () => grpcEntrance.stoppedStreams,
+  )
   httpServer.listen(http)
   await once(httpServer, 'listening')
   const grpcPort = await grpcEntrance.listen(grpc).catch((error: unknown) => {

@@ -31,6 +31,8 @@ export interface ConnectionLimits {
   readonly pingAfterMs: number
   /** A connection on which nothing was heard for so long is cut off. */
   readonly deadAfterMs: number
+  /** A client that has not sent the whole of an HTTP request, the one for a WebSocket included, after so long is cut off. */
+  readonly requestMs: number
   /** How often connections are looked after. */
   readonly sweepMs: number
 }
@@ -44,6 +46,7 @@ export const defaultLimits: ConnectionLimits = {
   silentMs: 60_000,
   pingAfterMs: 30_000,
   deadAfterMs: 75_000,
+  requestMs: 20_000,
   sweepMs: 5_000,
 }
 

@@ -1,0 +1,276 @@
+// `npm run bench`: what Parley does on this machine, in numbers; beside etcd when that is installed. Progress on stderr, a summary on stdout, JSON and a page in bench/results.
+//
+//   npm run bench -- [--seconds 5] [--kills 20] [--replicas 5] [--stored 100000] [--no-etcd]
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { cpus, totalmem } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { toHex } from '../src/base/bytes.ts'
+import { createClient, type Client } from '../src/client/index.ts'
+import type { Target } from '../src/gen/parley/v1/model.ts'
+import { startCluster, type BenchCluster } from './cluster.ts'
+import { benchEtcd, etcdVersion } from './etcd.ts'
+import { drive, summarise, wait } from './load.ts'
+import { page, summary, type Report, type SendResult } from './report.ts'
+
+const { values: given } = parseArgs({
+  options: {
+    seconds: { type: 'string', default: '5' },
+    kills: { type: 'string', default: '20' },
+    replicas: { type: 'string', default: '5' },
+    stored: { type: 'string', default: '100000' },
+    outstanding: { type: 'string', default: '1,16,128,512' },
+    'no-etcd': { type: 'boolean', default: false },
+  },
+})
+const measureMs = Number(given.seconds) * 1000
+const warmUpMs = Math.min(3000, measureMs)
+const outstanding = given.outstanding.split(',').map(Number)
+const replicas = Number(given.replicas)
+const messageBytes = 256
+const text = 'x'.repeat(messageBytes)
+
+const root = join(import.meta.dirname, '..')
+const startedAt = new Date().toISOString()
+const data = join(root, 'data', `bench-${process.pid}`)
+const results = join(root, 'bench', 'results')
+const say = (words: string): void => console.error(words)
+
+mkdirSync(results, { recursive: true })
+mkdirSync(data, { recursive: true })
+try {
+  const report = await measure()
+  const name = join(results, startedAt.replaceAll(':', '-'))
+  writeFileSync(`${name}.json`, JSON.stringify(report, null, 2))
+  writeFileSync(`${name}.html`, page(report))
+  console.log(summary(report))
+  say(`${name}.html`)
+} finally {
+  rmSync(data, { recursive: true, force: true })
+}
+process.exit()
+
+async function measure(): Promise<Report> {
+  say(`starting ${replicas} replicas`)
+  const cluster = await startCluster({ replicas, folder: join(data, 'parley'), say })
+  let parley: Omit<Report, 'etcd'>
+  try {
+    await cluster.whenWhole()
+    parley = await measureParley(cluster)
+  } finally {
+    await cluster.stop()
+  }
+  const version = given['no-etcd'] ? null : etcdVersion()
+  if (version === null) return { ...parley, etcd: null }
+  const puts = await benchEtcd({
+    members: replicas,
+    folder: join(data, 'etcd'),
+    outstanding,
+    warmUpMs,
+    measureMs,
+    valueBytes: messageBytes,
+    say,
+  })
+  return { ...parley, etcd: { version, puts } }
+}
+
+async function measureParley(cluster: BenchCluster): Promise<Omit<Report, 'etcd'>> {
+  const idleSeconds = Math.max(5, Number(given.seconds))
+  await wait(3000)
+  say(`idle for ${idleSeconds} s`)
+  const idle = await cluster.measure(() => wait(idleSeconds * 1000))
+
+  // As many senders as replicas, each on a connection of its own to another replica, the first on the leader.
+  const order = [cluster.leader, ...[...cluster.addresses.keys()].filter((id) => id !== cluster.leader)]
+  const senders: Sender[] = []
+  for (const [i, replica] of order.entries()) senders.push(await signUp(cluster, `sender-${i}`, replica))
+
+  const sends: SendResult[] = []
+  let stored = 0
+  for (const count of outstanding) {
+    say(`${count} outstanding`)
+    const cpuBefore = process.cpuUsage()
+    const beganMs = performance.now()
+    const { result, replicas: costs } = await cluster.measure(() =>
+      drive({ outstanding: count, warmUpMs, measureMs, send: sendFrom(senders) }),
+    )
+    const cpu = process.cpuUsage(cpuBefore)
+    stored += result.completed
+    sends.push({
+      ...result,
+      replicas: costs,
+      clientCpuPercent: ((cpu.user + cpu.system) / 1000 / (performance.now() - beganMs)) * 100,
+    })
+    say(
+      `  ${result.perSecond.toFixed(0)} sends/s, p50 ${result.latencyMs.p50.toFixed(2)} ms, ${result.failed} failed`,
+    )
+  }
+  const goal = Number(given.stored)
+  if (stored < goal) {
+    say(`filling up to ${goal} messages`)
+    await fill(senders, goal - stored)
+  }
+  await wait(2000)
+  const full = await cluster.measure(() => wait(1000))
+
+  say('delivery')
+  const delivery = await measureDelivery(cluster, senders)
+  say(`${given.kills} kills of the leader`)
+  const kills = await measureKills(cluster, Number(given.kills))
+  for (const { client } of senders) client.close()
+  const [cpu] = cpus()
+  return {
+    startedAt,
+    commit: execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: root, encoding: 'utf8' }).trim(),
+    machine: {
+      cpu: cpu?.model ?? '',
+      cores: cpus().length,
+      memoryGb: Math.round(totalmem() / 2 ** 30),
+      node: process.version,
+    },
+    replicas,
+    messageBytes,
+    idle: { seconds: idleSeconds, replicas: idle.replicas },
+    sends,
+    stored: { messages: Math.max(stored, goal), replicas: full.replicas },
+    delivery,
+    kills,
+  }
+}
+
+interface Sender {
+  readonly client: Client
+  readonly to: Target
+}
+
+/** A new account on a connection to `replica`, with a room of its own to send to. */
+async function signUp(cluster: BenchCluster, name: string, replica: number): Promise<Sender> {
+  const first = cluster.addresses.get(replica) ?? ''
+  const others = [...cluster.addresses.values()].filter((address) => address !== first)
+  const client = createClient({ addresses: [first, ...others] })
+  await client.register({ name, password: 'a password for the bench' })
+  await client.call('createRoom', { name: `room-${name}` })
+  return { client, to: { target: { $case: 'room', value: `room-${name}` } } }
+}
+
+function sendFrom(senders: readonly Sender[]): (slot: number, done: (good: boolean) => void) => void {
+  return (slot, done) => {
+    const sender = senders[slot % senders.length]
+    sender?.client.request('sendMessage', { to: sender.to, text }, {}, (error) => done(error === null))
+  }
+}
+
+async function fill(senders: readonly Sender[], count: number): Promise<void> {
+  const send = sendFrom(senders)
+  let begun = 0
+  await new Promise<void>((resolve) => {
+    let open = 0
+    const next = (slot: number): void => {
+      if (begun >= count) {
+        if (open === 0) resolve()
+        return
+      }
+      begun += 1
+      open += 1
+      send(slot, () => {
+        open -= 1
+        next(slot)
+      })
+    }
+    for (let slot = 0; slot < 256; slot += 1) next(slot)
+  })
+}
+
+/** From the call of `send` on one replica to the event on a device that is connected to another one. */
+async function measureDelivery(
+  cluster: BenchCluster,
+  senders: readonly Sender[],
+): Promise<Report['delivery']> {
+  const perSecond = 200
+  const messages = Math.round((perSecond * measureMs) / 1000)
+  const [sender] = senders
+  if (sender === undefined) throw new Error('there is no sender')
+  const elsewhere =
+    [...cluster.addresses.keys()].find((replica) => replica !== cluster.leader) ?? cluster.leader
+  const receiver = await signUp(cluster, 'receiver', elsewhere)
+  const sentMs = new Map<string, number>()
+  const latencies: number[] = []
+  await new Promise<void>((resolve, reject) => {
+    receiver.client.subscribe(0, (events) => {
+      for (const { event } of events) {
+        if (event?.$case !== 'message') continue
+        const beganMs = sentMs.get(event.value.text)
+        if (beganMs === undefined) continue
+        latencies.push(performance.now() - beganMs)
+        if (latencies.length === messages) resolve()
+      }
+    })
+    void (async () => {
+      await wait(500)
+      const to: Target = { target: { $case: 'account', value: 'receiver' } }
+      for (let i = 0; i < messages; i += 1) {
+        const words = `${i} ${text}`.slice(0, messageBytes)
+        sentMs.set(words, performance.now())
+        sender.client.request('sendMessage', { to, text: words }, {}, (error) => {
+          if (error !== null) reject(error)
+        })
+        await wait(1000 / perSecond)
+      }
+    })()
+  })
+  receiver.client.close()
+  return { perSecond, messages, latencyMs: summarise(latencies) }
+}
+
+/** One client sends every few milliseconds while the leader is killed again and again; the gap is the longest time between two acknowledgements. */
+async function measureKills(cluster: BenchCluster, kills: number): Promise<Report['kills']> {
+  const sender = await signUp(cluster, 'survivor', cluster.leader)
+  const acknowledged: string[] = []
+  const gapsMs: number[] = []
+  let lastMs = performance.now()
+  let longestMs = 0
+  let isOver = false
+  const sending = (async () => {
+    while (!isOver) {
+      const id = sender.client.newId()
+      await sender.client.call('sendMessage', { id, to: sender.to, text }, { timeoutMs: Infinity })
+      acknowledged.push(toHex(id))
+      const nowMs = performance.now()
+      longestMs = Math.max(longestMs, nowMs - lastMs)
+      lastMs = nowMs
+      await wait(2)
+    }
+  })()
+  for (let i = 0; i < kills; i += 1) {
+    await cluster.whenWhole()
+    await wait(700)
+    longestMs = 0
+    lastMs = performance.now()
+    cluster.kill(cluster.leader)
+    const count = acknowledged.length
+    await wait(1500)
+    while (acknowledged.length <= count) await wait(20)
+    gapsMs.push(longestMs)
+    say(`  kill ${i + 1}: ${longestMs.toFixed(0)} ms`)
+  }
+  isOver = true
+  await sending
+  await cluster.whenWhole()
+  const lost = await countLost(sender, acknowledged)
+  sender.client.close()
+  return { gapsMs, acknowledged: acknowledged.length, lost }
+}
+
+/** Acknowledged messages that are not in the room exactly once. */
+async function countLost({ client, to }: Sender, acknowledged: readonly string[]): Promise<number> {
+  const found = new Map<string, number>()
+  let afterSeq = 0
+  for (;;) {
+    const response = await client.call('listMessages', { conversation: to, afterSeq, pageSize: 500 })
+    for (const { id } of response.messages) found.set(toHex(id), (found.get(toHex(id)) ?? 0) + 1)
+    if (!response.more) break
+    afterSeq = response.lastSeq
+  }
+  return acknowledged.filter((id) => found.get(id) !== 1).length
+}

@@ -1,0 +1,434 @@
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { after, before, test } from 'node:test'
+import type { Request } from '../gen/parley/v1/frames.ts'
+import { Reason } from '../gen/parley/v1/model.ts'
+import { newId, plainPasswords, signUp, startTestApi, TestClient, type TestApi } from './test-support.ts'
+
+let server: TestApi
+let port: number
+let ann: Awaited<ReturnType<typeof signUp>>
+let bob: Awaited<ReturnType<typeof signUp>>
+
+before(async () => {
+  server = await startTestApi()
+  port = server.api.httpPort
+  ann = await signUp(port, 'ann')
+  bob = await signUp(port, 'bob')
+})
+after(async () => {
+  await server.close()
+  assert.deepEqual(server.errors, [])
+})
+
+const toBob = { target: { $case: 'account', value: 'bob' } } as const
+const id = newId()
+const draftId = newId()
+const long = 'x'.repeat(51)
+
+/** A request that is wrong, the field that the error must name, and what it must say of the limit. */
+const wrong: readonly (readonly [Request['op'], string, RegExp])[] = [
+  [{ $case: 'lookUpName', value: { name: '' } }, 'name', /1 to 50/],
+  [
+    { $case: 'register', value: { id, name: 'a b', password: 'p', device: '', token: id } },
+    'name',
+    /1 to 50/,
+  ],
+  [
+    { $case: 'register', value: { id, name: long, password: 'p', device: '', token: new Uint8Array() } },
+    'name',
+    /1 to 50/,
+  ],
+  [
+    { $case: 'register', value: { id, name: 'x', password: '', device: '', token: new Uint8Array() } },
+    'password',
+    /not be empty/,
+  ],
+  [
+    {
+      $case: 'register',
+      value: { id, name: 'x', password: 'é'.repeat(513), device: '', token: new Uint8Array() },
+    },
+    'password',
+    /1024 bytes/,
+  ],
+  [
+    {
+      $case: 'register',
+      value: { id, name: 'x', password: 'p', device: 'd'.repeat(101), token: new Uint8Array() },
+    },
+    'device',
+    /100 bytes/,
+  ],
+  [
+    { $case: 'register', value: { id, name: 'x', password: 'p', device: '', token: new Uint8Array(31) } },
+    'token',
+    /32 bytes/,
+  ],
+  [
+    {
+      $case: 'register',
+      value: { id: new Uint8Array(15), name: 'x', password: 'p', device: '', token: new Uint8Array() },
+    },
+    'id',
+    /UUIDv7 of 16 bytes/,
+  ],
+  [{ $case: 'logOut', value: { id: new Uint8Array(16) } }, 'id', /UUIDv7/],
+  [
+    { $case: 'changePassword', value: { id, oldPassword: 'p', newPassword: '' } },
+    'new_password',
+    /not be empty/,
+  ],
+  [{ $case: 'deleteAccount', value: { id, confirmName: '' } }, 'confirm_name', /1 to 50/],
+  [
+    { $case: 'listAccounts', value: { pattern: 'x'.repeat(101), pageSize: 0, pageToken: '' } },
+    'pattern',
+    /100/,
+  ],
+  [{ $case: 'listAccounts', value: { pattern: '', pageSize: 501, pageToken: '' } }, 'page_size', /0 to 500/],
+  [
+    { $case: 'listConversations', value: { pageSize: 0, pageToken: 'x'.repeat(201) } },
+    'page_token',
+    /200 bytes/,
+  ],
+  [{ $case: 'getConversation', value: { conversation: undefined } }, 'conversation', /must name/],
+  [
+    { $case: 'getConversation', value: { conversation: { target: { $case: 'room', value: '#x' } } } },
+    'conversation.room',
+    /1 to 50/,
+  ],
+  [{ $case: 'createRoom', value: { id, name: 'no spaces', topic: '', private: false } }, 'name', /1 to 50/],
+  [{ $case: 'createRoom', value: { id, name: 'x', topic: 't'.repeat(251), private: false } }, 'topic', /250/],
+  [{ $case: 'joinRoom', value: { id, name: '' } }, 'name', /1 to 50/],
+  [{ $case: 'leaveRoom', value: { id, name: '' } }, 'name', /1 to 50/],
+  [{ $case: 'inviteToRoom', value: { id, name: 'x', account: long } }, 'account', /1 to 50/],
+  [{ $case: 'sendMessage', value: { id, to: undefined, text: 'hi' } }, 'to', /must name/],
+  [{ $case: 'sendMessage', value: { id, to: toBob, text: ' \n' } }, 'text', /not be empty/],
+  [{ $case: 'editMessage', value: { id, message: undefined, text: 'hi' } }, 'message', /must name/],
+  [
+    { $case: 'deleteMessage', value: { id, message: { conversation: 1, seq: 0 }, forAll: false } },
+    'message',
+    /must name/,
+  ],
+  [
+    { $case: 'markRead', value: { id, conversation: 0, mark: { $case: 'upTo', value: 1 } } },
+    'conversation',
+    /given/,
+  ],
+  [{ $case: 'markRead', value: { id, conversation: 1, mark: undefined } }, 'mark', /up_to/],
+  [
+    {
+      $case: 'listMessages',
+      value: {
+        conversation: { target: { $case: 'conversation', value: 1 } },
+        beforeSeq: 1,
+        afterSeq: 1,
+        pageSize: 0,
+      },
+    },
+    'after_seq',
+    /before_seq/,
+  ],
+  [
+    { $case: 'searchMessages', value: { query: '', conversation: undefined, pageSize: 0, pageToken: '' } },
+    'query',
+    /not be empty/,
+  ],
+  [
+    {
+      $case: 'searchMessages',
+      value: { query: 'q'.repeat(201), conversation: undefined, pageSize: 0, pageToken: '' },
+    },
+    'query',
+    /200 bytes/,
+  ],
+  [{ $case: 'openInbox', value: { id, count: 0, conversation: 0 } }, 'count', /1 to 500/],
+  [{ $case: 'openInbox', value: { id, count: 501, conversation: 0 } }, 'count', /1 to 500/],
+  [
+    {
+      $case: 'saveDraft',
+      value: { id, draftId: new Uint8Array(3), baseVersion: 0, text: '', recipients: [] },
+    },
+    'draft_id',
+    /UUIDv7/,
+  ],
+  [
+    {
+      $case: 'saveDraft',
+      value: { id, draftId, baseVersion: 0, text: '', recipients: Array.from({ length: 101 }, () => toBob) },
+    },
+    'recipients',
+    /at most 100/,
+  ],
+  [{ $case: 'sendDrafts', value: { id, draftIds: [] } }, 'draft_ids', /not be empty/],
+  [
+    { $case: 'sendDrafts', value: { id, draftIds: Array.from({ length: 101 }, () => draftId) } },
+    'draft_ids',
+    /at most 100/,
+  ],
+  [{ $case: 'deleteDrafts', value: { id, draftIds: [] } }, 'draft_ids', /not be empty/],
+  [{ $case: 'revokeSession', value: { id, session: 0 } }, 'session', /given/],
+  [{ $case: 'setPolicy', value: { id, policy: undefined, fields: [] } }, 'policy', /given/],
+]
+
+for (const [op, field, limit] of wrong)
+  test(`${op?.$case} with a wrong ${field} names the field and the limit`, async () => {
+    const position = server.replica.position
+    const error = await ann.fail(op)
+    assert.equal(error.reason, Reason.INVALID_ARGUMENT)
+    const violation = error.violations.find((found) => found.field === field)
+    assert.ok(violation !== undefined, `${field} is named in ${JSON.stringify(error.violations)}`)
+    assert.match(violation.description, limit)
+    assert.notEqual(error.message, '')
+    assert.equal(server.replica.position, position, 'nothing went into the log')
+  })
+
+test('a text above what any policy allows is too large, with the field and the limit', async () => {
+  for (const op of [
+    { $case: 'sendMessage', value: { id, to: toBob, text: 'é'.repeat(32_769) } },
+    { $case: 'editMessage', value: { id, message: { conversation: 2, seq: 1 }, text: 'x'.repeat(65_537) } },
+  ] as const) {
+    const error = await ann.fail(op)
+    assert.equal(error.reason, Reason.MESSAGE_TOO_LARGE)
+    assert.deepEqual(
+      error.violations.map(({ field }) => field),
+      ['text'],
+    )
+    assert.match(error.violations[0]?.description ?? '', /65536 bytes/)
+  }
+})
+
+test('a text above the present policy is refused by the state machine with its limit', async () => {
+  const error = await ann.fail({
+    $case: 'sendMessage',
+    value: { id: newId(), to: toBob, text: 'x'.repeat(16_385) },
+  })
+  assert.equal(error.reason, Reason.MESSAGE_TOO_LARGE)
+  assert.match(JSON.stringify(error), /16384/)
+})
+
+test('a wrong password and an unknown account get the same error, and the same work is done for both', async () => {
+  const client = await new TestClient(port).ready()
+  const verifiedBefore = plainPasswords.verified
+  const errors = []
+  for (const name of ['ann', 'nobody'])
+    errors.push(
+      await client.fail({
+        $case: 'logIn',
+        value: { id: newId(), name, password: 'wrong', device: '', token: new Uint8Array() },
+      }),
+    )
+  assert.equal(errors[0]?.reason, Reason.WRONG_CREDENTIALS)
+  assert.deepEqual(errors[0], errors[1])
+  assert.equal(plainPasswords.verified, verifiedBefore + 2)
+  client.close()
+})
+
+test('who guesses passwords has to wait, and is told for how long', async () => {
+  const client = await new TestClient(port).ready()
+  await signUp(port, 'guessed')
+  const attempt = (password: string) =>
+    client.ask({
+      $case: 'logIn',
+      value: { id: newId(), name: 'guessed', password, device: '', token: new Uint8Array() },
+    })
+  const reasons: string[] = []
+  for (let i = 0; i < 6; i += 1) {
+    const result = await attempt(`guess ${i}`)
+    if (result.$case === 'error') reasons.push(result.value.reason)
+  }
+  assert.deepEqual(reasons, [
+    ...Array.from({ length: 5 }, () => Reason.WRONG_CREDENTIALS),
+    Reason.RATE_LIMITED,
+  ])
+  const limited = await attempt("guessed's password")
+  assert.equal(limited.$case, 'error', 'a right guess has to wait too')
+  assert.ok(limited.$case === 'error' && limited.value.retryAfterMs > 0)
+  server.clock.advance(1000)
+  assert.equal((await attempt("guessed's password")).$case, 'logIn')
+  client.close()
+})
+
+test('tokens that are short, foreign, revoked or expired sign nobody in', async () => {
+  const client = await new TestClient(port).ready()
+  const reasonFor = async (token: Uint8Array) =>
+    (await client.fail({ $case: 'authenticate', value: { token } })).reason
+  assert.equal(await reasonFor(new Uint8Array(5)), Reason.NOT_SIGNED_IN)
+  assert.equal(await reasonFor(randomBytes(32)), Reason.NOT_SIGNED_IN)
+
+  const token = randomBytes(32)
+  const { session } = await client.get('logIn', {
+    id: newId(),
+    name: 'bob',
+    password: "bob's password",
+    device: '',
+    token,
+  })
+  await bob.get('revokeSession', { id: newId(), session })
+  assert.equal(await reasonFor(token), Reason.NOT_SIGNED_IN)
+  client.close()
+})
+
+test('after a session was revoked its connection is nobody’s', async () => {
+  const other = await new TestClient(port).ready()
+  const token = randomBytes(32)
+  const { session } = await other.get('logIn', {
+    id: newId(),
+    name: 'bob',
+    password: "bob's password",
+    device: '',
+    token,
+  })
+  await other.get('authenticate', { token })
+  await other.get('getMe', {})
+  await bob.get('revokeSession', { id: newId(), session })
+  assert.equal((await other.fail({ $case: 'getMe', value: {} })).reason, Reason.NOT_SIGNED_IN)
+  const send = { $case: 'sendMessage', value: { id: newId(), to: toBob, text: 'hi' } } as const
+  assert.equal((await other.fail(send)).reason, Reason.NOT_SIGNED_IN)
+  other.close()
+})
+
+test('without signing in nothing works but what sign-in needs', async () => {
+  const client = await new TestClient(port).ready()
+  assert.equal((await client.get('lookUpName', { name: 'ANN' })).exists, true)
+  assert.equal((await client.get('lookUpName', { name: 'nobody' })).exists, false)
+  assert.equal((await client.get('getPolicy', {})).policy?.registrationOpen, true)
+  assert.equal((await client.get('getStatus', {})).replica, 1)
+  const closed: readonly Request['op'][] = [
+    { $case: 'getMe', value: {} },
+    { $case: 'listAccounts', value: { pattern: '', pageSize: 0, pageToken: '' } },
+    { $case: 'sendMessage', value: { id: newId(), to: toBob, text: 'hi' } },
+    { $case: 'searchMessages', value: { query: 'hi', conversation: undefined, pageSize: 0, pageToken: '' } },
+    { $case: 'changePassword', value: { id: newId(), oldPassword: 'a', newPassword: 'b' } },
+    { $case: 'subscribe', value: { cursor: 0 } },
+    { $case: 'joinRoom', value: { id: newId(), name: 'room' } },
+  ]
+  for (const op of closed) assert.equal((await client.fail(op)).reason, Reason.NOT_SIGNED_IN)
+  client.close()
+})
+
+test('another account’s message cannot be edited, or deleted for all', async () => {
+  const { conversation, seq } = await ann.get('sendMessage', { id: newId(), to: toBob, text: 'mine' })
+  const message = { conversation, seq }
+  for (const op of [
+    { $case: 'editMessage', value: { id: newId(), message, text: 'forged' } },
+    { $case: 'deleteMessage', value: { id: newId(), message, forAll: true } },
+  ] as const)
+    assert.equal((await bob.fail(op)).reason, Reason.NOT_YOUR_MESSAGE)
+})
+
+test('the same id again returns the first result; with other content it is refused', async () => {
+  const value = { id: newId(), to: toBob, text: 'once' }
+  const first = await ann.get('sendMessage', value)
+  assert.deepEqual(await ann.get('sendMessage', value), first)
+  const reused = await ann.fail({ $case: 'sendMessage', value: { ...value, text: 'twice' } })
+  assert.equal(reused.reason, Reason.ID_REUSED)
+})
+
+test('registration repeated with its token returns the same session; with another token it is refused', async () => {
+  const client = await new TestClient(port).ready()
+  const value = { id: newId(), name: 'carl', password: 'p', device: '', token: randomBytes(32) }
+  const first = await client.get('register', value)
+  assert.deepEqual(Buffer.from(first.token), value.token)
+  assert.deepEqual(await client.get('register', value), first)
+  const reused = await client.fail({ $case: 'register', value: { ...value, token: randomBytes(32) } })
+  assert.equal(reused.reason, Reason.ID_REUSED)
+  client.close()
+})
+
+test('a client that sends no token is given one that works', async () => {
+  const client = await new TestClient(port).ready()
+  const { token, session } = await client.get('register', {
+    id: newId(),
+    name: 'dora',
+    password: 'p',
+    device: '',
+    token: new Uint8Array(),
+  })
+  assert.equal(token.length, 32)
+  assert.equal((await client.get('authenticate', { token })).session, session)
+  client.close()
+})
+
+test('a change of password whose answer was lost can be repeated, and changes nothing the second time', async () => {
+  const eve = await signUp(port, 'eve')
+  const value = { id: newId(), oldPassword: "eve's password", newPassword: 'new' }
+  await eve.get('changePassword', value)
+  await eve.get('changePassword', value)
+  const logIn = (password: string) =>
+    eve.ask({
+      $case: 'logIn',
+      value: { id: newId(), name: 'eve', password, device: '', token: new Uint8Array() },
+    })
+  assert.equal((await logIn('new')).$case, 'logIn')
+  const wrongOne = await eve.fail({
+    $case: 'changePassword',
+    value: { id: newId(), oldPassword: 'guess', newPassword: 'other' },
+  })
+  assert.equal(wrongOne.reason, Reason.WRONG_CREDENTIALS)
+  // The new password in place of the old one is no way around knowing the old one.
+  const sameOne = await eve.fail({
+    $case: 'changePassword',
+    value: { id: newId(), oldPassword: 'guess', newPassword: 'new' },
+  })
+  assert.equal(sameOne.reason, Reason.WRONG_CREDENTIALS)
+  eve.close()
+})
+
+test('targets that do not exist are told apart by what they are', async () => {
+  const reasonFor = async (target: { $case: 'account' | 'room'; value: string }) =>
+    (await ann.fail({ $case: 'getConversation', value: { conversation: { target } } })).reason
+  assert.equal(await reasonFor({ $case: 'account', value: 'nobody' }), Reason.ACCOUNT_NOT_FOUND)
+  assert.equal(await reasonFor({ $case: 'room', value: 'nowhere' }), Reason.ROOM_NOT_FOUND)
+  const unused = { target: { $case: 'account', value: 'dora' } } as const
+  const page = await ann.get('listMessages', { conversation: unused, beforeSeq: 0, afterSeq: 0, pageSize: 0 })
+  assert.deepEqual(page.messages, [])
+})
+
+test('an operation from the future is answered with UNIMPLEMENTED', async () => {
+  assert.equal((await ann.fail(undefined)).reason, Reason.UNIMPLEMENTED)
+})
+
+test('a read with the position of a write sees it', async () => {
+  const { request, answer } = ann.make({
+    $case: 'sendMessage',
+    value: { id: newId(), to: toBob, text: 'see me' },
+  })
+  ann.send([request])
+  const sent = await answer
+  assert.equal(sent.$case, 'sendMessage')
+  const result = await ann.ask(
+    {
+      $case: 'listMessages',
+      value: { conversation: toBob, beforeSeq: 0, afterSeq: 0, pageSize: 1 },
+    },
+    { local: true, minPosition: server.replica.position },
+  )
+  assert.ok(result.$case === 'listMessages' && result.value.messages[0]?.text === 'see me')
+})
+
+test('without a quorum writes and linearizable reads are refused at once, and local reads go on', async () => {
+  server.setQuorum(false)
+  const send = { $case: 'sendMessage', value: { id: newId(), to: toBob, text: 'hi' } } as const
+  const refused = await ann.fail(send)
+  assert.equal(refused.reason, Reason.NO_QUORUM)
+  assert.ok(refused.retryAfterMs > 0)
+  assert.equal((await ann.fail({ $case: 'getMe', value: {} })).reason, Reason.NO_QUORUM)
+  assert.equal((await ann.ask({ $case: 'getMe', value: {} }, { local: true })).$case, 'getMe')
+  assert.equal((await ann.get('getStatus', {})).quorum, false)
+  server.setQuorum(true)
+  assert.equal((await ann.ask(send)).$case, 'sendMessage')
+})
+
+test('a write that is under way when its time runs out has an unknown outcome, and may be asked for again', async () => {
+  server.hold(true)
+  const value = { id: newId(), to: toBob, text: 'late' }
+  const { request, answer } = ann.make({ $case: 'sendMessage', value }, { timeoutMs: 1000 })
+  ann.send([request])
+  await ann.get('ping', {})
+  server.clock.advance(1100)
+  const result = await answer
+  assert.ok(result.$case === 'error' && result.value.reason === Reason.OUTCOME_UNKNOWN)
+  server.hold(false)
+  await ann.get('sendMessage', value)
+})
