@@ -230,9 +230,9 @@ async function measureKills(cluster: BenchCluster, kills: number): Promise<Repor
   const gapsMs: number[] = []
   let lastMs = performance.now()
   let longestMs = 0
-  let isOver = false
+  const over = new AbortController()
   const sending = (async () => {
-    while (!isOver) {
+    while (!over.signal.aborted) {
       const id = sender.client.newId()
       await sender.client.call('sendMessage', { id, to: sender.to, text }, { timeoutMs: Infinity })
       acknowledged.push(toHex(id))
@@ -254,7 +254,7 @@ async function measureKills(cluster: BenchCluster, kills: number): Promise<Repor
     gapsMs.push(longestMs)
     say(`  kill ${i + 1}: ${longestMs.toFixed(0)} ms`)
   }
-  isOver = true
+  over.abort()
   await sending
   await cluster.whenWhole()
   const lost = await countLost(sender, acknowledged)
