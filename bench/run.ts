@@ -2,8 +2,8 @@
 //
 //   npm run bench -- [--seconds 5] [--kills 20] [--replicas 5] [--stored 100000] [--no-etcd]
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
-import { cpus, totalmem } from 'node:os'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { cpus, tmpdir, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { toHex } from '../src/base/bytes.ts'
@@ -33,27 +33,21 @@ const text = 'x'.repeat(messageBytes)
 
 const root = join(import.meta.dirname, '..')
 const startedAt = new Date().toISOString()
-const data = join(root, 'data', `bench-${process.pid}`)
 const results = join(root, 'bench', 'results')
 const say = (words: string): void => console.error(words)
 
 mkdirSync(results, { recursive: true })
-mkdirSync(data, { recursive: true })
-try {
-  const report = await measure()
-  const name = join(results, startedAt.replaceAll(':', '-'))
-  writeFileSync(`${name}.json`, JSON.stringify(report, null, 2))
-  writeFileSync(`${name}.html`, page(report))
-  console.log(summary(report))
-  say(`${name}.html`)
-} finally {
-  rmSync(data, { recursive: true, force: true })
-}
+const report = await measure()
+const name = join(results, startedAt.replaceAll(':', '-'))
+writeFileSync(`${name}.json`, JSON.stringify(report, null, 2))
+writeFileSync(`${name}.html`, page(report))
+console.log(summary(report))
+say(`${name}.html`)
 process.exit()
 
 async function measure(): Promise<Report> {
   say(`starting ${replicas} replicas`)
-  const cluster = await startCluster({ replicas, folder: join(data, 'parley'), say })
+  const cluster = await startCluster(replicas)
   let parley: Omit<Report, 'etcd'>
   try {
     await cluster.whenWhole()
@@ -63,16 +57,22 @@ async function measure(): Promise<Report> {
   }
   const version = given['no-etcd'] ? null : etcdVersion()
   if (version === null) return { ...parley, etcd: null }
-  const puts = await benchEtcd({
-    members: replicas,
-    folder: join(data, 'etcd'),
-    outstanding,
-    warmUpMs,
-    measureMs,
-    valueBytes: messageBytes,
-    say,
-  })
-  return { ...parley, etcd: { version, puts } }
+  // Where the replicas' data was, so on the same disk.
+  const folder = mkdtempSync(join(tmpdir(), 'parley-bench-etcd-'))
+  try {
+    const puts = await benchEtcd({
+      members: replicas,
+      folder,
+      outstanding,
+      warmUpMs,
+      measureMs,
+      valueBytes: messageBytes,
+      say,
+    })
+    return { ...parley, etcd: { version, puts } }
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
 }
 
 async function measureParley(cluster: BenchCluster): Promise<Omit<Report, 'etcd'>> {
@@ -247,10 +247,11 @@ async function measureKills(cluster: BenchCluster, kills: number): Promise<Repor
     await wait(700)
     longestMs = 0
     lastMs = performance.now()
-    cluster.kill(cluster.leader)
+    const startAgain = await cluster.killLeader()
     const count = acknowledged.length
     await wait(1500)
     while (acknowledged.length <= count) await wait(20)
+    startAgain()
     gapsMs.push(longestMs)
     say(`  kill ${i + 1}: ${longestMs.toFixed(0)} ms`)
   }

@@ -115,7 +115,7 @@ export function answerRead(
         pageSize: pageSizeOf(pageSize),
       })
       if (page === null) return failed(makeError(Reason.NOT_A_MEMBER))
-      return { $case: 'listMessages', value: { ...page, position } }
+      return { $case: 'listMessages', value: { ...bounded(page, afterSeq > 0), position } }
     }
     case 'getInbox':
       return { $case: 'getInbox', value: queries.inbox(account) }
@@ -132,6 +132,29 @@ const noMessages: Omit<ListMessagesResponse, 'position'> = {
   marks: undefined,
   firstSeq: 0,
   lastSeq: 0,
+}
+
+/** Characters of text in one page; a page that would have more is cut, as if fewer messages had been asked for. */
+const maxPageCharacters = 256 * 1024
+
+type MessagePage = NonNullable<ReturnType<ChatQueries['messages']>>
+
+/** The part of a page that is not too large to be held for many clients at once: its beginning when the messages were asked for forwards, else its end. */
+function bounded(page: MessagePage, isForwards: boolean): MessagePage {
+  const { messages } = page
+  let characters = 0
+  let count = 0
+  while (count < messages.length) {
+    const message = messages[isForwards ? count : messages.length - 1 - count]
+    characters += message?.text.length ?? 0
+    if (count > 0 && characters > maxPageCharacters) break
+    count += 1
+  }
+  if (count === messages.length) return page
+  const kept = isForwards ? messages.slice(0, count) : messages.slice(messages.length - count)
+  return isForwards
+    ? { ...page, messages: kept, more: true, lastSeq: kept.at(-1)?.seq ?? page.lastSeq }
+    : { ...page, messages: kept, more: true, firstSeq: kept[0]?.seq ?? page.firstSeq }
 }
 
 const defaultPageSize = 50

@@ -385,6 +385,46 @@ test('targets that do not exist are told apart by what they are', async () => {
   assert.deepEqual(page.messages, [])
 })
 
+test('a page of large messages is cut, and going on from it leads through all of them', async () => {
+  await signUp(port, 'reader')
+  const to = { target: { $case: 'account', value: 'reader' } } as const
+  const sent = 40
+  for (let i = 0; i < sent; i += 1)
+    await ann.get('sendMessage', { id: newId(), to, text: 'x'.repeat(16_000) })
+  const forwards: number[] = []
+  for (let more = true; more;) {
+    const page = await ann.get('listMessages', {
+      conversation: to,
+      beforeSeq: 0,
+      afterSeq: forwards.at(-1) ?? 0,
+      pageSize: 500,
+    })
+    assert.ok(page.messages.length < sent)
+    if (forwards.length === 0) {
+      // Without after_seq a page ends with the newest message.
+      assert.equal(page.lastSeq, sent)
+      assert.equal(page.firstSeq, page.messages[0]?.seq)
+      const before = await ann.get('listMessages', {
+        conversation: to,
+        beforeSeq: page.firstSeq,
+        afterSeq: 0,
+        pageSize: 500,
+      })
+      assert.equal(before.lastSeq, page.firstSeq - 1)
+      forwards.push(1)
+      continue
+    }
+    assert.equal(page.messages[0]?.seq, (forwards.at(-1) ?? 0) + 1)
+    forwards.push(...page.messages.map(({ seq }) => seq))
+    assert.equal(page.lastSeq, forwards.at(-1))
+    more = page.more
+  }
+  assert.deepEqual(
+    forwards,
+    Array.from({ length: sent }, (_, i) => i + 1),
+  )
+})
+
 test('an operation from the future is answered with UNIMPLEMENTED', async () => {
   assert.equal((await ann.fail(undefined)).reason, Reason.UNIMPLEMENTED)
 })
