@@ -112,9 +112,18 @@ function isOwnOrigin(request: IncomingMessage, replica: Replica): boolean {
   } catch {
     return false
   }
+  const hostname = hostnameOf(host)
   return (
-    page.host === host || page.hostname === hostnameOf(host) || replica.state.addresses.includes(page.host)
+    page.host === host ||
+    page.hostname === hostname ||
+    // The names of this machine for itself are one place: a page from localhost fails over to 127.0.0.1.
+    (isLoopback(page.hostname) && isLoopback(hostname)) ||
+    replica.state.addresses.includes(page.host)
   )
+}
+
+function isLoopback(hostname: string | null): boolean {
+  return hostname === 'localhost' || hostname === '[::1]' || /^127(\.[0-9]{1,3}){3}$/.test(hostname ?? '')
 }
 
 function hostnameOf(host: string | undefined): string | null {

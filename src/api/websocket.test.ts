@@ -301,6 +301,7 @@ test('pages of other sites cannot connect; those of the cluster and programs can
   assert.equal(await statusFor({}), 101)
   assert.equal(await statusFor({ origin: `http://${host}:${port}` }), 101)
   assert.equal(await statusFor({ origin: `http://${host}:5173` }), 101)
+  assert.equal(await statusFor({ origin: 'http://localhost:5173' }), 101)
   assert.equal(await statusFor({ origin: 'http://evil.example' }), 403)
   assert.equal(await statusFor({ origin: 'null' }), 403)
 })
