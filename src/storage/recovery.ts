@@ -70,16 +70,34 @@ export function scanLog(disk: Disk, neededFrom: Index): Scanned {
       return match === null ? [] : [{ name, number: Number(match[1]) }]
     })
     .map(({ name, number }) => openCandidate(disk, `${logFolder}/${name}`, number))
+  console.log(
+    'scan',
+    neededFrom,
+    files
+      .map((f) =>
+        [
+          f.number,
+          typeof f.first === 'string'
+            ? f.first
+            : [f.first.sequence, f.first.record.base.index, f.first.record.reset],
+          f.file.sizeBytes(),
+        ].join(':'),
+      )
+      .join(' '),
+  )
   const scan = new Scan(neededFrom)
   const blanks: Candidate[] = []
+  // Nothing before the newest reset counts, whatever is left of it.
+  const lastReset = files.findLastIndex(({ first }) => typeof first === 'object' && first.record.reset)
   for (const [i, candidate] of files.entries()) {
-    if (candidate.first === 'blank') {
-      blanks.push(candidate)
-      continue
+    const { first } = candidate
+    if (first === 'blank') blanks.push(candidate)
+    else if (i < lastReset) scan.leave(candidate)
+    else {
+      const next = files.slice(i + 1).find((later) => typeof later.first === 'object')
+      if (first === 'unreadable') scan.skipUnreadable(candidate, next !== undefined)
+      else scan.addSegment(candidate, first, next)
     }
-    const next = files.slice(i + 1).find(({ first }) => first !== 'blank' && first !== 'unreadable')
-    if (candidate.first === 'unreadable') scan.skipUnreadable(candidate, next !== undefined)
-    else scan.addSegment(candidate, candidate.first, next)
   }
   return scan.finish(blanks, files.at(-1)?.number ?? 0)
 }
@@ -125,6 +143,11 @@ class Scan {
   /** Where the last segment could not be read on, though it is not its end. */
   private broken: { readonly path: string; readonly sector: number } | null = null
   private lastNumber = 0
+  /**
+   * Segments are missing before the present ones. A removal of old segments that was interrupted, or that a power cut undid in part, leaves some of them; that is no flaw
+   * when everything that is needed comes in later segments.
+   */
+  private flaw: DamagedError | null = null
   private readonly neededFrom: Index
 
   constructor(neededFrom: Index) {
@@ -142,27 +165,34 @@ class Scan {
       // What follows a torn tail is a new segment in any case.
       this.nextSector = null
     }
-    candidate.file.close()
-    this.leftovers.push(candidate.path)
+    this.leave(candidate)
+  }
+
+  /** It holds nothing that counts. */
+  leave({ file, path }: Candidate): void {
+    file.close()
+    this.leftovers.push(path)
   }
 
   addSegment(candidate: Candidate, first: FirstBatch, next: Candidate | undefined): void {
     const { record } = first
-    if (record.reset) this.startAnew(record.base)
-    else if (this.segments.length === 0) {
+    const start = this.segments[0]?.base.index
+    const { base } = record
+    const isEnough = base.index <= this.neededFrom
+    if (record.reset || (this.flaw !== null && isEnough)) this.startAnew(base)
+    else if (start === undefined) {
       if (this.broken !== null && first.sequence !== 1) throw this.missing(candidate)
-      this.startAnew(record.base)
+      this.startAnew(base)
     } else if (first.sequence !== this.sequence + 1) {
-      // A removal that a power cut undid in part leaves old segments in front of a gap.
-      const gap = this.broken === null && candidate.number > this.lastNumber + 1
-      if (!gap || record.base.index > this.neededFrom) throw this.missing(candidate)
-      this.startAnew(record.base)
-    } else {
-      const start = this.segments[0]?.base.index ?? 0
-      if (record.base.index < start || record.base.index > this.table.lastIndex)
-        throw damaged(candidate.path, 0, 'it does not continue the log')
-      this.truncate(record.base.index)
-    }
+      if (candidate.number === this.lastNumber + 1) throw this.missing(candidate)
+      this.startAnew(base)
+      if (!isEnough) this.flaw = this.missing(candidate)
+    } else if (base.index < start) {
+      this.startAnew(base)
+      if (!isEnough) this.flaw = this.missing(candidate)
+    } else if (base.index > this.table.lastIndex)
+      throw damaged(candidate.path, 0, `entries after ${this.table.lastIndex} are missing before it`)
+    else this.truncate(base.index)
     this.sequence = first.sequence - 1
     this.broken = null
     this.lastNumber = candidate.number
@@ -172,6 +202,7 @@ class Scan {
   }
 
   finish(blanks: readonly Candidate[], lastNumber: number): Scanned {
+    if (this.flaw !== null) throw this.flaw
     const newest = this.segments.at(-1)
     let blank: Scanned['blank'] = null
     for (const candidate of blanks) {
@@ -179,8 +210,7 @@ class Scan {
         blank = { number: candidate.number, file: candidate.file }
         continue
       }
-      candidate.file.close()
-      this.leftovers.push(candidate.path)
+      this.leave(candidate)
     }
     return {
       segments: this.segments,
@@ -263,6 +293,7 @@ class Scan {
       this.leftovers.push(file.path)
     }
     this.segments = []
+    this.flaw = null
     this.table = new EntryTable(base.index)
     this.configurations = []
   }

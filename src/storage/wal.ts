@@ -12,7 +12,15 @@ import {
   recordEnd,
   type EncodedRecord,
 } from './records.ts'
-import { damaged, logFolder, scanLog, type ConfigurationAt, type Scanned, type Segment } from './recovery.ts'
+import {
+  damaged,
+  logFolder,
+  scanLog,
+  segmentPath,
+  type ConfigurationAt,
+  type Scanned,
+  type Segment,
+} from './recovery.ts'
 import { contentBytes, sectorBytes, Sectors, sectorsFor, SectorWriter } from './sectors.ts'
 import { DamagedError, type Recovered, type WalOptions, type WriteAheadLog } from './types.ts'
 
@@ -32,21 +40,49 @@ export function openLog(disk: Disk, options: WalOptions, state: SnapshotPoint): 
   })
   disk.makeFolder(logFolder)
   disk.flushFolderNow('.')
-  const scanned = scanLog(disk, state.index)
+  let scanned = scanLog(disk, state.index)
+  if (scanned.segments.length === 0 && state.index === 0) {
+    createFirstSegment(disk, options.segmentBytes, scanned, state)
+    scanned = scanLog(disk, 0)
+  }
   const start = scanned.segments[0]?.base
-  if (start !== undefined && start.index > state.index)
-    throw new DamagedError(
-      `The state (state.db) is older than the log: it holds everything up to ${state.index}, and the log begins after ${start.index}. An old copy of the state was put back, or ` +
-        'log files are missing. Remove this replica from the replica set and add a new one with an empty folder. Delete or edit nothing in this folder by hand.',
-    )
-  if (start === undefined && state.index > 0)
+  if (start === undefined)
     throw new DamagedError(
       `The folder ${logFolder} holds no log, though the state (state.db) has reached entry ${state.index}: the log was removed, and with it this replica's votes. Remove this ` +
         'replica from the replica set and add a new one with an empty folder.',
     )
-  const log = new SegmentedLog(disk, options, scanned, start ?? state)
+  if (start.index > state.index)
+    throw new DamagedError(
+      `The state (state.db) is older than the log: it holds everything up to ${state.index}, and the log begins after ${start.index}. An old copy of the state was put back, or ` +
+        'log files are missing. Remove this replica from the replica set and add a new one with an empty folder. Delete or edit nothing in this folder by hand.',
+    )
+  const log = new SegmentedLog(disk, options, scanned, start)
   log.alignWith(state)
   return { log, cutBytes: scanned.cutBytes }
+}
+
+/** A log that has ever been opened holds something, so that one that was removed is missed. */
+function createFirstSegment(
+  disk: Disk,
+  segmentBytes: number,
+  { blank, nextNumber }: Scanned,
+  base: SnapshotPoint,
+): void {
+  const file = blank?.file ?? disk.open(segmentPath(nextNumber), true)
+  while (file.sizeBytes() < segmentBytes) {
+    const zeros = new Uint8Array(Math.min(1024 * 1024, segmentBytes - file.sizeBytes()))
+    file.writeNow(file.sizeBytes(), zeros)
+  }
+  file.flushNow()
+  disk.flushFolderNow(logFolder)
+  const writer = new SectorWriter()
+  writer.begin(1)
+  writer.put(batchHeadSpace)
+  const opening = encodeRecord({ kind: 'segment', reset: false, base, hardState: { term: 0, vote: 0 } })
+  for (const part of opening.parts) writer.put(part)
+  file.writeNow(0, writer.finish(encodeBatchHead({ sequence: 1, recordBytes: opening.length, records: 1 })))
+  file.flushNow()
+  file.close()
 }
 
 type Item =
@@ -122,7 +158,6 @@ class SegmentedLog implements WriteAheadLog {
     this.hardState = scanned.hardState
     this.tailHardState = scanned.hardState
     this.table = scanned.table
-    if (scanned.segments.length === 0) this.table.reset(start.index)
     this.cache = new EntryCache(options.cacheBytes)
     this.configurations = [...scanned.configurations]
     this.segments = [...scanned.segments]
