@@ -96,6 +96,9 @@ export class SearchIndex {
     this.index.exec('BEGIN')
     const remove = this.index.prepare('DELETE FROM words WHERE rowid = ?')
     const insert = this.index.prepare('INSERT INTO words (rowid, text) VALUES (?, ?)')
+    // FTS5 makes rows of its own, whose numbers are beyond what a JavaScript number holds, and `run` reports the last one.
+    remove.setReadBigInts(true)
+    insert.setReadBigInts(true)
     for (const { place, text } of changes) {
       remove.run(place)
       if (text !== '') insert.run(place, text)
