@@ -4,6 +4,7 @@ import type { ChatQueries } from '../chat/queries.ts'
 import type { Applied, ChatMachine } from '../chat/types.ts'
 import { CommandBatch } from '../gen/parley/v1/command.ts'
 import type { CommittedEntry } from '../log/port.ts'
+import { isDatabaseError, isOutOfSpace } from '../storage/errors.ts'
 
 /** The chat over one database connection. */
 export interface OpenChat {
@@ -53,8 +54,8 @@ export function applyEntries(
     } catch (error) {
       const failure = undo(machine, store)
       if (failure !== null) return { kind: 'failed', error: failure }
-      if (sqliteCode(error) === sqliteFull) return { kind: 'noSpace' }
-      if (careful || sqliteCode(error) !== null) return { kind: 'failed', error }
+      if (isOutOfSpace(error)) return { kind: 'noSpace' }
+      if (careful || isDatabaseError(error)) return { kind: 'failed', error }
       logger.error(
         { error: error instanceof Error ? error.stack : String(error), index: last.index },
         'a command failed while it was applied; applying again, each command on its own',
@@ -86,12 +87,4 @@ function undo(machine: ChatMachine, store: ApplyStore): unknown {
   } catch (error) {
     return error
   }
-}
-
-const sqliteFull = 13
-
-/** The primary result code of SQLite; null when the error does not come from there. */
-function sqliteCode(error: unknown): number | null {
-  if (!(error instanceof Error) || !('errcode' in error) || typeof error.errcode !== 'number') return null
-  return error.errcode & 0xff
 }

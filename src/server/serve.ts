@@ -1,0 +1,261 @@
+import { readFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+
+import { startApi, type Api } from '../api/start.ts'
+import { replicaName } from '../base/ids.ts'
+import type { Logger } from '../base/logger.ts'
+import { openChat } from '../chat/machine.ts'
+import { createEngine } from '../log/engine.ts'
+import { createPeerLinks, parseEndpoint, type Endpoint } from '../peer/links.ts'
+import type { Configuration } from '../raft/types.ts'
+import { formatAddresses, parseAddresses } from '../replica/addresses.ts'
+import { createPasswords } from '../replica/passwords.ts'
+import { createReplica, type RunningReplica } from '../replica/replica.ts'
+import { createSearch } from '../replica/search.ts'
+import { createNodeDisk } from '../storage/node_disk.ts'
+import { openStateStore } from '../storage/state_store.ts'
+import { createStateWorker } from '../storage/state_worker.ts'
+import { systemClock } from './clock.ts'
+import type { ClusterReplica } from './cluster-file.ts'
+import { markBegun, openReplicaFolder, type Identity } from './folders.ts'
+import type { ServerIo } from './io.ts'
+import { createLogger } from './logging.ts'
+import type { ServeOptions } from './options.ts'
+import { problemOf, ServerError } from './problems.ts'
+import { systemRandom } from './random.ts'
+
+const repository = resolve(import.meta.dirname, '../..')
+/** So long may requests that are under way take to finish when the replica stops. */
+const drainMs = 2000
+
+/**
+ * Runs one replica until it is told to stop, or cannot go on.
+ *
+ * @returns the exit code. The caller ends the process with it.
+ */
+export async function runServe(options: ServeOptions, io: ServerIo): Promise<number> {
+  try {
+    if (options.data === '')
+      throw new ServerError('Which replica? Name its data folder: parley serve --data DIR/r1')
+    const { identity, claim } = openReplicaFolder(options.data)
+    try {
+      return await serve(options, identity, io)
+    } finally {
+      claim.release()
+    }
+  } catch (error) {
+    io.err(problemOf(error))
+    return 1
+  }
+}
+
+async function serve(options: ServeOptions, identity: Identity, io: ServerIo): Promise<number> {
+  const name = replicaName(identity.replica)
+  const logger = createLogger(options, name, io.err)
+  const own = identity.replicas.find(({ id }) => id === identity.replica)
+  if (own === undefined)
+    throw new ServerError(`${options.data} says that it is ${name}, which is not in its cluster.`)
+
+  const end = new Ending()
+  const fatal = (error: unknown): void => {
+    logger.error(
+      { error: error instanceof Error ? (error.stack ?? error.message) : String(error) },
+      'the replica ends',
+    )
+    io.err(`${name} ends: ${problemOf(error)}`)
+    end.now(1)
+  }
+  const parts = await assemble(options, identity, own, logger, fatal)
+  const { replica } = parts
+  let api: Api | null = null
+  try {
+    const http = listenAt(own.http, `${name}'s HTTP address`)
+    const grpc = listenAt(own.grpc, `${name}'s gRPC address`)
+    api = await startApi(replica, {
+      http,
+      grpc,
+      passwords: parts.passwords,
+      clock: systemClock,
+      logger,
+      version,
+      webRoot: join(repository, 'dist/web'),
+    })
+    await replica.start()
+    markBegun(options.data, identity)
+  } catch (error) {
+    await parts.abandon()
+    await api?.close(0)
+    throw error
+  }
+  logger.info(
+    { pid: process.pid, http: own.http, grpc: own.grpc, incarnation: identity.incarnation },
+    'listening',
+  )
+  if (io.supervisor === null)
+    io.out(
+      `${name} listens: http://${own.http}, gRPC ${own.grpc}, other replicas ${own.peer}. Ctrl-C stops it.`,
+    )
+  reportTo(io, identity.replica, replica)
+  const stopListening = io.onStop((signal) => {
+    logger.info({ signal }, 'stopping')
+    end.gracefully()
+  })
+  io.supervisor?.onGone(() => {
+    logger.warn({}, 'the supervisor has ended; stopping')
+    end.gracefully()
+  })
+
+  const code = await end.reached
+  if (code === null) {
+    await replica.drain(drainMs)
+    await api.close(drainMs)
+    await parts.stop()
+    logger.info({}, 'stopped')
+  }
+  stopListening()
+  return code ?? 0
+}
+
+/** How the replica comes to its end. */
+class Ending {
+  private resolve: (code: number | null) => void = () => undefined
+  /** The exit code of an abrupt end; null for a graceful one. */
+  readonly reached = new Promise<number | null>((resolve) => {
+    this.resolve = resolve
+  })
+
+  now(code: number): void {
+    this.resolve(code)
+  }
+
+  gracefully(): void {
+    this.resolve(null)
+  }
+}
+
+interface Parts {
+  readonly replica: RunningReplica
+  readonly passwords: ReturnType<typeof createPasswords>
+  /** Hands leadership over, writes what must be written and closes all. */
+  stop(): Promise<void>
+  /** Closes what was opened when the start failed. */
+  abandon(): Promise<void>
+}
+
+async function assemble(
+  options: ServeOptions,
+  identity: Identity,
+  own: ClusterReplica,
+  logger: Logger,
+  onFatal: (error: unknown) => void,
+): Promise<Parts> {
+  const folder = resolve(options.data)
+  const self = identity.replica
+  const clock = systemClock
+  const clusterId = Buffer.from(identity.clusterId, 'hex')
+  const store = openStateStore({ folder, worker: createStateWorker(), onFailed: onFatal })
+  const configuration: Configuration = {
+    faultModel: 'majority',
+    members: identity.replicas.map((replica) => ({
+      id: replica.id,
+      voter: true,
+      address: formatAddresses(replica),
+    })),
+  }
+  const problem = { text: '' }
+  const transport = createPeerLinks({
+    self,
+    clusterId,
+    incarnation: identity.incarnation,
+    listen: listenAt(own.peer, "the replica's address for the others"),
+    address: formatAddresses(own),
+    endpointOf: (address) => parseEndpoint(parseAddresses(address).peer),
+    random: systemRandom,
+    logger,
+    onRefused: (refusal) => {
+      problem.text = `${refusal.peer === 0 ? 'a stranger' : replicaName(refusal.peer)} ${refusal.by === 'peer' ? 'refuses this replica' : 'was refused'}: ${refusal.reason}`
+      logger.warn({ ...refusal }, problem.text)
+    },
+    admit: () => null,
+  })
+  const log = createEngine({
+    self,
+    configuration,
+    disk: createNodeDisk(folder),
+    clock,
+    random: systemRandom,
+    transport,
+    logger,
+    onFatal,
+  })
+  const passwords = createPasswords({ memoryKib: options.passwordMemoryKib })
+  const search = createSearch({
+    indexPath: join(folder, 'search.db'),
+    statePath: () => store.path,
+    position: () => replica.position,
+    clock,
+    logger,
+  })
+  const replica: RunningReplica = createReplica({
+    self,
+    incarnation: identity.incarnation,
+    clusterId,
+    clock,
+    logger,
+    log,
+    store,
+    openChat,
+    search,
+    vitals: () => {
+      const { user, system } = process.cpuUsage()
+      return {
+        pid: process.pid,
+        version,
+        residentBytes: process.memoryUsage.rss(),
+        cpuUs: user + system,
+        problem: problem.text,
+      }
+    },
+    onFatal,
+  })
+  const close = async (): Promise<void> => {
+    replica.close()
+    passwords.close()
+    await search.close()
+    await store.close()
+  }
+  return {
+    replica,
+    passwords,
+    async stop() {
+      await log.stop()
+      await close()
+    },
+    abandon: close,
+  }
+}
+
+function reportTo(io: ServerIo, self: number, replica: RunningReplica): void {
+  const { supervisor } = io
+  if (supervisor === null) return
+  const report = (): void => {
+    const { leader, quorum } = replica.state
+    supervisor.report({ kind: 'state', replica: self, leader, quorum })
+  }
+  replica.onStateChange(report)
+  report()
+}
+
+function listenAt(address: string, what: string): Endpoint {
+  const endpoint = parseEndpoint(address)
+  if (endpoint === null) throw new ServerError(`${what} is not host:port but ${JSON.stringify(address)}.`)
+  return endpoint
+}
+
+/** Of this program. */
+const version = versionOf(join(repository, 'package.json'))
+
+function versionOf(path: string): string {
+  const value: unknown = JSON.parse(readFileSync(path, 'utf8'))
+  return typeof value === 'object' && value !== null && 'version' in value ? String(value.version) : ''
+}
