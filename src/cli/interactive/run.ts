@@ -1,0 +1,104 @@
+import { describeState, ParleyError } from '../../client/index.ts'
+import { exitCodes } from '../io.ts'
+import { inboxWords, greeting, signIn } from '../sign-in.ts'
+import { openSession, type Session } from '../session.ts'
+import { paint, printable } from '../text.ts'
+import type { Context } from '../verb.ts'
+import { completeLine, runLine } from './commands.ts'
+import { Screen } from './screen.ts'
+import { Talk } from './talk.ts'
+
+/** The interactive client: signs in when nobody is, then talks until it is told to quit. */
+export async function runInteractive(context: Context): Promise<number> {
+  const { io, settings } = context
+  const { session, welcome } = await begin(context)
+  const colors = paint(io.color)
+  const { client } = session
+  let question: ((line: string) => void) | null = null
+  let finish: (code: number) => void = () => {}
+  const finished = new Promise<number>((resolve) => {
+    finish = resolve
+  })
+  const screen = new Screen(io.terminal(), {
+    line(text) {
+      const answered = question
+      question = null
+      if (answered === null) runLine(text, commandContext)
+      else answered(text)
+    },
+    end: () => finish(exitCodes.ok),
+    complete: (line) => completeLine(line, talk),
+  })
+  const talk = new Talk({
+    client,
+    view: screen,
+    colors,
+    nowMs: io.nowMs,
+    after: io.after,
+    onSignedOut(why) {
+      session.forget()
+      screen.print(colors.red(why))
+      finish(exitCodes.notSignedIn)
+    },
+  })
+  const commandContext = {
+    talk,
+    io,
+    settings,
+    colors,
+    ask(text: string, answered: (line: string) => void) {
+      screen.print(colors.yellow(text))
+      question = answered
+    },
+    quit: () => finish(exitCodes.ok),
+    signOut() {
+      session.forget()
+      talk.stop()
+      client.logOut().then(
+        () => finish(exitCodes.ok),
+        () => finish(exitCodes.unavailable),
+      )
+    },
+    forget() {
+      session.forget()
+      talk.stop()
+      screen.print('Your account is deleted. Goodbye.')
+      finish(exitCodes.ok)
+    },
+  }
+  void io.stopped.then(() => finish(exitCodes.ok))
+  try {
+    screen.print(`${welcome} ${colors.dim(`(${describeState(client.state)})`)}`)
+    screen.print(colors.dim('/query NAME opens a conversation, /inbox shows what waits, /help the rest.'))
+    await talk.start()
+    return await finished
+  } finally {
+    talk.stop()
+    screen.close()
+    session.close()
+  }
+}
+
+/** Goes on with the session that was kept, or signs in anew. */
+async function begin({
+  io,
+  settings,
+}: Context): Promise<{ readonly session: Session; readonly welcome: string }> {
+  const kept = openSession(settings, io)
+  if (kept.saved !== null) {
+    try {
+      const { account, inbox } = await kept.client.call('getMe', {}, { timeoutMs: Infinity })
+      const count = inbox === 0 ? 'no new messages' : `${inboxWords(inbox)} waiting`
+      return { session: kept, welcome: `Welcome back, ${printable(account?.name ?? '')}: ${count}.` }
+    } catch (error) {
+      if (!(error instanceof ParleyError)) throw error
+      io.err(describeState({ kind: 'signedOut', reason: error.reason }))
+      kept.forget()
+    }
+  }
+  kept.close()
+  const session = openSession(settings, io, true)
+  const signedIn = await signIn(session.client, io, { name: undefined, source: { fromInput: false } })
+  session.save({ name: signedIn.account?.name ?? '', token: signedIn.token })
+  return { session, welcome: greeting(signedIn) }
+}

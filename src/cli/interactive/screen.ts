@@ -1,0 +1,137 @@
+import { createInterface, type Interface } from 'node:readline'
+import { Writable } from 'node:stream'
+import type { Terminal } from '../io.ts'
+
+export interface ScreenHandlers {
+  /** A line was entered; it is no longer on the screen. */
+  readonly line: (text: string) => void
+  /** Ctrl-C, Ctrl-D on an empty line, or the end of input. */
+  readonly end: () => void
+  /** The words that may stand at the end of `line`, and the part of it that they replace. */
+  readonly complete: (line: string) => Promise<readonly [candidates: readonly string[], part: string]>
+}
+
+/**
+ * A terminal with two parts: what was said, which scrolls and is never touched again, and below it the live part: lines that may still change, then the prompt
+ * with the line that is being typed. What comes in is written above the live part, which is drawn anew below it; the line, and the cursor in it, stay as they are.
+ *
+ * Node's readline edits and draws the line (editing keys, history, wide characters, lines longer than the screen). The live lines are the first lines of its prompt.
+ */
+export class Screen {
+  private readonly readline: Interface
+  private readonly output: Batched
+  private readonly handlers: ScreenHandlers
+  private prompt = ''
+  /** The live part is on the screen. */
+  private drawn = false
+  /** Rows from the top of the live part to the end of the line that is about to be entered. */
+  private rowsToEnd = 0
+  private closed = false
+
+  constructor(terminal: Terminal, handlers: ScreenHandlers) {
+    this.handlers = handlers
+    this.output = new Batched(terminal.output)
+    this.readline = createInterface({
+      input: terminal.input,
+      output: this.output,
+      terminal: true,
+      historySize: 200,
+      removeHistoryDuplicates: true,
+      completer: (line: string, answer: (error: null, result: [string[], string]) => void) => {
+        handlers.complete(line).then(
+          ([candidates, part]) => answer(null, [[...candidates], part]),
+          () => answer(null, [[], line]),
+        )
+      },
+    })
+    // Before readline takes the key: once the line is entered nobody knows how many rows it had.
+    terminal.input.prependListener('keypress', (_: unknown, key: { readonly name?: string } | undefined) => {
+      if (key?.name !== 'return' && key?.name !== 'enter') return
+      this.readline.write(null, { ctrl: true, name: 'e' })
+      this.rowsToEnd = this.readline.getCursorPos().rows
+    })
+    this.readline.on('line', (text) => this.entered(text))
+    this.readline.on('SIGINT', () => this.end())
+    this.readline.on('close', () => this.end())
+  }
+
+  /** Writes lines above the live part. */
+  print(text: string): void {
+    if (this.closed) return
+    if (!this.drawn) {
+      this.output.write(`${text}\n`)
+      return
+    }
+    const { rows } = this.readline.getCursorPos()
+    // readline will go up as many rows as the cursor was below the top before it draws; so that it arrives here, as many are added.
+    this.output.write(`${up(rows)}\r\u001B[J${text}\n${'\n'.repeat(rows)}`)
+    this.readline.prompt(true)
+  }
+
+  /** Replaces the live lines and the prompt. */
+  show(live: readonly string[], prompt: string): void {
+    if (this.closed) return
+    const text = [...live, prompt].join('\n')
+    if (text === this.prompt && this.drawn) return
+    this.prompt = text
+    this.readline.setPrompt(text)
+    this.readline.prompt(true)
+    this.drawn = true
+  }
+
+  /** Removes the live part; nothing is written after this. */
+  close(): void {
+    if (this.closed) return
+    if (this.drawn) this.output.write(`${up(this.readline.getCursorPos().rows)}\r\u001B[J`)
+    this.closed = true
+    this.readline.close()
+    this.output.flush()
+  }
+
+  private entered(text: string): void {
+    // readline has left the line on the screen and gone to the row below it.
+    this.output.write(`${up(this.rowsToEnd + 1)}\r\u001B[J`)
+    this.drawn = false
+    this.handlers.line(text)
+    if (this.closed) return
+    this.readline.prompt(true)
+    this.drawn = true
+  }
+
+  private end(): void {
+    if (!this.closed) this.handlers.end()
+  }
+}
+
+function up(rows: number): string {
+  return rows === 0 ? '' : `\u001B[${rows}A`
+}
+
+/** Collects what is written in one go and passes it on at once: the terminal never shows a half-drawn line. */
+class Batched extends Writable {
+  readonly isTTY = true
+  private readonly target: Terminal['output']
+  private pending = ''
+
+  constructor(target: Terminal['output']) {
+    super({ decodeStrings: false })
+    this.target = target
+    target.on('resize', () => this.emit('resize'))
+  }
+
+  get columns(): number {
+    return this.target.columns ?? 80
+  }
+
+  flush(): void {
+    const text = this.pending
+    this.pending = ''
+    if (text !== '') this.target.write(text)
+  }
+
+  override _write(chunk: string | Uint8Array, _: string, done: () => void): void {
+    if (this.pending === '') queueMicrotask(() => this.flush())
+    this.pending += typeof chunk === 'string' ? chunk : Buffer.from(chunk).toString('utf8')
+    done()
+  }
+}

@@ -1,0 +1,341 @@
+import { toHex } from '../../base/bytes.ts'
+import { type Client, type ClientState, describeState, type OutboxChange } from '../../client/index.ts'
+import type { Conversation, Message, Target } from '../../gen/parley/v1/model.ts'
+import type { Event, SendMessageResponse } from '../../gen/parley/v1/service.ts'
+import { conversationLabel, Labels, targetLabel } from '../names.ts'
+import { deliveryWords, messageHead, messageLine } from '../present.ts'
+import { type Paint, printable } from '../text.ts'
+
+/** Where a talk is shown. */
+export interface View {
+  /** Adds lines for good. */
+  readonly print: (text: string) => void
+  /** Replaces the lines that may still change, and the prompt. */
+  readonly show: (live: readonly string[], prompt: string) => void
+}
+
+export interface TalkPorts {
+  readonly client: Client
+  readonly view: View
+  readonly colors: Paint
+  readonly nowMs: () => number
+  readonly after: (delayMs: number, callback: () => void) => () => void
+  /** The session was ended by the server. */
+  readonly onSignedOut: (why: string) => void
+}
+
+/** Marks are sent together after so long. */
+const markAfterMs = 300
+/** What this device sent comes back as events; so many ids are remembered to leave those out. */
+const rememberedIds = 1000
+const historyShown = 10
+
+/** The state of the interactive client: the open conversation, what comes in, what is being sent. */
+export class Talk {
+  readonly client: Client
+  readonly labels: Labels
+  private readonly ports: TalkPorts
+  private readonly unread = new Map<number, number>()
+  /** Up to where each conversation has left the inbox. */
+  private readonly opened = new Map<number, number>()
+  private readonly peers = new Map<string, boolean>()
+  private readonly ownIds = new Set<string>()
+  private readonly dueMarks = new Map<number, { upTo: number; read: boolean }>()
+  private cancelMarks: (() => void) | null = null
+  private current: { readonly target: Target; readonly label: string; id: number | null } | null = null
+  private shownState = ''
+  private stops: (() => void)[] = []
+  /** Lines come one after the other even when a label has to be asked for first. */
+  private printed: Promise<void> = Promise.resolve()
+
+  constructor(ports: TalkPorts) {
+    this.ports = ports
+    this.client = ports.client
+    this.labels = new Labels(ports.client)
+    this.shownState = describeState(this.client.state)
+  }
+
+  /** Begins to follow what happens. */
+  async start(): Promise<void> {
+    const position = await this.load()
+    this.stops = [
+      this.client.subscribe(position, (events) => this.happened(events)),
+      this.client.onState((state) => this.stateChanged(state)),
+      this.client.outbox.onChange((change) => this.outboxChanged(change)),
+    ]
+    this.draw()
+  }
+
+  stop(): void {
+    this.cancelMarks?.()
+    for (const stop of this.stops) stop()
+    this.stops = []
+  }
+
+  get openLabel(): string | null {
+    return this.current?.label ?? null
+  }
+
+  get openTarget(): Target | null {
+    return this.current?.target ?? null
+  }
+
+  /** Opens a conversation: plain lines go there from now on. */
+  async open(target: Target): Promise<void> {
+    const opened = { target, label: targetLabel(target), id: null as number | null }
+    const before = this.current
+    this.current = opened
+    this.draw()
+    try {
+      const page = await this.client.call('listMessages', { conversation: target, pageSize: historyShown })
+      if (this.current !== opened) return
+      const last = page.messages.at(-1)
+      if (last === undefined) return this.print(this.dim(`${opened.label}: no messages yet`))
+      opened.id = last.conversation
+      if (!this.labels.has(last.conversation)) await this.labels.learn([last.conversation])
+      for (const message of page.messages) this.print(this.line(message))
+      this.unread.delete(last.conversation)
+      this.mark(last.conversation, page.lastSeq, true)
+      this.draw()
+    } catch (error) {
+      if (this.current === opened) this.current = before
+      this.draw()
+      throw error
+    }
+  }
+
+  /** Closes the open conversation if it is this one. */
+  leave(label: string): void {
+    if (this.current?.label === label) this.current = null
+    this.draw()
+  }
+
+  /** Queues a message; it is shown as pending, then with what became of it. */
+  send(to: Target, text: string): void {
+    this.client.outbox.add(to, text)
+  }
+
+  print(text: string): void {
+    this.ports.view.print(text)
+  }
+
+  draw(): void {
+    const pending = this.client.outbox.items.filter((item) => item.status.kind === 'pending')
+    const live = pending.map((item) =>
+      this.dim(`… ${printable(targetLabel(item.to))}  you: ${oneLine(item.text)}`),
+    )
+    this.ports.view.show(live, this.prompt())
+  }
+
+  private prompt(): string {
+    const { colors } = this.ports
+    let unread = 0
+    for (const [id, count] of this.unread) if (id !== this.current?.id) unread += count
+    const state = this.client.state
+    const where =
+      state.kind === 'connected'
+        ? ''
+        : colors.yellow(`[${state.kind === 'noQuorum' ? 'read-only' : describeState(state)}] `)
+    const label = colors.bold(printable(this.current?.label ?? 'parley'))
+    return `${where}${label}${unread > 0 ? colors.cyan(` [${unread} unread]`) : ''}> `
+  }
+
+  private dim(text: string): string {
+    return this.ports.colors.dim(text)
+  }
+
+  private line(message: Message): string {
+    const shown = message.sender === this.client.account?.id ? { ...message, senderName: 'you' } : message
+    return messageLine(shown, this.labels.get(message.conversation), this.ports.nowMs(), this.ports.colors)
+  }
+
+  /** Reads the conversations; what happens later is told by events from the position that is returned. */
+  private async load(): Promise<number> {
+    let position: number | null = null
+    let pageToken = ''
+    this.unread.clear()
+    do {
+      const page = await this.client.call('listConversations', { pageSize: 500, pageToken })
+      // The first page's: what happens between the pages comes again as events.
+      position ??= page.position
+      pageToken = page.nextPageToken
+      for (const conversation of page.conversations) this.note(conversation)
+    } while (pageToken !== '')
+    return position
+  }
+
+  private note(conversation: Conversation): void {
+    this.labels.note(conversation)
+    this.opened.set(conversation.id, conversation.openedUpTo)
+    if (conversation.unread > 0) this.unread.set(conversation.id, conversation.unread)
+    if (conversation.kind === 'CONVERSATION_KIND_DIRECT')
+      this.peers.set(conversationLabel(conversation).toLowerCase(), true)
+  }
+
+  private happened(events: readonly Event[]): void {
+    this.printed = this.printed.then(async () => {
+      const unknown = events.flatMap(({ event }) =>
+        event?.$case === 'message' && !this.labels.has(event.value.conversation)
+          ? [event.value.conversation]
+          : [],
+      )
+      // One that cannot be asked for is shown by its number.
+      if (unknown.length > 0) await this.labels.learn(unknown).catch(() => undefined)
+      const lines: string[] = []
+      for (const event of events) {
+        const line = this.take(event)
+        if (line !== null) lines.push(line)
+      }
+      if (lines.length > 0) this.print(lines.join('\n'))
+      this.draw()
+    })
+  }
+
+  private take({ event }: Event): string | null {
+    switch (event?.$case) {
+      case 'message':
+        return this.takeMessage(event.value)
+      case 'messageEdited':
+        return this.line(event.value)
+      case 'messageDeleted':
+        return this.dim(
+          `${printable(this.labels.get(event.value.conversation))}/${event.value.seq} was deleted`,
+        )
+      case 'marks': {
+        const { conversation, openedUpTo, readUpTo } = event.value
+        this.opened.set(conversation, Math.max(openedUpTo, this.opened.get(conversation) ?? 0))
+        // Read on another device.
+        if (readUpTo >= (this.opened.get(conversation) ?? 0)) this.unread.delete(conversation)
+        return null
+      }
+      case 'conversation': {
+        const known = this.labels.has(event.value.id)
+        const isRoom = event.value.kind === 'CONVERSATION_KIND_ROOM'
+        if (isRoom) this.labels.note(event.value)
+        return known || !isRoom ? null : this.dim(`You are in ${printable(conversationLabel(event.value))}.`)
+      }
+      case 'conversationLeft': {
+        const label = this.labels.get(event.value.conversation)
+        if (this.current?.label === label) this.current = null
+        return this.dim(`You have left ${printable(label)}.`)
+      }
+      case 'account': {
+        const { name, online, deleted } = event.value
+        const isOpen = this.current?.target.target?.$case === 'account'
+        if (!isOpen || this.current?.label.toLowerCase() !== name.toLowerCase()) return null
+        const what = deleted ? 'has deleted their account' : online ? 'is here' : 'is gone'
+        return this.dim(`${printable(name)} ${what}`)
+      }
+      case 'resync':
+        this.load().then(
+          () => this.draw(),
+          () => undefined,
+        )
+        return this.dim('Messages were missed: see /inbox and /read.')
+      default:
+        return null
+    }
+  }
+
+  private takeMessage(message: Message): string | null {
+    const mine = message.sender === this.client.account?.id
+    const { conversation, seq } = message
+    const isOpen =
+      this.current !== null &&
+      (this.current.id === conversation || this.current.label === this.labels.get(conversation))
+    if (isOpen && this.current !== null) this.current.id = conversation
+    // What waits in the inbox from before stays there: only who has seen everything before has seen everything with this.
+    if ((this.opened.get(conversation) ?? 0) >= seq - 1) this.mark(conversation, seq, isOpen || mine)
+    else if (isOpen) this.mark(conversation, seq, true)
+    if (!isOpen && !mine) this.unread.set(conversation, (this.unread.get(conversation) ?? 0) + 1)
+    // Shown already, when its answer came.
+    if (mine && this.ownIds.has(toHex(message.id))) return null
+    return this.line(message)
+  }
+
+  private mark(conversation: number, upTo: number, read: boolean): void {
+    this.opened.set(conversation, Math.max(upTo, this.opened.get(conversation) ?? 0))
+    const due = this.dueMarks.get(conversation)
+    this.dueMarks.set(conversation, {
+      upTo: Math.max(upTo, due?.upTo ?? 0),
+      read: read || due?.read === true,
+    })
+    this.cancelMarks ??= this.ports.after(markAfterMs, () => this.sendMarks())
+  }
+
+  private sendMarks(): void {
+    this.cancelMarks = null
+    for (const [conversation, { upTo, read }] of this.dueMarks)
+      this.client.request(
+        'markRead',
+        { conversation, mark: { $case: read ? 'upTo' : 'openedUpTo', value: upTo } },
+        {},
+        // A mark that is lost is made good by the next one.
+        () => undefined,
+      )
+    this.dueMarks.clear()
+  }
+
+  private outboxChanged(change: OutboxChange): void {
+    switch (change.kind) {
+      case 'added':
+      case 'retried':
+        this.ownIds.add(toHex(change.item.id))
+        if (this.ownIds.size > rememberedIds)
+          for (const id of this.ownIds) {
+            this.ownIds.delete(id)
+            break
+          }
+        break
+      case 'sent':
+        this.print(this.sentLine(change.item.to, change.item.text, change.response))
+        break
+      case 'failed': {
+        const { to, text, key, status } = change.item
+        const why = status.kind === 'failed' ? status.message : ''
+        this.print(
+          `${this.ports.colors.red('✗')} ${printable(targetLabel(to))}  you: ${oneLine(text)} ${this.ports.colors.red(`not sent: ${printable(why)}`)}`,
+        )
+        this.client.outbox.discard(key)
+        break
+      }
+      case 'discarded':
+      case 'loaded':
+        break
+    }
+    this.draw()
+  }
+
+  private sentLine(to: Target, text: string, response: SendMessageResponse): string {
+    const { colors } = this.ports
+    const direct = to.target?.$case === 'account'
+    const label = this.labels.has(response.conversation)
+      ? this.labels.get(response.conversation)
+      : targetLabel(to)
+    const words = deliveryWords(direct, response.delivered)
+    const mark = direct && !response.delivered ? this.dim(`✓ ${words}`) : colors.green('✓')
+    const head = messageHead(
+      { seq: response.seq, atMs: response.atMs, senderName: 'you' },
+      label,
+      this.ports.nowMs(),
+      colors,
+    )
+    return `${head}${printable(text, true).replaceAll('\n', '\n    ')} ${mark}`
+  }
+
+  private stateChanged(state: ClientState): void {
+    if (state.kind === 'signedOut') {
+      this.ports.onSignedOut(describeState(state))
+      return
+    }
+    // The number of queued messages shows in the live lines.
+    const words = state.kind === 'noQuorum' ? 'no quorum: read-only' : describeState(state)
+    if (words !== this.shownState) this.print(this.dim(words))
+    this.shownState = words
+    this.draw()
+  }
+}
+
+function oneLine(text: string): string {
+  return printable(text)
+}

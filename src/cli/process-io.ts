@@ -1,0 +1,84 @@
+import { readFileSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { dirname } from 'node:path'
+import { isCancel, password, text } from '@clack/prompts'
+import { createClient } from '../client/index.ts'
+import { processIo as serverIo } from '../server/io.ts'
+import { CliError, type Files, type Io } from './io.ts'
+
+/** The real process. */
+export function processIo(): Io {
+  const canAsk = process.stdin.isTTY && process.stderr.isTTY
+  let stop: () => void = () => {}
+  const stopped = new Promise<void>((resolve) => {
+    stop = resolve
+  })
+  let listening = false
+  // Whoever reads the output may go: `parley watch | head`. That is no error.
+  for (const stream of [process.stdout, process.stderr])
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPIPE') throw error
+      stop()
+    })
+  return {
+    out: (line) => process.stdout.write(`${line}\n`),
+    err: (line) => process.stderr.write(`${line}\n`),
+    environment: process.env,
+    canAsk,
+    isTerminal: process.stdout.isTTY,
+    color: process.stdout.isTTY && (process.env['NO_COLOR'] ?? '') === '' && process.env['TERM'] !== 'dumb',
+    columns: () => process.stdout.columns ?? 80,
+    ask: async (question) => answered(await text({ message: question, output: process.stderr })),
+    askSecret: async (question) => answered(await password({ message: question, output: process.stderr })),
+    readInput,
+    files,
+    createClient,
+    nowMs: () => Date.now(),
+    device: `${hostname()}, command line`,
+    after(delayMs, callback) {
+      const timer = setTimeout(callback, delayMs)
+      return () => clearTimeout(timer)
+    },
+    get stopped() {
+      // Only who wants to know takes over Ctrl-C.
+      if (!listening) {
+        listening = true
+        process.on('SIGINT', stop)
+        process.on('SIGTERM', stop)
+        process.on('SIGHUP', stop)
+      }
+      return stopped
+    },
+    server: serverIo,
+    terminal: () => ({ input: process.stdin, output: process.stdout }),
+  }
+}
+
+function answered(answer: string | symbol | undefined): string {
+  if (typeof answer === 'symbol' || isCancel(answer)) throw new CliError('Given up.')
+  return answer ?? ''
+}
+
+async function readInput(): Promise<string> {
+  const parts: Buffer[] = []
+  for await (const part of process.stdin) parts.push(Buffer.from(part as Uint8Array))
+  return Buffer.concat(parts).toString('utf8')
+}
+
+const files: Files = {
+  read(path) {
+    try {
+      return readFileSync(path, 'utf8')
+    } catch (error) {
+      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null
+      throw new CliError(`cannot read ${path}: ${error instanceof Error ? error.message : String(error)}`)
+    }
+  },
+  writePrivate(path, content) {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+    const fresh = `${path}.${process.pid}`
+    writeFileSync(fresh, content, { mode: 0o600, flag: 'wx' })
+    renameSync(fresh, path)
+  },
+  remove: (path) => rmSync(path, { force: true }),
+}

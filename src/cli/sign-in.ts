@@ -1,0 +1,101 @@
+import type { Account } from '../gen/parley/v1/model.ts'
+import type { Client } from '../client/index.ts'
+import { CliError, exitCodes, type Io, UsageError } from './io.ts'
+import { plural, printable } from './text.ts'
+
+/** Where a password may come from; never from a flag, which others see in the list of processes. */
+export interface PasswordSource {
+  readonly fromInput: boolean
+}
+
+export interface SignedIn {
+  readonly account: Account | undefined
+  readonly session: number
+  readonly token: Uint8Array
+  readonly inbox: number
+  readonly isNew: boolean
+}
+
+export async function askName(given: string | undefined, io: Io): Promise<string> {
+  const name = given ?? (io.canAsk ? (await io.ask('Name')).trim() : undefined)
+  if (name === undefined) throw new UsageError('say who: there is no terminal to ask for the name')
+  return name
+}
+
+/** The password of an account that exists. */
+export async function readPassword(io: Io, source: PasswordSource, question = 'Password'): Promise<string> {
+  const given = await givenPassword(io, source)
+  return given ?? (await io.askSecret(question))
+}
+
+/** A password for an account that is made, or a new one; typed twice. */
+export async function readNewPassword(io: Io, source: PasswordSource): Promise<string> {
+  const given = await givenPassword(io, source)
+  return given ?? askTwice(io)
+}
+
+export async function askTwice(io: Io): Promise<string> {
+  const first = await io.askSecret('New password')
+  if ((await io.askSecret('The same again')) !== first) throw new CliError('The two are not the same.')
+  return first
+}
+
+async function givenPassword(io: Io, source: PasswordSource): Promise<string | null> {
+  if (source.fromInput) return (await io.readInput()).replace(/\r?\n$/, '')
+  const variable = io.environment['PARLEY_PASSWORD']
+  if (variable !== undefined && variable !== '') return variable
+  if (io.canAsk) return null
+  throw new UsageError(
+    'a password is needed: there is no terminal to ask, so give it with --password-stdin or in PARLEY_PASSWORD',
+  )
+}
+
+/** Name first; then a greeting for who is known and for who is new, and the password. */
+export async function signIn(
+  client: Client,
+  io: Io,
+  options: { readonly name: string | undefined; readonly source: PasswordSource },
+): Promise<SignedIn> {
+  const name = await askName(options.name, io)
+  const { exists, registrationOpen } = await client.call('lookUpName', { name })
+  if (exists) {
+    if (io.canAsk) io.err(`Welcome back, ${printable(name)}.`)
+    const password = await readPassword(io, options.source)
+    return { ...(await client.logIn({ name, password, device: io.device })), isNew: false }
+  }
+  if (!registrationOpen) throw new CliError(`${printable(name)} does not exist, and registration is closed.`)
+  // Without a person to see the greeting, a mistyped name must not become an account.
+  if (!io.canAsk)
+    throw new CliError(
+      `${printable(name)} does not exist, or has deleted their account. To make it: parley register ${printable(name)}`,
+      exitCodes.error,
+    )
+  io.err(`Welcome, new user. ${printable(name)} is free: choose a password.`)
+  return register(client, io, { name, source: options.source })
+}
+
+export async function register(
+  client: Client,
+  io: Io,
+  options: { readonly name: string; readonly source: PasswordSource },
+): Promise<SignedIn> {
+  const password = await readNewPassword(io, options.source)
+  const response = await client.register({ name: options.name, password, device: io.device })
+  return { ...response, inbox: 0, isNew: true }
+}
+
+/** `Welcome back, ann: you have 3 new messages.` */
+export function greeting({ account, inbox, isNew }: Omit<SignedIn, 'token' | 'session'>): string {
+  const name = printable(account?.name ?? '')
+  if (isNew) return `Welcome, ${name}.`
+  return `Welcome back, ${name}: you have ${inbox === 0 ? 'no' : inboxCount(inbox)} new ${inbox === 1 ? 'message' : 'messages'}.`
+}
+
+/** The inbox is counted up to 1000. */
+export function inboxCount(count: number): string {
+  return count >= 1000 ? '1000 or more' : String(count)
+}
+
+export function inboxWords(count: number): string {
+  return count >= 1000 ? '1000 or more messages' : plural(count, 'message')
+}

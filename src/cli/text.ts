@@ -1,0 +1,136 @@
+import { stripVTControlCharacters } from 'node:util'
+
+/**
+ * Text of others, made safe for a terminal: control characters, and those that reorder text, are shown as what they are and do nothing.
+ * Line ends stay when `lines` is set.
+ */
+export function printable(text: string, lines = false): string {
+  return text.replaceAll(
+    // oxlint-disable-next-line no-control-regex
+    /[\u0000-\u001F\u007F-\u009F\u061C\u200E\u200F\u202A-\u202E\u2066-\u2069\u2028\u2029\uFEFF]/g,
+    (character) => {
+      const code = character.codePointAt(0) ?? 0
+      if (character === '\n') return lines ? '\n' : '⏎'
+      if (character === '\t') return ' '
+      if (code < 0x20) return String.fromCodePoint(0x2400 + code)
+      if (code === 0x7f) return '␡'
+      return `\\u${code.toString(16).padStart(4, '0')}`
+    },
+  )
+}
+
+/** JSON that does nothing to a terminal either. */
+export function safeJson(value: unknown): string {
+  return JSON.stringify(value).replaceAll(
+    /[\u007F-\u009F\u061C\u200E\u200F\u202A-\u202E\u2066-\u2069\u2028\u2029\uFEFF]/g,
+    (character) => `\\u${(character.codePointAt(0) ?? 0).toString(16).padStart(4, '0')}`,
+  )
+}
+
+/** Columns that the text takes in a terminal. */
+export function widthOf(text: string): number {
+  let width = 0
+  for (const { segment } of graphemes.segment(stripVTControlCharacters(text))) width += graphemeWidth(segment)
+  return width
+}
+
+const graphemes = new Intl.Segmenter(undefined, { granularity: 'grapheme' })
+const wide =
+  /^[\p{Script=Han}\p{Script=Hangul}\p{Script=Hiragana}\p{Script=Katakana}\p{Emoji_Presentation}\u3000-\u303E\uFF01-\uFF60\uFFE0-\uFFE6]|\uFE0F/u
+const nothing = /^[\p{Mn}\p{Me}\p{Cf}]/u
+
+function graphemeWidth(segment: string): number {
+  if (nothing.test(segment)) return 0
+  return wide.test(segment) ? 2 : 1
+}
+
+/** Columns side by side, each as wide as its widest cell; the last one is not padded. */
+export function table(rows: readonly (readonly string[])[]): string[] {
+  const widths: number[] = []
+  for (const row of rows)
+    for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, widthOf(cell))
+  return rows.map((row) =>
+    row
+      .map((cell, i) => (i === row.length - 1 ? cell : cell + ' '.repeat((widths[i] ?? 0) - widthOf(cell))))
+      .join('  ')
+      .trimEnd(),
+  )
+}
+
+/** `1 new message`, `2 new messages`. */
+export function plural(count: number, one: string, many = `${one}s`): string {
+  return `${count} ${count === 1 ? one : many}`
+}
+
+/** `14:03` for today, else `2026-01-31 14:03`, in local time. */
+export function clockTime(atMs: number, nowMs: number): string {
+  const at = new Date(atMs)
+  const two = (value: number): string => String(value).padStart(2, '0')
+  const day = (date: Date): string =>
+    `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`
+  const time = `${two(at.getHours())}:${two(at.getMinutes())}`
+  return day(at) === day(new Date(nowMs)) ? time : `${day(at)} ${time}`
+}
+
+/** How it is said in the terminal; plain when there are no colors. */
+export interface Paint {
+  readonly dim: (text: string) => string
+  readonly bold: (text: string) => string
+  readonly red: (text: string) => string
+  readonly green: (text: string) => string
+  readonly yellow: (text: string) => string
+  readonly cyan: (text: string) => string
+}
+
+export function paint(color: boolean): Paint {
+  const style =
+    (on: number, off: number) =>
+    (text: string): string =>
+      color ? `\u001B[${on}m${text}\u001B[${off}m` : text
+  return {
+    dim: style(2, 22),
+    bold: style(1, 22),
+    red: style(31, 39),
+    green: style(32, 39),
+    yellow: style(33, 39),
+    cyan: style(36, 39),
+  }
+}
+
+/** The names of `among` that `word` may have been meant to be: those a few typing errors away. */
+export function closest(word: string, among: readonly string[]): string | null {
+  let best: string | null = null
+  let bestDistance = Math.floor(word.length / 3) + 2
+  for (const name of among) {
+    const distance = editDistance(word.toLowerCase(), name)
+    if (distance >= bestDistance) continue
+    best = name
+    bestDistance = distance
+  }
+  return best
+}
+
+/** Insertions, deletions, replacements and swaps of neighbours. */
+function editDistance(a: string, b: string): number {
+  const rows: number[][] = [Array.from({ length: b.length + 1 }, (_, j) => j)]
+  for (let i = 1; i <= a.length; i += 1) {
+    const row = [i]
+    for (let j = 1; j <= b.length; j += 1) {
+      const above = rows[i - 1] ?? []
+      const swapped =
+        i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]
+          ? (rows[i - 2]?.[j - 2] ?? 0) + 1
+          : Infinity
+      row.push(
+        Math.min(
+          (above[j] ?? 0) + 1,
+          (row[j - 1] ?? 0) + 1,
+          (above[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1),
+          swapped,
+        ),
+      )
+    }
+    rows.push(row)
+  }
+  return rows[a.length]?.[b.length] ?? 0
+}

@@ -1,0 +1,75 @@
+import type { Client } from '../../client/index.ts'
+import type { Message, Target } from '../../gen/parley/v1/model.ts'
+import { UsageError } from '../io.ts'
+import { findConversation, Labels, parseTarget } from '../names.ts'
+import { messageJson, messageLine } from '../present.ts'
+import { inboxWords } from '../sign-in.ts'
+import { paint, type Paint } from '../text.ts'
+import { type Report, verb } from '../verb.ts'
+
+export interface OpenOptions {
+  /** Infinity = all. */
+  readonly count: number
+  readonly from: Target | null
+}
+
+const mostAtOnce = 500
+
+export const open = verb(
+  {
+    name: 'open',
+    summary: 'take the oldest messages out of the inbox and show them: open 10, open all',
+    arguments: ['[count]'],
+    options: [['--from <conversation>', 'only from this conversation']],
+    examples: ['parley open', 'parley open 10', "parley open all --from '#dev'"],
+  },
+  ({ arguments: [count], options }) => parseOpen(count, options['from']),
+  (options, { io, session }) =>
+    openReport(session().signedIn(), options, { nowMs: io.nowMs(), colors: paint(io.color) }),
+)
+
+export function parseOpen(count: string | undefined, from: unknown): OpenOptions {
+  const number = count === undefined ? 1 : count === 'all' ? Infinity : Number(count)
+  if (!(number >= 1) || (number !== Infinity && !Number.isInteger(number)))
+    throw new UsageError(`say how many to open: a number, or all, not "${count}"`)
+  return { count: number, from: typeof from === 'string' ? parseTarget(from) : null }
+}
+
+export async function openReport(
+  client: Client,
+  { count, from }: OpenOptions,
+  look: { readonly nowMs: number; readonly colors: Paint },
+  labels = new Labels(client),
+): Promise<Report> {
+  const conversation = from === null ? 0 : (await findConversation(client, from)).id
+  const messages: Message[] = []
+  let remaining = 0
+  do {
+    const part = await client.call('openInbox', {
+      count: Math.min(mostAtOnce, count - messages.length),
+      conversation,
+    })
+    messages.push(...part.messages)
+    remaining = part.remaining
+    if (part.messages.length === 0) break
+  } while (messages.length < count && remaining > 0)
+  await labels.of(messages)
+  return {
+    data: {
+      messages: messages.map((message) => messageJson(message, labels.get(message.conversation))),
+      remaining,
+    },
+    lines: [
+      ...messages.map((message) =>
+        messageLine(message, labels.get(message.conversation), look.nowMs, look.colors),
+      ),
+      look.colors.dim(
+        messages.length === 0
+          ? 'No new messages.'
+          : remaining === 0
+            ? 'That was all.'
+            : `${inboxWords(remaining)} left.`,
+      ),
+    ],
+  }
+}

@@ -1,0 +1,62 @@
+import type { Client } from '../../client/index.ts'
+import type { Target } from '../../gen/parley/v1/model.ts'
+import { Labels, parseTarget } from '../names.ts'
+import { messageJson, messageLine } from '../present.ts'
+import { paint, type Paint } from '../text.ts'
+import { type Report, verb } from '../verb.ts'
+import { wholeNumber } from './read.ts'
+
+export interface SearchOptions {
+  readonly query: string
+  readonly conversation: Target | null
+  readonly limit: number
+}
+
+export const search = verb(
+  {
+    name: 'search',
+    summary: 'find messages by words; "words in quotes" must stand in that order',
+    arguments: ['<words...>'],
+    options: [
+      ['--in <conversation>', 'only in this conversation'],
+      ['--limit <n>', 'how many, 1 to 500 (default 20)'],
+    ],
+    examples: ['parley search lunch', `parley search '"next week"' --in '#dev'`],
+  },
+  ({ arguments: words, options }) => ({
+    query: words.join(' '),
+    conversation: typeof options['in'] === 'string' ? parseTarget(options['in']) : null,
+    limit: wholeNumber('--limit', options['limit'], 20),
+  }),
+  (options, { io, session }) =>
+    searchReport(session().signedIn(), options, { nowMs: io.nowMs(), colors: paint(io.color) }),
+)
+
+export async function searchReport(
+  client: Client,
+  { query, conversation, limit }: SearchOptions,
+  look: { readonly nowMs: number; readonly colors: Paint },
+  labels = new Labels(client),
+): Promise<Report> {
+  const found = await client.call('searchMessages', {
+    query,
+    pageSize: limit,
+    ...(conversation === null ? {} : { conversation }),
+  })
+  // The newest last, where the eye is.
+  const messages = [...found.messages].reverse()
+  await labels.of(messages)
+  return {
+    data: {
+      messages: found.messages.map((message) => messageJson(message, labels.get(message.conversation))),
+      more: found.nextPageToken !== '',
+    },
+    lines: [
+      ...(found.nextPageToken === '' ? [] : [look.colors.dim('(there are more)')]),
+      ...messages.map((message) =>
+        messageLine(message, labels.get(message.conversation), look.nowMs, look.colors),
+      ),
+      ...(messages.length === 0 ? [look.colors.dim('Nothing found.')] : []),
+    ],
+  }
+}

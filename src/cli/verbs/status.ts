@@ -1,0 +1,235 @@
+import { replicaName } from '../../base/ids.ts'
+import { toHex } from '../../base/bytes.ts'
+import type { Client } from '../../client/index.ts'
+import type { GetStatusResponse, ReplicaStatus } from '../../gen/parley/v1/service.ts'
+import { CliError, exitCodes, type Io } from '../io.ts'
+import { paint, type Paint, plural, printable, safeJson, table } from '../text.ts'
+import { type Report, verb } from '../verb.ts'
+
+export const status = verb(
+  {
+    name: 'status',
+    summary: 'every replica as it says itself: role, term, positions, load, and how many more may fail',
+    arguments: [],
+    options: [['--watch', 'go on, once a second']],
+  },
+  ({ options }) => ({ watch: options['watch'] === true }),
+  async ({ watch }, { io, settings }) => {
+    const survey = new Survey(settings.servers, io)
+    try {
+      if (!watch) return await survey.report()
+      return await watchStatus(survey, io, settings.json)
+    } finally {
+      survey.close()
+    }
+  },
+)
+
+/** A replica that has not answered by then counts as not reachable. */
+const answerMs = 1000
+const watchMs = 1000
+
+async function watchStatus(survey: Survey, io: Io, json: boolean): Promise<number> {
+  const stopped = io.stopped.then(() => 'stopped' as const)
+  for (;;) {
+    const report = await survey.report().catch((error: unknown) => {
+      if (!(error instanceof CliError)) throw error
+      return { data: { reachable: false }, lines: [error.message] }
+    })
+    if (json) io.out(safeJson(report.data))
+    else io.out(`${io.isTerminal ? '\u001B[H\u001B[2J' : ''}${report.lines.join('\n')}`)
+    const next = new Promise<'next'>((resolve) => io.after(watchMs, () => resolve('next')))
+    if ((await Promise.race([stopped, next])) === 'stopped') return exitCodes.ok
+  }
+}
+
+interface Answer {
+  readonly address: string
+  readonly status: GetStatusResponse
+  readonly latencyMs: number
+}
+
+type SurveyIo = Pick<Io, 'createClient' | 'color'>
+
+/** Asks every replica over a connection of its own: what one of them thinks of the others may be old. */
+export class Survey {
+  private readonly io: SurveyIo
+  private readonly given: readonly string[]
+  private readonly clients = new Map<string, Client>()
+
+  constructor(addresses: readonly string[], io: SurveyIo) {
+    this.given = addresses
+    this.io = io
+  }
+
+  async report(): Promise<Report> {
+    const answers = await this.ask()
+    const best = [...answers.values()].sort(
+      (a, b) => Number(b.status.quorum) - Number(a.status.quorum) || b.status.position - a.status.position,
+    )[0]
+    if (best === undefined)
+      throw new CliError(
+        `No replica answers at ${this.given.join(', ')}. Start a cluster on this machine with: parley up`,
+        exitCodes.unavailable,
+      )
+    return statusReport(best.status, answers, paint(this.io.color))
+  }
+
+  close(): void {
+    for (const client of this.clients.values()) client.close()
+  }
+
+  /** The answers by replica. */
+  private async ask(): Promise<ReadonlyMap<number, Answer>> {
+    const answers = new Map<number, Answer>()
+    const asked = new Set<string>()
+    const askAll = async (addresses: readonly string[]): Promise<void> => {
+      const fresh = addresses.filter((address) => address !== '' && !asked.has(address))
+      for (const address of fresh) asked.add(address)
+      for (const answer of await Promise.all(fresh.map((address) => this.askOne(address))))
+        if (answer !== null) answers.set(answer.status.replica, answer)
+    }
+    await askAll(this.given)
+    // Replicas that were not given are known to those that were. One with another name for the same machine has answered already.
+    const others = [...answers.values()].flatMap(({ status: { replicas } }) =>
+      replicas.filter(({ id }) => !answers.has(id)).map(({ httpAddress }) => httpAddress),
+    )
+    await askAll(others)
+    return answers
+  }
+
+  private async askOne(address: string): Promise<Answer | null> {
+    let client = this.clients.get(address)
+    if (client === undefined) {
+      client = this.io.createClient({ addresses: [address], discover: false })
+      this.clients.set(address, client)
+    }
+    try {
+      // The first answer may have waited for the connection; the second one tells how far away the replica is.
+      await client.call('getStatus', {}, { timeoutMs: answerMs })
+      const beganMs = performance.now()
+      const answer = await client.call('getStatus', {}, { timeoutMs: answerMs })
+      return { address, status: answer, latencyMs: performance.now() - beganMs }
+    } catch {
+      return null
+    }
+  }
+}
+
+interface Row {
+  readonly known: ReplicaStatus
+  readonly answer: Answer | null
+}
+
+function statusReport(best: GetStatusResponse, answers: ReadonlyMap<number, Answer>, colors: Paint): Report {
+  const rows: Row[] = best.replicas.map((known) => {
+    const answer = answers.get(known.id) ?? null
+    return { known: answer?.status.replicas.find(({ id }) => id === known.id) ?? known, answer }
+  })
+  return {
+    data: {
+      clusterId: toHex(best.clusterId),
+      faultModel: best.faultModel,
+      leader: best.leader === 0 ? null : best.leader,
+      quorum: best.quorum,
+      mayFail: best.mayFail,
+      position: best.position,
+      replicas: rows.map(rowJson),
+    },
+    lines: [
+      ...table([
+        ['id', 'role', 'term', 'commit', 'applied', 'log', 'http', 'grpc', 'pid', 'answers in', ''].map(
+          (head) => colors.dim(head),
+        ),
+        ...rows.map((row) => rowCells(row, colors)),
+      ]),
+      '',
+      summary(best, colors),
+    ],
+    exitCode: best.quorum ? exitCodes.ok : exitCodes.unavailable,
+  }
+}
+
+function rowJson({ known, answer }: Row): unknown {
+  return {
+    id: known.id,
+    name: replicaName(known.id),
+    role: answer === null ? 'unknown' : known.role,
+    voter: known.voter,
+    reachable: answer !== null,
+    term: known.term,
+    commitIndex: known.commitIndex,
+    appliedIndex: known.appliedIndex,
+    firstIndex: known.firstIndex,
+    lastIndex: known.lastIndex,
+    logBytes: known.logBytes,
+    stateBytes: known.stateBytes,
+    httpAddress: known.httpAddress,
+    grpcAddress: known.grpcAddress,
+    peerAddress: known.peerAddress,
+    pid: answer === null || known.pid === 0 ? null : known.pid,
+    latencyMs: answer === null ? null : Math.round(answer.latencyMs * 1000) / 1000,
+    uptimeS: known.uptimeS,
+    version: known.version,
+    connections: known.connections,
+    residentBytes: known.residentBytes,
+    cpuUs: known.cpuUs,
+    appliedCommands: known.appliedCommands,
+    problem: known.problem === '' ? null : known.problem,
+  }
+}
+
+function rowCells({ known, answer }: Row, colors: Paint): string[] {
+  const name = replicaName(known.id)
+  if (answer === null)
+    return [
+      name,
+      colors.red('not reachable'),
+      '',
+      '',
+      '',
+      '',
+      printable(known.httpAddress),
+      printable(known.grpcAddress),
+      '',
+      '',
+    ]
+  return [
+    known.role === 'leader' ? colors.bold(name) : name,
+    known.role === 'leader' ? colors.green(known.role) : printable(known.role),
+    String(known.term),
+    String(known.commitIndex),
+    String(known.appliedIndex),
+    byteWords(known.logBytes),
+    printable(known.httpAddress),
+    printable(known.grpcAddress),
+    known.pid === 0 ? '' : String(known.pid),
+    `${answer.latencyMs.toFixed(1)} ms`,
+    known.problem === '' ? '' : colors.red(printable(known.problem)),
+  ]
+}
+
+function summary({ quorum, leader, mayFail, faultModel }: GetStatusResponse, colors: Paint): string {
+  if (!quorum) {
+    const missing =
+      mayFail < 0
+        ? `${plural(-mayFail, 'replica')} must come back before anything can be written`
+        : 'read-only'
+    return colors.red(`No quorum: ${missing}.`)
+  }
+  const leads = leader === 0 ? 'No leader is known' : `${replicaName(leader)} leads`
+  const words = `${leads}; ${mayFail <= 0 ? 'none may fail now' : `${mayFail} more may fail`} (${printable(faultModel)}).`
+  return mayFail <= 0 ? colors.yellow(words) : colors.green(words)
+}
+
+export function byteWords(bytes: number): string {
+  if (bytes < 1024) return `${bytes} B`
+  const units = ['KiB', 'MiB', 'GiB', 'TiB']
+  let value = bytes
+  let unit = -1
+  do {
+    value /= 1024
+    unit += 1
+  } while (value >= 1024 && unit < units.length - 1)
+  return `${value < 10 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`
+}
