@@ -18,8 +18,12 @@ export interface BenchCluster {
   stop(): Promise<void>
 }
 
-export async function startCluster(replicas: number): Promise<BenchCluster> {
-  const cluster: TestCluster = await startProcesses({ replicas })
+/** @param profileFolder where each replica writes a CPU profile when it stops; null = none is made. */
+export async function startCluster(replicas: number, profileFolder: string | null): Promise<BenchCluster> {
+  const cluster: TestCluster = await startProcesses({
+    replicas,
+    environment: profileFolder === null ? {} : { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${profileFolder}` },
+  })
   const addresses = new Map(cluster.replicas.map(({ id, http }) => [id, http]))
 
   async function figures(): Promise<ReadonlyMap<number, Figures>> {
@@ -67,7 +71,11 @@ export async function startCluster(replicas: number): Promise<BenchCluster> {
       }))
       return { result, replicas: costs }
     },
-    stop: () => cluster.close(),
+    async stop() {
+      // A process that is killed writes no profile.
+      if (profileFolder !== null) for (const { id } of cluster.replicas) await cluster.end(id, 'SIGTERM')
+      await cluster.close()
+    },
   }
 }
 

@@ -20,12 +20,14 @@ export interface Load {
   /** Not counted: connections, caches and the compiler get going. */
   readonly warmUpMs: number
   readonly measureMs: number
+  /** Wraps the time that is measured, so that other things can be measured over the same. */
+  readonly during?: (measuring: () => Promise<void>) => Promise<void>
   /** Makes a request. `done` is called once, never before this returns; with false when it failed. */
   readonly send: (slot: number, done: (good: boolean) => void) => void
 }
 
 /** Keeps `outstanding` requests open: each that is answered is followed by another (a closed loop). */
-export async function drive({ outstanding, warmUpMs, measureMs, send }: Load): Promise<LoadResult> {
+export async function drive({ outstanding, warmUpMs, measureMs, send, during }: Load): Promise<LoadResult> {
   const latencies: number[] = []
   let completed = 0
   let failed = 0
@@ -51,11 +53,15 @@ export async function drive({ outstanding, warmUpMs, measureMs, send }: Load): P
   }
   for (let slot = 0; slot < outstanding; slot += 1) next(slot)
   await wait(warmUpMs)
-  isMeasuring = true
-  const beganMs = performance.now()
-  await wait(measureMs)
-  isMeasuring = false
-  const seconds = (performance.now() - beganMs) / 1000
+  let seconds = 0
+  const measuring = async (): Promise<void> => {
+    isMeasuring = true
+    const beganMs = performance.now()
+    await wait(measureMs)
+    isMeasuring = false
+    seconds = (performance.now() - beganMs) / 1000
+  }
+  await (during === undefined ? measuring() : during(measuring))
   isOver = true
   if (open > 0)
     await new Promise<void>((resolve) => {

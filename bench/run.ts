@@ -1,6 +1,6 @@
 // `npm run bench`: what Parley does on this machine, in numbers; beside etcd when that is installed. Progress on stderr, a summary on stdout, JSON and a page in bench/results.
 //
-//   npm run bench -- [--seconds 5] [--kills 20] [--replicas 5] [--stored 100000] [--no-etcd]
+//   npm run bench -- [--seconds 5] [--kills 20] [--replicas 5] [--stored 100000] [--outstanding 1,16,128,512] [--no-etcd] [--profile FOLDER]
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { cpus, tmpdir, totalmem } from 'node:os'
@@ -21,6 +21,7 @@ const { values: given } = parseArgs({
     replicas: { type: 'string', default: '5' },
     stored: { type: 'string', default: '100000' },
     outstanding: { type: 'string', default: '1,16,128,512' },
+    profile: { type: 'string' },
     'no-etcd': { type: 'boolean', default: false },
   },
 })
@@ -47,7 +48,7 @@ process.exit()
 
 async function measure(): Promise<Report> {
   say(`starting ${replicas} replicas`)
-  const cluster = await startCluster(replicas)
+  const cluster = await startCluster(replicas, given.profile ?? null)
   let parley: Omit<Report, 'etcd'>
   try {
     await cluster.whenWhole()
@@ -90,20 +91,29 @@ async function measureParley(cluster: BenchCluster): Promise<Omit<Report, 'etcd'
   let stored = 0
   for (const count of outstanding) {
     say(`${count} outstanding`)
-    const cpuBefore = process.cpuUsage()
-    const beganMs = performance.now()
-    const { result, replicas: costs } = await cluster.measure(() =>
-      drive({ outstanding: count, warmUpMs, measureMs, send: sendFrom(senders) }),
-    )
-    const cpu = process.cpuUsage(cpuBefore)
-    stored += result.completed
-    sends.push({
-      ...result,
-      replicas: costs,
-      clientCpuPercent: ((cpu.user + cpu.system) / 1000 / (performance.now() - beganMs)) * 100,
+    let costs: SendResult['replicas'] = []
+    let clientCpuPercent = 0
+    const result = await drive({
+      outstanding: count,
+      warmUpMs,
+      measureMs,
+      send: sendFrom(senders),
+      async during(measuring) {
+        const before = process.cpuUsage()
+        const beganMs = performance.now()
+        costs = (await cluster.measure(measuring)).replicas
+        const { user, system } = process.cpuUsage(before)
+        clientCpuPercent = (user + system) / 10 / (performance.now() - beganMs)
+      },
     })
+    stored += result.completed
+    sends.push({ ...result, replicas: costs, clientCpuPercent })
     say(
       `  ${result.perSecond.toFixed(0)} sends/s, p50 ${result.latencyMs.p50.toFixed(2)} ms, ${result.failed} failed`,
+    )
+    const perSend = (cpuPercent: number): string => ((cpuPercent * 10_000) / result.perSecond).toFixed(1)
+    say(
+      `  CPU per send: client ${perSend(clientCpuPercent)} µs, ${costs.map(({ replica, isLeader, cpuPercent }) => `r${replica}${isLeader ? ' (leader)' : ''} ${perSend(cpuPercent)} µs`).join(', ')}`,
     )
   }
   const goal = Number(given.stored)
