@@ -22,6 +22,7 @@ import { register } from './verbs/register.ts'
 import { roomsCreate, roomsInvite, roomsJoin, roomsLeave, roomsList, roomsMembers } from './verbs/rooms.ts'
 import { search } from './verbs/search.ts'
 import { send } from './verbs/send.ts'
+import { serve } from './verbs/serve.ts'
 import { sessionsList, sessionsRevoke } from './verbs/sessions.ts'
 import { status } from './verbs/status.ts'
 import { up } from './verbs/up.ts'
@@ -55,7 +56,7 @@ const groups: readonly (readonly [heading: string, verbs: readonly Verb[]])[] = 
     ],
   ],
   ['Account', [register, login, logout, whoami, passwd, sessionsList, sessionsRevoke, accountDelete]],
-  ['Cluster', [up, status, policyGet, policySet]],
+  ['Cluster', [up, serve, status, policyGet, policySet]],
   ['Shell', [completionVerb(() => ({ verbs, globalOptions }))]],
 ]
 

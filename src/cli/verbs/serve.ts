@@ -1,0 +1,19 @@
+import { serveOptions } from '../../server/options.ts'
+import { verb } from '../verb.ts'
+import { flagsOf, serverOptions } from './up.ts'
+
+export const serve = verb(
+  {
+    name: 'serve',
+    summary: 'run one replica of a cluster that "parley up" made',
+    arguments: [],
+    options: flagsOf(serveOptions),
+    examples: ['parley serve --data data/r1'],
+  },
+  (given, { io, settings }) =>
+    serverOptions(serveOptions, given, io.environment, settings.file['serve'], false),
+  async (options, { io }) => {
+    const { runServe } = await import('../../server/serve.ts')
+    return runServe(options, io.server())
+  },
+)
