@@ -72,8 +72,13 @@ async function measure(): Promise<void> {
       if (values.at === 'all') return true
       return values.at === 'leader' ? i + 1 === leader : i + 1 === (leader % replicas.length) + 1
     })
+    const idleMs = 2000
+    const idleBefore = await usage(replicas)
+    await new Promise((resolve) => setTimeout(resolve, idleMs))
+    const idlePercent = ((await usage(replicas)) - idleBefore) / replicas.length / idleMs / 10
     process.stdout.write(
-      `${replicas.length} replicas, ${values.bytes}-byte messages, taken in at ${values.at}; CPU of all replicas together\n` +
+      `idle: ${idlePercent.toFixed(1)} % of a core for each replica\n` +
+        `${replicas.length} replicas, ${values.bytes}-byte messages, taken in at ${values.at}; CPU of all replicas together\n` +
         'outstanding  messages/s  entries/s  p50 ms  p99 ms  max ms  CPU us/message  cores\n',
     )
     for (const outstanding of values.outstanding.split(',').map(Number)) {

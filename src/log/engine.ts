@@ -614,8 +614,8 @@ export class Engine implements ReplicatedLog {
     const nowMs = this.clock.monotonicMs()
     this.reads.tick(nowMs)
     if (this.installing) return
-    this.step({ kind: 'tick' })
     const { core } = this.running()
+    core.step({ kind: 'tick' })
     this.sender.tick(({ to, term }) => {
       const status = core.status()
       return (
@@ -625,6 +625,7 @@ export class Engine implements ReplicatedLog {
       )
     })
     this.updateFull()
+    this.turn()
   }
 
   private updatePeers(): void {

@@ -27,9 +27,9 @@ export interface Refusal {
 }
 
 export interface LinkTiming {
-  /** Each link is probed, and its round trip measured, so often. Default 200 ms. */
+  /** Each link is probed, and its round trip measured, so often. Default 500 ms. */
   readonly pingMs: number
-  /** A link is silent when nothing came back for so many probes. Default 5. */
+  /** A link is silent when nothing came back for so many probes. Default 3. */
   readonly silentAfterPings: number
   /** A greeting that takes longer is given up. Default 2,000 ms. */
   readonly greetingMs: number
@@ -43,8 +43,8 @@ export interface LinkTiming {
 }
 
 export const defaultTiming: LinkTiming = {
-  pingMs: 200,
-  silentAfterPings: 5,
+  pingMs: 500,
+  silentAfterPings: 3,
   greetingMs: 2000,
   dialFirstMs: 10,
   dialMostMs: 1000,

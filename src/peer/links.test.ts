@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
 import { test, type TestContext } from 'node:test'
+import tls from 'node:tls'
 import { silentLogger } from '../base/logger.ts'
 import { seededRandom } from '../base/random.ts'
 import type { SnapshotChunk, SnapshotChunkReply } from '../log/transport.ts'
@@ -14,6 +15,7 @@ import {
   type PeerLinks,
   type PeerLinksOptions,
   type Refusal,
+  type Sockets,
 } from './links.ts'
 
 const clusterId = Uint8Array.from({ length: 16 }, (_, i) => i)
@@ -368,8 +370,47 @@ test('a replica that moves is found at its new address', async (t) => {
   await a.until(() => a.news.length === 3)
   a.links.send(heartbeat(1, 2, 3))
   await moved.until(() => moved.messages.length === 1)
+})
+
+test('a replica that is no member any more is let go when its process ends', async (t) => {
+  const [a, b] = [new Node(1), new Node(2)]
+  await nodes(t, a, b)
+  a.links.setPeers([{ id: 2, address: b.address }])
+  b.links.setPeers([{ id: 1, address: a.address }])
+  await a.until(() => a.links.isUp(2))
+  await b.until(() => b.links.isUp(1))
   a.links.setPeers([])
-  await a.until(() => !a.links.isUp(2))
+  a.links.send(heartbeat(1, 2, 1))
+  await b.until(() => b.messages.length === 1)
+  await b.links.stop()
+  await a.until(() => a.news.includes('r2 died'))
+})
+
+test('the same links run over TLS when they are given its sockets', async (t) => {
+  const secret = { psk: Buffer.alloc(32, 7), identity: 'cluster' }
+  const ciphers = 'PSK-AES128-GCM-SHA256'
+  const secure: Sockets = {
+    connect: (endpoint) =>
+      tls.connect({
+        ...endpoint,
+        ciphers,
+        maxVersion: 'TLSv1.2',
+        checkServerIdentity: () => undefined,
+        pskCallback: () => secret,
+      }),
+    createServer: (accepted) =>
+      tls.createServer({ ciphers, maxVersion: 'TLSv1.2', pskCallback: () => secret.psk }, accepted),
+  }
+  const [a, b, stranger] = [new Node(1, { sockets: secure }), new Node(2, { sockets: secure }), new Node(3)]
+  await nodes(t, a, b, stranger)
+  a.links.setPeers([{ id: 2, address: b.address }])
+  stranger.links.setPeers([{ id: 2, address: b.address }])
+  await b.until(() => b.links.isUp(1))
+  for (let round = 0; round < 100; round += 1) b.links.send(heartbeat(2, 1, round))
+  await a.until(() => a.messages.length === 100)
+  assert.equal(stranger.links.isUp(2), false)
+  await a.links.stop()
+  await b.until(() => b.news.includes('r1 died'))
 })
 
 test('addresses are host:port, with IPv6 in brackets', () => {

@@ -241,7 +241,7 @@ export class PeerLinks implements Transport {
     const outgoing = this.outgoing.get(link.peer)
     if (outgoing === undefined || this.stopped) return
     if (this.members.has(link.peer)) outgoing.dialNow()
-    else this.unlink(link.peer, outgoing)
+    else if (!outgoing.isUp) this.unlink(link.peer, outgoing)
   }
 
   private frame(frame: Frame): void {
@@ -270,6 +270,9 @@ export class PeerLinks implements Transport {
     if (this.stopped) return
     this.options.logger.info({ peer: replicaName(peer), evidence }, 'a peer link is down')
     this.handler?.down(peer, evidence)
+    // Who is no member and has gone is not dialled again: it dials when it comes back.
+    const link = this.outgoing.get(peer)
+    if (link !== undefined && !this.members.has(peer) && !this.incoming.has(peer)) this.unlink(peer, link)
   }
 
   private link(peer: ReplicaId, endpoint: Endpoint): void {
