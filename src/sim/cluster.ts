@@ -8,7 +8,8 @@ import type { CommittedEntry, LogConsumer } from '../log/port.ts'
 import type { Configuration, FaultModel } from '../raft/types.ts'
 import { DamagedError } from '../storage/types.ts'
 import { createSimClock, type ClockCondition } from './clock.ts'
-import { createSimDisk, type SimDisk } from './disk.ts'
+import { createSimDisk, type DiskCondition, type SimDisk } from './disk.ts'
+import { skewed } from './faults.ts'
 import type { Invariants } from './invariants.ts'
 import { createSimNetwork, type SimNetwork } from './network.ts'
 import type { Owner, Scheduler } from './scheduler.ts'
@@ -19,6 +20,8 @@ export interface Machine {
   readonly id: ReplicaId
   readonly disk: SimDisk
   readonly clockCondition: ClockCondition
+  /** How the disk is without a fault. */
+  readonly soundDisk: Readonly<DiskCondition>
   readonly store: AppStore
   /** The configuration it starts with: that of the new cluster, or none when it joins one. */
   readonly initial: Configuration
@@ -114,15 +117,6 @@ export interface Cluster {
   inspect(): void
 }
 
-const diskDefaults = {
-  capacityBytes: 64 * 1024 * 1024,
-  writeMs: 0.05,
-  flushMs: 0.3,
-  hanging: false,
-  failWrites: false,
-  failFlushes: false,
-}
-
 export function createCluster(options: ClusterOptions): Cluster {
   const { scheduler, random, trace, invariants } = options
   const machines = new Map<ReplicaId, Machine>()
@@ -136,14 +130,16 @@ export function createCluster(options: ClusterOptions): Cluster {
     membershipChanges: 0,
     refusedStarts: 0,
   }
+  // Slow links and disks leave more time for something to happen in between.
+  const delayMs = skewed(random, 100, 20_000) / 1000
   const network = createSimNetwork({
     scheduler,
     random: fork(random),
     trace,
     defaults: () => ({
       blocked: false,
-      delayMs: 0.1 + random.below(20) / 10,
-      jitterMs: random.below(20) / 10,
+      delayMs: delayMs * (0.5 + random.below(100) / 100),
+      jitterMs: delayMs * (random.below(100) / 100),
       lossPpm: 0,
       duplicatePpm: 0,
       reorderPpm: 0,
@@ -153,6 +149,14 @@ export function createCluster(options: ClusterOptions): Cluster {
       if (frame.kind === 'message') invariants.sent(frame.message)
     },
   })
+  const soundDisk: DiskCondition = {
+    capacityBytes: 64 * 1024 * 1024,
+    writeMs: skewed(random, 20, 1000) / 1000,
+    flushMs: skewed(random, 100, 20_000) / 1000,
+    hanging: false,
+    failWrites: false,
+    failFlushes: false,
+  }
   const members = Array.from({ length: options.replicas }, (_, i) => ({
     id: i + 1,
     voter: true,
@@ -166,7 +170,7 @@ export function createCluster(options: ClusterOptions): Cluster {
       disk: createSimDisk({
         scheduler,
         random: fork(random),
-        condition: { ...diskDefaults },
+        condition: { ...soundDisk },
         onOperation: (name, path) => {
           const { process, crashIn } = machine
           if (process === null) return
@@ -182,6 +186,7 @@ export function createCluster(options: ClusterOptions): Cluster {
         wallOffsetMs: random.below(2000) - 1000,
         rate: 1 + (random.below(401) - 200) / 10_000,
       },
+      soundDisk,
       store: options.newStore(id),
       initial,
       incarnation: 0,

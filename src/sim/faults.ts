@@ -33,6 +33,17 @@ type FaultBody =
     }
   /** The leader alone. */
   | { readonly kind: 'isolate'; readonly target: Target; readonly durationMs: number }
+  /**
+   * The links change again and again: `whole` cuts the cluster in two at random each time, `tail` leaves whoever leads with one follower, so that entries are in few logs
+   * when the next leader is elected (the schedule of Raft's figure 8).
+   */
+  | {
+      readonly kind: 'flaps'
+      readonly style: 'whole' | 'tail'
+      readonly seed: number
+      readonly everyMs: number
+      readonly times: number
+    }
   /** Each directed link is cut by chance. */
   | { readonly kind: 'patchy'; readonly seed: number; readonly durationMs: number }
   /** What the target sends is lost, and its links stay up. */
@@ -92,6 +103,7 @@ export const faultKinds: readonly FaultKind[] = [
   'stall',
   'partition',
   'isolate',
+  'flaps',
   'patchy',
   'mute',
   'noise',
@@ -122,7 +134,7 @@ export const failStopFaults: readonly FaultKind[] = [
 ]
 
 /**
- * Draws a plan. Each plan leaves out about half of the kinds, since some faults hide what others would show (swarm testing).
+ * Draws a plan. Most plans have a few kinds of faults only, since some faults hide what others would show (swarm testing).
  *
  * @param kinds what may happen at all.
  */
@@ -131,22 +143,26 @@ export function drawFaults(
   options: { readonly replicas: number; readonly durationMs: number; readonly kinds: readonly FaultKind[] },
 ): readonly Fault[] {
   const { replicas, durationMs, kinds } = options
-  const chosen = kinds.filter(() => random.below(2) === 0)
-  const usable = chosen.length > 0 ? chosen : kinds
-  const gapMs = 200 + random.below(3000)
+  const left = [...kinds]
+  const usable: FaultKind[] = []
+  for (let wanted = [1, 2, 3, 4, 6, 9, 99][random.below(7)] ?? 3; wanted > 0 && left.length > 0; wanted -= 1)
+    usable.push(...left.splice(random.below(left.length), 1))
+  const gapMs = skewed(random, 60, 3000)
+  /** Of ten faults so many hit whoever leads. */
+  const atLeader = random.below(11)
   const faults: Fault[] = []
-  let atMs = 500 + random.below(2000)
-  while (atMs < durationMs && usable.length > 0) {
+  let atMs = 200 + random.below(2000)
+  while (atMs < durationMs) {
     const kind = usable[random.below(usable.length)]
     if (kind === undefined) break
-    faults.push({ number: faults.length + 1, atMs, ...drawBody(random, kind, replicas) })
+    const target: Target = random.below(10) < atLeader ? 'leader' : 1 + random.below(replicas)
+    faults.push({ number: faults.length + 1, atMs, ...drawBody(random, kind, target, replicas) })
     atMs += 1 + random.below(2 * gapMs)
   }
   return faults
 }
 
-function drawBody(random: Random, kind: FaultKind, replicas: number): FaultBody {
-  const target: Target = random.below(3) === 0 ? 'leader' : 1 + random.below(replicas)
+function drawBody(random: Random, kind: FaultKind, target: Target, replicas: number): FaultBody {
   const durationMs = skewed(random, 50, 6000)
   const downMs = skewed(random, 20, 8000)
   const power = random.below(2) === 0
@@ -170,6 +186,14 @@ function drawBody(random: Random, kind: FaultKind, replicas: number): FaultBody 
       }
     case 'isolate':
       return { kind, target, durationMs }
+    case 'flaps':
+      return {
+        kind,
+        style: random.below(2) === 0 ? 'whole' : 'tail',
+        seed: random.below(1_000_000),
+        everyMs: skewed(random, 100, 3000),
+        times: 2 + random.below(10),
+      }
     case 'patchy':
       return { kind, seed: random.below(1_000_000), durationMs }
     case 'mute':
@@ -216,7 +240,7 @@ function drawBody(random: Random, kind: FaultKind, replicas: number): FaultBody 
 }
 
 /** Small values as likely as large ones: the order of magnitude is what is drawn. */
-function skewed(random: Random, low: number, high: number): number {
+export function skewed(random: Random, low: number, high: number): number {
   return Math.round(low * (high / low) ** (random.below(1001) / 1000))
 }
 

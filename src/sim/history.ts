@@ -15,8 +15,11 @@ export interface History<Input, Output> {
     readonly part: string
     readonly verdict: LinearizabilityVerdict<Input, Output>
   } | null
-  part(name: string): readonly Operation<Input, Output>[]
-  readonly parts: readonly string[]
+  /**
+   * What became of the calls without an answer has been found out: `fate` gives what the answer would have been, or null when the call never took effect. Without this
+   * the search has to try them everywhere.
+   */
+  resolve(fate: (part: string, input: Input) => Output | null): void
 }
 
 export interface OpenCall<Output> {
@@ -60,9 +63,14 @@ export function createHistory<Input, Output>(now: () => number): History<Input, 
       }
       return null
     },
-    part: (name) => [...(parts.get(name)?.values() ?? [])],
-    get parts() {
-      return [...parts.keys()]
+    resolve(fate) {
+      for (const [part, operations] of parts)
+        for (const [key, operation] of operations) {
+          if (operation.returned !== null) continue
+          const output = fate(part, operation.input)
+          if (output === null) operations.delete(key)
+          else operations.set(key, { ...operation, returned: { at: Infinity, output } })
+        }
     },
   }
 }

@@ -67,11 +67,7 @@ export function createInjector(options: {
 
   function mendDisk(machine: Machine): void {
     const { condition } = machine.disk
-    condition.writeMs = 0.05
-    condition.flushMs = 0.3
-    condition.capacityBytes = 64 * 1024 * 1024
-    condition.failWrites = false
-    condition.failFlushes = false
+    Object.assign(condition, machine.soundDisk)
     machine.disk.setHanging(false)
     machine.store.full(false)
   }
@@ -123,10 +119,14 @@ export function createInjector(options: {
     joining.delete(machine.id)
   }
 
-  /** Takes a replica out that will never come back, and puts a new one in its place. */
-  async function replace(id: ReplicaId): Promise<void> {
+  /** Takes a replica out whose disk is lost, or may have lost something, and puts a new one in its place. */
+  async function replace(id: ReplicaId, afterMs: number): Promise<void> {
     repairs.add(id)
-    if (await change({ kind: 'remove', id }, 200)) await join()
+    await sleep(afterMs)
+    if (await change({ kind: 'remove', id }, 200)) {
+      if (cluster.machines.get(id)?.retired === null) cluster.retire(id, 'removed')
+      await join()
+    }
     repairs.delete(id)
   }
 
@@ -147,17 +147,21 @@ export function createInjector(options: {
     changing = false
   }
 
-  function watch(): void {
-    scheduler.at(scheduler.nowMs + 500, null, () => {
-      for (const machine of cluster.machines.values()) {
-        if (machine.retired !== 'broken' || repairs.has(machine.id)) continue
-        const status = cluster.leader()?.process?.engine?.status()
-        if (status?.members.some((member) => member.id === machine.id) === true) void replace(machine.id)
-      }
-      watch()
-    })
+  function flap(fault: Fault & { readonly kind: 'flaps' }, chance: Random, times: number): void {
+    mendLinks()
+    if (times === 0) return
+    const ids = [...cluster.machines.keys()]
+    const leader = cluster.leader()?.id ?? ids[0] ?? 0
+    const others = ids.filter((id) => id !== leader)
+    const only = others[chance.below(Math.max(1, others.length))]
+    const side = new Set(fault.style === 'tail' ? [leader, only] : ids.filter(() => chance.below(2) === 0))
+    // Now and then all may talk for a moment.
+    if (chance.below(4) > 0)
+      eachLink((condition, from, to) => {
+        if (side.has(from) !== side.has(to)) condition.blocked = true
+      })
+    later(fault.everyMs / 2 + chance.below(fault.everyMs), () => flap(fault, chance, times - 1))
   }
-  watch()
 
   function inject(fault: Fault): void {
     const note = (): void => {
@@ -182,6 +186,10 @@ export function createInjector(options: {
           if (a !== b && (!fault.oneWay || a === 1)) condition.blocked = true
         })
         later(fault.durationMs, mendLinks)
+        return
+      case 'flaps':
+        note()
+        flap(fault, seededRandom(fault.seed), fault.times)
         return
       case 'patchy': {
         note()
@@ -253,8 +261,8 @@ export function createInjector(options: {
         later(fault.durationMs, mendLinks)
         return
       case 'slowDisk':
-        machine.disk.condition.writeMs = 0.05 * fault.factor
-        machine.disk.condition.flushMs = 0.3 * fault.factor
+        machine.disk.condition.writeMs = machine.soundDisk.writeMs * fault.factor
+        machine.disk.condition.flushMs = machine.soundDisk.flushMs * fault.factor
         later(fault.durationMs, () => mendDisk(machine))
         return
       case 'hangingDisk':
@@ -275,12 +283,14 @@ export function createInjector(options: {
         if (!mayLose(machine)) return
         cluster.crash(id, true, fault.downMs)
         machine.disk.rot()
+        void replace(id, fault.downMs + 2000)
         return
       case 'wipe':
         if (!mayLose(machine)) return
         cluster.retire(id, 'broken')
         machine.disk.wipe()
         machine.store.wipe()
+        void replace(id, 100)
         return
       case 'clockJump':
         machine.clockCondition.wallOffsetMs += fault.byMs

@@ -1,4 +1,5 @@
 import type { Random } from '../base/random.ts'
+import { skewed } from './faults.ts'
 import type { App, AppContext, AppStore, Cluster, Machine } from './cluster.ts'
 import { fork } from './cluster.ts'
 import { createHistory, type History, type OpenCall } from './history.ts'
@@ -96,8 +97,8 @@ class LedgerClients {
       return this.moments
     })
     this.keys = 1 + this.random.below(4)
-    const clients = 1 + this.random.below(6)
-    const pauseMs = 5 + this.random.below(400)
+    const clients = skewed(this.random, 1, 16)
+    const pauseMs = skewed(this.random, 3 * clients, 400 + clients)
     for (let client = 1; client <= clients; client += 1) this.loop(client, 1, fork(this.random), pauseMs, 0)
   }
 
@@ -127,6 +128,12 @@ class LedgerClients {
           }),
         )
     await Promise.all(reads)
+    const [machine] = this.cluster.running()
+    const ledger = machine === undefined ? null : ledgerOf(machine)
+    if (ledger === null) return
+    this.history.resolve((part, input) =>
+      input.kind === 'read' ? null : ledger.placeOf(Number(part.slice('list '.length)), input.value),
+    )
   }
 
   check(): void {

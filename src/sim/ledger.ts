@@ -25,20 +25,35 @@ export interface LedgerCommand {
 }
 
 export type LedgerInput = { readonly kind: 'append'; readonly value: number } | { readonly kind: 'read' }
-/** The length after an append; the values of a read. */
+/** The length after an append; the list's digest of a read. */
 export type LedgerOutput = number | string
 
+/** A list as it is compared: its length and a hash of its values in order. */
+interface ListDigest {
+  readonly length: number
+  readonly hash: number
+}
+
+const emptyList: ListDigest = { length: 0, hash: 0 }
+
+function appended(list: ListDigest, value: number): ListDigest {
+  let hash = Math.imul(list.hash ^ value, 0x9e3779b1)
+  hash = Math.imul(hash ^ (hash >>> 15), 0x85ebca6b)
+  return { length: list.length + 1, hash: (hash ^ (hash >>> 13)) >>> 0 }
+}
+
+function listText(list: ListDigest): string {
+  return `${list.length} values, ${list.hash}`
+}
+
 /** One list, as a single copy would keep it. */
-export const ledgerModel: SequentialModel<string, LedgerInput, LedgerOutput> = {
-  initial: '0',
+export const ledgerModel: SequentialModel<ListDigest, LedgerInput, LedgerOutput> = {
+  initial: emptyList,
   step(state, input, output) {
-    if (input.kind === 'read') return output === null || output === state ? state : null
-    const length = Number(state.slice(0, state.indexOf(':') === -1 ? undefined : state.indexOf(':'))) + 1
-    if (output !== null && output !== length) return null
-    const values = state.includes(':') ? state.slice(state.indexOf(':') + 1) : ''
-    return `${length}:${values} ${input.value}`
+    if (input.kind === 'read') return output === null || output === listText(state) ? state : null
+    return output === null || output === state.length + 1 ? appended(state, input.value) : null
   },
-  key: (state) => state,
+  key: listText,
 }
 
 export type LedgerResult =
@@ -128,7 +143,11 @@ export class Ledger implements LogConsumer {
     this.clock.after(timeoutMs, () => answer({ kind: 'refused' }))
     this.log.readBarrier(timeoutMs, (index) => {
       if (index === null) return answer({ kind: 'refused' })
-      const tell = (): void => answer({ kind: 'answered', output: listText(this.state.lists.get(key) ?? []) })
+      const tell = (): void =>
+        answer({
+          kind: 'answered',
+          output: listText((this.state.lists.get(key) ?? []).reduce(appended, emptyList)),
+        })
       if (index <= this.state.appliedIndex) tell()
       else this.reads.push({ index, done: tell })
     })
@@ -208,8 +227,15 @@ export class Ledger implements LogConsumer {
     })
   }
 
+  /** The place of a value in a list, from 1; null when it is not there. */
+  placeOf(key: number, value: number): number | null {
+    const place = this.state.lists.get(key)?.indexOf(value) ?? -1
+    return place === -1 ? null : place + 1
+  }
+
+  /** Without the engine's bytes: a replica that joined does not know the replica set of before it was added. */
   digest(): string {
-    return hashBytes(encodeState(this.state)).toString(16)
+    return hashBytes(encodeState({ ...this.state, engineState: new Uint8Array(0) })).toString(16)
   }
 
   private applyOne(command: LedgerCommand): void {
@@ -266,10 +292,6 @@ function once(done: (result: LedgerResult) => void): (result: LedgerResult) => v
     called = true
     done(result)
   }
-}
-
-function listText(values: readonly number[]): string {
-  return values.length === 0 ? '0' : `${values.length}: ${values.join(' ')}`
 }
 
 function encodeCommand(command: LedgerCommand): Uint8Array {

@@ -95,10 +95,10 @@ function optionsFor(seed: number): SimOptions {
 }
 
 async function repeat(options: SimOptions): Promise<boolean> {
+  const totals = createTotals()
   const result = await simulate(options)
   if (values.trace !== undefined)
     writeFileSync(values.trace, result.trace.map((event) => `${traceLine(event)}\n`).join(''))
-  const totals = createTotals()
   totals.add(result)
   console.log(totals.summary())
   console.log(`seed ${options.seed}, ${result.replicas} replicas, digest of the trace ${result.digest}`)

@@ -10,6 +10,7 @@ export interface Totals {
 
 export function createTotals(): Totals {
   const startMs = performance.now()
+  const startCpu = process.cpuUsage()
   const faults = new Map<FaultKind, number>()
   const sums = {
     seeds: 0,
@@ -31,10 +32,12 @@ export function createTotals(): Totals {
 
   function line(): string {
     const elapsedS = (performance.now() - startMs) / 1000
+    const { user, system } = process.cpuUsage(startCpu)
+    const cpuS = (user + system) / 1e6
     const hours = sums.simulatedMs / 3_600_000
     return [
       `${sums.seeds} seeds`,
-      `${hours.toFixed(2)} simulated hours (${((hours * 3600) / elapsedS).toFixed(0)}x)`,
+      `${hours.toFixed(2)} simulated hours (${((hours * 3600) / cpuS).toFixed(0)} per hour of one core)`,
       `${(sums.events / 1e6).toFixed(1)} M events`,
       `${[...faults.values()].reduce((a, b) => a + b, 0)} faults`,
       `${sums.elections} elections`,
