@@ -70,21 +70,6 @@ export function scanLog(disk: Disk, neededFrom: Index): Scanned {
       return match === null ? [] : [{ name, number: Number(match[1]) }]
     })
     .map(({ name, number }) => openCandidate(disk, `${logFolder}/${name}`, number))
-  console.log(
-    'scan',
-    neededFrom,
-    files
-      .map((f) =>
-        [
-          f.number,
-          typeof f.first === 'string'
-            ? f.first
-            : [f.first.sequence, f.first.record.base.index, f.first.record.reset],
-          f.file.sizeBytes(),
-        ].join(':'),
-      )
-      .join(' '),
-  )
   const scan = new Scan(neededFrom)
   const blanks: Candidate[] = []
   // Nothing before the newest reset counts, whatever is left of it.
