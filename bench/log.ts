@@ -3,6 +3,7 @@
  * took it in before it counts. As in a replica, all messages of one turn of the event loop make one entry.
  *
  *   node bench/log.ts [--replicas 5] [--bytes 256] [--seconds 3] [--outstanding 1,16,128,512] [--at follower|leader|all]
+ *   node bench/log.ts --kills 20    how long nothing comes back when the leader is killed with SIGKILL
  */
 import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
@@ -11,42 +12,7 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { silentLogger } from '../src/base/logger.ts'
-import { seededRandom } from '../src/base/random.ts'
-import { createEngine } from '../src/log/engine.ts'
-import type { CommittedEntry, LogConsumer } from '../src/log/port.ts'
-import { createPeerLinks } from '../src/peer/links.ts'
-import { systemClock } from '../src/server/clock.ts'
-import { createNodeDisk } from '../src/storage/node_disk.ts'
-
-interface Run {
-  readonly outstanding: number
-  readonly bytes: number
-  readonly seconds: number
-}
-
-interface Result {
-  readonly messages: number
-  readonly entries: number
-  readonly latenciesUs: readonly number[]
-}
-
-interface Usage {
-  readonly cpuUs: number
-  readonly applied: number
-}
-
-type Order =
-  | { readonly kind: 'status' }
-  | { readonly kind: 'usage' }
-  | { readonly kind: 'run'; readonly run: Run }
-  | { readonly kind: 'stop' }
-
-interface ReplicaOptions {
-  readonly self: number
-  readonly ports: readonly number[]
-  readonly folder: string
-}
+import type { Order, ReplicaOptions, Result, Run, Usage } from './log-replica.ts'
 
 async function measure(): Promise<void> {
   const { values } = parseArgs({
@@ -56,18 +22,23 @@ async function measure(): Promise<void> {
       seconds: { type: 'string', default: '3' },
       outstanding: { type: 'string', default: '1,16,128,512' },
       at: { type: 'string', default: 'follower' },
+      kills: { type: 'string' },
     },
   })
   const folder = mkdtempSync(join(tmpdir(), 'parley-bench-'))
   const ports = await freePorts(Number(values.replicas))
-  const replicas = ports.map((_, i) => {
-    const options: ReplicaOptions = { self: i + 1, ports, folder: join(folder, `r${i + 1}`) }
-    return fork(import.meta.filename, ['--replica', JSON.stringify(options)])
-  })
+  const start = (id: number): ChildProcess => {
+    const options: ReplicaOptions = { self: id, ports, folder: join(folder, `r${id}`) }
+    return fork(join(import.meta.dirname, 'log-replica.ts'), [JSON.stringify(options)])
+  }
+  const replicas = ports.map((_, i) => start(i + 1))
   try {
     await Promise.all(replicas.map((child) => once(child, 'message')))
-    let leader = 0
-    while (leader === 0) leader = await ask<number>(replicas[0], { kind: 'status' })
+    const leader = await untilLed(replicas[0])
+    if (values.kills !== undefined) {
+      await kill(replicas, Number(values.kills), start)
+      return
+    }
     const taking = replicas.filter((_, i) => {
       if (values.at === 'all') return true
       return values.at === 'leader' ? i + 1 === leader : i + 1 === (leader % replicas.length) + 1
@@ -123,6 +94,41 @@ async function measure(): Promise<void> {
   }
 }
 
+/** Kills the leader again and again, under load at another replica, and starts it again. */
+async function kill(
+  replicas: ChildProcess[],
+  times: number,
+  start: (id: number) => ChildProcess,
+): Promise<void> {
+  const gaps: number[] = []
+  for (let i = 0; i < times; i += 1) {
+    const leader = await untilLed(replicas[0])
+    const taking = replicas[leader % replicas.length]
+    const running = ask<Result>(taking, { kind: 'run', run: { outstanding: 16, bytes: 256, seconds: 1.5 } })
+    await new Promise((resolve) => setTimeout(resolve, 500))
+    const killed = replicas[leader - 1]
+    killed?.kill('SIGKILL')
+    gaps.push((await running).longestGapMs)
+    const returned = start(leader)
+    replicas[leader - 1] = returned
+    await once(returned, 'message')
+    await untilLed(returned)
+  }
+  gaps.sort((a, b) => a - b)
+  const at = (part: number): string =>
+    (gaps[Math.min(gaps.length - 1, Math.floor(gaps.length * part))] ?? 0).toFixed(0)
+  process.stdout.write(
+    `leader killed ${times} times: nothing came back for ${at(0.5)} ms (median), ${at(0.9)} ms (p90), ${at(1)} ms (longest)\n`,
+  )
+}
+
+async function untilLed(replica: ChildProcess | undefined): Promise<number> {
+  for (;;) {
+    const leader = await ask<number>(replica, { kind: 'status' })
+    if (leader !== 0) return leader
+  }
+}
+
 async function usage(replicas: readonly ChildProcess[]): Promise<number> {
   const usages = await Promise.all(replicas.map((child) => ask<Usage>(child, { kind: 'usage' })))
   return sum(usages.map(({ cpuUs }) => cpuUs))
@@ -155,146 +161,4 @@ async function freePorts(count: number): Promise<readonly number[]> {
   return ports
 }
 
-async function replica({ self, ports, folder }: ReplicaOptions): Promise<void> {
-  const members = ports.map((port, i) => ({ id: i + 1, voter: true, address: `127.0.0.1:${port}` }))
-  const disk = createNodeDisk(folder)
-  disk.makeFolder('.')
-  const transport = createPeerLinks({
-    self,
-    clusterId: new Uint8Array(16),
-    incarnation: 1,
-    listen: { host: '127.0.0.1', port: ports[self - 1] ?? 0 },
-    random: seededRandom(self),
-    logger: silentLogger,
-    onRefused: (refusal) => process.stderr.write(`${refusal.reason}\n`),
-    admit: () => null,
-  })
-  const engine = createEngine({
-    self,
-    configuration: { faultModel: 'majority', members },
-    disk,
-    clock: systemClock,
-    random: seededRandom(process.pid),
-    transport,
-    logger: silentLogger,
-    onFatal: (error) => {
-      process.stderr.write(`r${self}: ${String(error.stack)}\n`)
-      process.exit(1)
-    },
-  })
-  const load = new Load(self, (entry) => engine.propose(entry))
-  await engine.start(load)
-  process.on('message', (order: Order) => {
-    switch (order.kind) {
-      case 'status':
-        process.send?.(engine.status().available ? engine.status().leader : 0)
-        return
-      case 'usage': {
-        const { user, system } = process.cpuUsage()
-        process.send?.({ cpuUs: user + system, applied: load.appliedIndex } satisfies Usage)
-        return
-      }
-      case 'run':
-        load.run(order.run, (result) => process.send?.(result))
-        return
-      case 'stop':
-        void engine.stop().then(() => process.exit(0))
-    }
-  })
-  process.send?.('ready')
-}
-
-/** Proposes messages, a number of them outstanding at any time, and counts what comes back. */
-class Load implements LogConsumer {
-  appliedIndex = 0
-  engineState: Uint8Array = new Uint8Array(0)
-  private readonly self: number
-  private readonly propose: (entry: Uint8Array) => void
-  private state: {
-    readonly run: Run
-    readonly endMs: number
-    readonly done: (result: Result) => void
-    messages: number
-    entries: number
-    readonly latenciesUs: number[]
-  } | null = null
-  /** When each entry that is under way left, and how many messages are in it. */
-  private underWay: { readonly sentMs: number; readonly messages: number }[] = []
-  private waiting = 0
-  private scheduled = false
-
-  constructor(self: number, propose: (entry: Uint8Array) => void) {
-    this.self = self
-    this.propose = propose
-  }
-
-  run(run: Run, done: (result: Result) => void): void {
-    const endMs = performance.now() + run.seconds * 1000
-    this.state = { run, endMs, done, messages: 0, entries: 0, latenciesUs: [] }
-    this.send(run.outstanding)
-  }
-
-  apply(entries: readonly CommittedEntry[], engineState: Uint8Array): 'applied' {
-    for (const { index, data } of entries) {
-      this.appliedIndex = index
-      if (data !== null && data[0] === this.self) this.returned()
-    }
-    this.engineState = engineState
-    return 'applied'
-  }
-
-  interrupted(): void {
-    process.stderr.write(`r${this.self} was interrupted: the figures are not to be trusted\n`)
-  }
-
-  statusChanged(): void {}
-
-  checkpoint(done: (durableIndex: number) => void): void {
-    done(this.appliedIndex)
-  }
-
-  takeSnapshot(): Promise<never> {
-    return Promise.reject(new Error('there is no snapshot of a count'))
-  }
-
-  receiveSnapshot(): Promise<never> {
-    return Promise.reject(new Error('there is no snapshot of a count'))
-  }
-
-  private send(messages: number): void {
-    this.waiting += messages
-    if (this.scheduled) return
-    this.scheduled = true
-    setImmediate(() => {
-      this.scheduled = false
-      const { state } = this
-      if (state === null) return
-      const entry = Buffer.allocUnsafe(1 + this.waiting * state.run.bytes)
-      entry[0] = this.self
-      this.underWay.push({ sentMs: performance.now(), messages: this.waiting })
-      this.waiting = 0
-      this.propose(entry)
-    })
-  }
-
-  private returned(): void {
-    const entry = this.underWay.shift()
-    const { state } = this
-    if (entry === undefined || state === null) return
-    const nowMs = performance.now()
-    state.messages += entry.messages
-    state.entries += 1
-    state.latenciesUs.push(Math.round((nowMs - entry.sentMs) * 1000))
-    if (nowMs < state.endMs) {
-      this.send(entry.messages)
-      return
-    }
-    if (this.underWay.length > 0 || this.waiting > 0) return
-    this.state = null
-    const { done, messages, entries, latenciesUs } = state
-    done({ messages, entries, latenciesUs })
-  }
-}
-
-if (process.argv[2] === '--replica') await replica(JSON.parse(process.argv[3] ?? '') as ReplicaOptions)
-else await measure()
+await measure()
