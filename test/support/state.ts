@@ -1,3 +1,5 @@
+import assert from 'node:assert/strict'
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 
@@ -14,16 +16,42 @@ export async function untilSettled(cluster: TestCluster): Promise<void> {
   }
 }
 
-/** A digest of the replicated state of each replica, in order of id. The replicas must not run. */
-export function digestsOf(cluster: TestCluster): readonly string[] {
-  return cluster.replicas.map(({ id }) => {
-    const db = new DatabaseSync(join(cluster.dataOf(id), 'state.db'), { readOnly: true })
-    try {
-      return digest(db)
-    } finally {
-      db.close()
-    }
-  })
+/**
+ * Ends all replicas at once and checks that those that have applied the same hold the same, table by table.
+ *
+ * @returns how many replicas had applied as much as the one that had applied most.
+ */
+export async function checkSameState(cluster: TestCluster): Promise<number> {
+  await untilSettled(cluster)
+  await Promise.all(cluster.replicas.map(({ id }) => cluster.end(id, 'SIGKILL')))
+  const byPosition = new Map<number, string>()
+  const positions: number[] = []
+  for (const { id } of cluster.replicas) {
+    const { position, digest } = readState(cluster.dataOf(id))
+    positions.push(position)
+    assert.equal(digest, byPosition.get(position) ?? digest, `r${id} differs at position ${position}`)
+    byPosition.set(position, digest)
+  }
+  const newest = Math.max(...positions)
+  return positions.filter((position) => position === newest).length
+}
+
+function readState(folder: string): { readonly position: number; readonly digest: string } {
+  const db = new DatabaseSync(statePath(folder), { readOnly: true })
+  try {
+    const position = Number(db.prepare('SELECT position FROM chat_state').get()?.['position'])
+    return { position, digest: digest(db) }
+  } finally {
+    db.close()
+  }
+}
+
+/** The newest generation: there is another one after each snapshot that was taken over. */
+function statePath(folder: string): string {
+  const generations = readdirSync(folder)
+    .map((name) => Number(/^state-([0-9]+)\.db$/.exec(name)?.[1] ?? 0))
+    .sort((a, b) => a - b)
+  return join(folder, `state-${generations.at(-1)}.db`)
 }
 
 async function positionOf(address: string): Promise<number> {
