@@ -384,7 +384,7 @@ class Run {
 
   compact(point: SnapshotPoint): void {
     this.state = point
-    this.log.compact(point)
+    this.log.compact(point.index)
   }
 
   reset(point: SnapshotPoint): void {
