@@ -366,12 +366,12 @@ export class RandomCluster {
     for (const [position, a] of hosts.entries())
       for (const b of hosts.slice(position + 1)) {
         const low = Math.max(a.log.start.index, b.log.start.index)
-        let same = false
+        let agree = false
         for (let index = Math.min(a.log.lastIndex, b.log.lastIndex); index > low; index -= 1) {
           const [one, other] = [a.log.entryAt(index), b.log.entryAt(index)]
           assert(one !== undefined && other !== undefined, 'both logs hold it')
-          if (one.term === other.term) same = true
-          if (same) same(describe(one), describe(other), 'logs that agree somewhere agree before')
+          if (one.term === other.term) agree = true
+          if (agree) same(describe(one), describe(other), 'logs that agree somewhere agree before')
         }
       }
   }
