@@ -12,13 +12,21 @@ export interface ScreenHandlers {
 }
 
 /**
+ * How many rows the cursor is below the top of what readline has drawn, as readline believes; it goes up so many before it draws again. It is wrong after a paste,
+ * when readline writes characters past the end of a row without taking note, and after other things were written; so it is set right here.
+ */
+interface DrawnRows {
+  prevRows: number
+}
+
+/**
  * A terminal with two parts: what was said, which scrolls and is never touched again, and below it the live part: lines that may still change, then the prompt
  * with the line that is being typed. What comes in is written above the live part, which is drawn anew below it; the line, and the cursor in it, stay as they are.
  *
  * Node's readline edits and draws the line (editing keys, history, wide characters, lines longer than the screen). The live lines are the first lines of its prompt.
  */
 export class Screen {
-  private readonly readline: Interface
+  private readonly readline: Interface & DrawnRows
   private readonly output: Batched
   private readonly handlers: ScreenHandlers
   private prompt = ''
@@ -31,7 +39,7 @@ export class Screen {
   constructor(terminal: Terminal, handlers: ScreenHandlers) {
     this.handlers = handlers
     this.output = new Batched(terminal.output)
-    this.readline = createInterface({
+    const readline = createInterface({
       input: terminal.input,
       output: this.output,
       terminal: true,
@@ -44,11 +52,15 @@ export class Screen {
         )
       },
     })
+    this.readline = Object.assign(readline, { prevRows: 0 })
     // Before readline takes the key: once the line is entered nobody knows how many rows it had.
     terminal.input.prependListener('keypress', (_: unknown, key: { readonly name?: string } | undefined) => {
       if (key?.name !== 'return' && key?.name !== 'enter') return
       this.readline.write(null, { ctrl: true, name: 'e' })
       this.rowsToEnd = this.readline.getCursorPos().rows
+    })
+    terminal.input.on('keypress', () => {
+      if (this.drawn) this.readline.prevRows = this.readline.getCursorPos().rows
     })
     this.readline.on('line', (text) => this.entered(text))
     this.readline.on('SIGINT', () => this.end())
@@ -62,9 +74,8 @@ export class Screen {
       this.output.write(`${text}\n`)
       return
     }
-    const { rows } = this.readline.getCursorPos()
-    // readline will go up as many rows as the cursor was below the top before it draws; so that it arrives here, as many are added.
-    this.output.write(`${up(rows)}\r\u001B[J${text}\n${'\n'.repeat(rows)}`)
+    this.output.write(`${up(this.readline.getCursorPos().rows)}\r\u001B[J${text}\n`)
+    this.readline.prevRows = 0
     this.readline.prompt(true)
   }
 
