@@ -11,12 +11,12 @@ export interface ScreenHandlers {
   readonly complete: (line: string) => Promise<readonly [candidates: readonly string[], part: string]>
 }
 
-/**
- * How many rows the cursor is below the top of what readline has drawn, as readline believes; it goes up so many before it draws again. It is wrong after a paste,
- * when readline writes characters past the end of a row without taking note, and after other things were written; so it is set right here.
- */
-interface DrawnRows {
+/** What readline keeps for itself. Both are set right here, since what it believes about the screen is wrong after a paste and after other things were written. */
+interface DrawnState {
+  /** Rows from the top of what is drawn to the cursor: it goes up so many before it draws again. */
   prevRows: number
+  /** False while the keys of a paste are taken, all but the last: then it writes them where the cursor is and draws nothing else. */
+  isCompletionEnabled: boolean
 }
 
 /**
@@ -26,7 +26,7 @@ interface DrawnRows {
  * Node's readline edits and draws the line (editing keys, history, wide characters, lines longer than the screen). The live lines are the first lines of its prompt.
  */
 export class Screen {
-  private readonly readline: Interface & DrawnRows
+  private readonly readline: Interface & DrawnState
   private readonly output: Batched
   private readonly handlers: ScreenHandlers
   private prompt = ''
@@ -52,16 +52,14 @@ export class Screen {
         )
       },
     })
-    this.readline = Object.assign(readline, { prevRows: 0 })
+    this.readline = Object.assign(readline, { prevRows: 0, isCompletionEnabled: true })
     // Before readline takes the key: once the line is entered nobody knows how many rows it had.
     terminal.input.prependListener('keypress', (_: unknown, key: { readonly name?: string } | undefined) => {
       if (key?.name !== 'return' && key?.name !== 'enter') return
       this.readline.write(null, { ctrl: true, name: 'e' })
       this.rowsToEnd = this.readline.getCursorPos().rows
     })
-    terminal.input.on('keypress', () => {
-      if (this.drawn) this.readline.prevRows = this.readline.getCursorPos().rows
-    })
+    terminal.input.on('keypress', () => this.typed())
     this.readline.on('line', (text) => this.entered(text))
     this.readline.on('SIGINT', () => this.end())
     this.readline.on('close', () => this.end())
@@ -97,6 +95,14 @@ export class Screen {
     this.closed = true
     this.readline.close()
     this.output.flush()
+  }
+
+  private typed(): void {
+    if (!this.drawn || this.closed) return
+    const { rows, cols } = this.readline.getCursorPos()
+    // A terminal stays at the end of a row that is just full until more comes, and then would be a row above where the cursor should be.
+    if (cols === 0 && rows > 0 && !this.readline.isCompletionEnabled) this.output.write(' \r')
+    this.readline.prevRows = rows
   }
 
   private entered(text: string): void {
