@@ -118,6 +118,14 @@ export const serveOptions = {
     help: "the replica's data folder, which `parley up` made",
   },
   ...logOptions,
+  logMib: {
+    flag: '--log-mib <n>',
+    type: 'integer',
+    min: 1,
+    max: 65_536,
+    default: 64,
+    help: 'the log is shortened each time it has grown by so many MiB; half as much is kept for replicas that fall behind, others get a snapshot',
+  },
   passwordMemoryKib: {
     flag: '--password-memory-kib <n>',
     type: 'integer',

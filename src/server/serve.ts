@@ -25,6 +25,7 @@ import { problemOf, ServerError } from './problems.ts'
 import { systemRandom } from './random.ts'
 
 const repository = resolve(import.meta.dirname, '../..')
+const defaultSegmentBytes = 16 * 1024 * 1024
 /** So long may requests that are under way take to finish when the replica stops. */
 const drainMs = 2000
 
@@ -178,6 +179,7 @@ async function assemble(
     },
     admit: () => null,
   })
+  const logBytes = options.logMib * 1024 * 1024
   const log = createEngine({
     self,
     configuration,
@@ -187,6 +189,10 @@ async function assemble(
     transport,
     logger,
     onFatal,
+    tuning: {
+      compaction: { afterBytes: logBytes, keepBytes: logBytes / 2, mostBytes: logBytes * 8 },
+      wal: { segmentBytes: Math.min(defaultSegmentBytes, logBytes) },
+    },
   })
   const passwords = createPasswords({ memoryKib: options.passwordMemoryKib })
   const search = createSearch({

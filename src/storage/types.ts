@@ -26,8 +26,8 @@ export interface WriteAheadLog extends LogReader {
     done: () => void,
   ): void
 
-  /** Drops segments that hold nothing after `index`. The state up to there is safe elsewhere. */
-  compact(index: Index): void
+  /** Drops segments that hold nothing after `point.index`. The state up to there is safe elsewhere. */
+  compact(point: SnapshotPoint): void
 
   /** Starts anew after `point`: what the log held is covered by a snapshot, or conflicts with it. `done` when that is on disk. */
   reset(point: SnapshotPoint, done: () => void): void

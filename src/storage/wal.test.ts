@@ -384,7 +384,7 @@ class Run {
 
   compact(point: SnapshotPoint): void {
     this.state = point
-    this.log.compact(point.index)
+    this.log.compact(point)
   }
 
   reset(point: SnapshotPoint): void {
