@@ -31,6 +31,8 @@ export type SupervisorEvent =
 export interface Supervisor {
   /** Starts the process of a replica that has none. */
   start(replica: number): void
+  /** Sends a signal to the process of a replica; false when it has none. SIGTERM stops it gracefully. */
+  signal(replica: number, signal: 'SIGTERM' | 'SIGKILL'): boolean
   /** The replicas whose processes run, by id. */
   readonly running: ReadonlyMap<number, number>
   /** Stops all replicas, `last` after the others. */
@@ -115,6 +117,9 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
     start(replica) {
       const known = options.replicas.find(({ id }) => id === replica)
       if (known !== undefined && !children.has(replica)) startReplica(replica, known.folder)
+    },
+    signal(replica, signal) {
+      return children.get(replica)?.kill(signal) === true
     },
     async stop(last) {
       stopping = true

@@ -1,4 +1,7 @@
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
 import { mkdirSync, rmSync } from 'node:fs'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 
 import { replicaName } from '../base/ids.ts'
@@ -11,9 +14,11 @@ import {
 } from './cluster-file.ts'
 import { checkFolders, checkPorts, createCluster, planCluster } from './create-cluster.ts'
 import { claimFolder } from './folders.ts'
+import { createControl, type ControlAction } from './control.ts'
 import type { ReplicaReport, ServerIo } from './io.ts'
 import type { UpOptions } from './options.ts'
 import { problemOf } from './problems.ts'
+import { buildWebApp } from './web-build.ts'
 import { createSupervisor, type Supervisor, type SupervisorEvent } from './supervisor.ts'
 
 /** What `parley up --json` prints, one object to a line. */
@@ -31,6 +36,7 @@ export type UpEvent =
       readonly signal: string | null
     }
   | { readonly event: 'line'; readonly replica: number; readonly line: string }
+  | { readonly event: 'building' }
   | { readonly event: 'stopping' }
   | { readonly event: 'stopped' }
 
@@ -99,6 +105,8 @@ class Up {
   private readonly supervisor: Supervisor
   private readonly reports = new Map<number, ReplicaReport>()
   private readonly upFile: string
+  /** What opens the cluster page with its buttons: the port and the token of the control. */
+  private controlKey = ''
   private leader = 0
   private serving = false
   private served = false
@@ -123,11 +131,49 @@ class Up {
       this.finish = resolve
     })
     const stopListening = this.io.onStop(() => this.stop())
+    await this.buildWeb()
+    const token = randomBytes(24).toString('base64url')
+    const control = createControl({
+      token,
+      addresses: this.cluster.replicas.map(({ http }) => http),
+      act: (replica, action) => this.act(replica, action),
+    })
+    control.listen({ host: '127.0.0.1', port: 0 })
+    await once(control, 'listening')
+    // An address of this kind, since it listens on a port and not on a path.
+    this.controlKey = `${(control.address() as AddressInfo).port}-${token}`
     for (const { id } of this.cluster.replicas) this.supervisor.start(id)
     const code = await ended
     stopListening()
+    control.close()
+    control.closeAllConnections()
     rmSync(this.upFile, { force: true })
     return code
+  }
+
+  private async buildWeb(): Promise<void> {
+    try {
+      await buildWebApp((line) => this.tell({ event: 'building' }, line))
+    } catch (error) {
+      this.io.err(`The web app could not be built (${problemOf(error)}); everything else works without it.`)
+    }
+  }
+
+  /** What the cluster page asks for. */
+  private act(replica: number, action: ControlAction): string | null {
+    const name = replicaName(replica)
+    if (this.stopping) return 'The cluster is being stopped.'
+    if (this.cluster.replicas.every(({ id }) => id !== replica)) return `There is no ${name}.`
+    switch (action) {
+      case 'start':
+        if (this.supervisor.running.has(replica)) return `${name} runs already.`
+        this.supervisor.start(replica)
+        return null
+      case 'stop':
+        return this.supervisor.signal(replica, 'SIGTERM') ? null : `${name} does not run.`
+      case 'kill':
+        return this.supervisor.signal(replica, 'SIGKILL') ? null : `${name} does not run.`
+    }
   }
 
   private handle(event: SupervisorEvent): void {
@@ -160,12 +206,14 @@ class Up {
     const { replica, pid, code, signal } = event
     this.reports.delete(replica)
     this.writeUpFile()
-    const how = signal === null ? `with exit code ${code}` : `by ${signal}`
     const name = replicaName(replica)
     const start = `${program(this.io)} serve --data ${replicaFolder(this.options.data, replica)}`
     let text = `${name} stopped.`
-    if (!event.expected)
-      text = `${name} (process ${pid}) was ended ${how}. ${this.options.restart ? 'It is started again.' : `Start it again: ${start}`}`
+    if (!event.expected) {
+      const how =
+        signal === null ? (code === 0 ? 'stopped' : `ended with exit code ${code}`) : `was ended by ${signal}`
+      text = `${name} (process ${pid}) ${how}. ${this.options.restart ? 'It is started again.' : `Start it again: ${start}`}`
+    }
     this.tell({ event: 'ended', replica, pid, code, signal }, text)
     this.look()
     if (!event.expected && !this.options.restart && this.supervisor.running.size === 0) {
@@ -218,12 +266,14 @@ class Up {
     const web = this.cluster.replicas[0]?.http ?? ''
     const pid = this.supervisor.running.get(leader)
     const name = program(this.io)
+    const server = web === defaultAddress ? '' : ` -s ${web}`
     return [
       first,
       '',
-      `  talk      ${name}            or open http://${web} in a browser`,
-      `  look      ${name} status`,
-      `  try it    kill -9 ${pid}      ends the leader, ${replicaName(leader)}: nobody will notice`,
+      `  talk      http://${web} in a browser, or: ${name}${server}`,
+      `  look      ${name} status --watch${server}`,
+      `  watch it  http://${web}/#/cluster/${this.controlKey}`,
+      `  try it    kill -9 ${pid}   (that is ${replicaName(leader)}, the leader: nobody will notice)`,
       '  stop      Ctrl-C',
       '',
     ].join('\n')
@@ -259,6 +309,9 @@ class Up {
     this.io.out(this.options.json ? JSON.stringify(event) : text)
   }
 }
+
+/** The first address that the command line asks by itself. */
+const defaultAddress = '127.0.0.1:7400'
 
 /** How people call this program here. */
 function program(io: ServerIo): string {
