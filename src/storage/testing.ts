@@ -12,6 +12,8 @@ interface MemoryFile {
   current: Uint8Array
   /** What a power cut leaves for certain. */
   durable: Uint8Array
+  /** Sectors that a flush failed for: as on Linux they count as written, and no later flush writes them. */
+  readonly lost: Set<number>
 }
 
 type NameChange =
@@ -21,7 +23,8 @@ interface Operation {
   readonly name: string
   /** Does it; the result is called afterwards. */
   readonly run: () => () => void
-  /** Called with an error instead of `run`. */
+  /** What happens instead, before `done` is called with an error. */
+  readonly fail: () => void
   readonly done: DiskCallback
   /** What it writes, if it has not ended when the machine crashes. */
   readonly write: { readonly file: MemoryFile; readonly offset: number; readonly bytes: Uint8Array } | null
@@ -42,7 +45,7 @@ export class MemoryDisk implements Disk {
 
   constructor(names: ReadonlyMap<string, Uint8Array> = new Map()) {
     this.names = new Map(
-      [...names].map(([path, bytes]) => [path, { current: bytes, durable: bytes.slice() }]),
+      [...names].map(([path, bytes]) => [path, { current: bytes, durable: bytes.slice(), lost: new Set() }]),
     )
     this.durableNames = new Map(this.names)
   }
@@ -58,13 +61,21 @@ export class MemoryDisk implements Disk {
     const code = this.fault(this.operations, operation.name)
     this.operations += 1
     if (code === null) operation.run()()
-    else operation.done(systemError(code, operation.name))
+    else {
+      operation.fail()
+      operation.done(systemError(code, operation.name))
+    }
   }
 
-  /** The disk as it is after the process was killed: writes under way have happened or not. */
+  /** The disk as it is after the process was killed: writes under way have happened, or a part of them. What was not flushed still is not. */
   killed(random: Random): MemoryDisk {
     this.endWrites(random)
-    return new MemoryDisk(new Map([...this.names].map(([path, { current }]) => [path, current.slice()])))
+    const disk = new MemoryDisk()
+    for (const [path, { current, durable, lost }] of this.names)
+      disk.names.set(path, { current: current.slice(), durable: durable.slice(), lost: new Set(lost) })
+    for (const [path, file] of this.durableNames) disk.durableNames.set(path, disk.names.get(path) ?? file)
+    disk.nameChanges = [...this.nameChanges]
+    return disk
   }
 
   /** The disk as it is after a power cut: of what was not flushed, any sector and any name may be there, not there, or there in part. */
@@ -100,7 +111,7 @@ export class MemoryDisk implements Disk {
 
   open(path: string, create: boolean): DiskFile {
     if (create) {
-      this.names.set(path, { current: new Uint8Array(0), durable: new Uint8Array(0) })
+      this.names.set(path, fileWith(new Uint8Array(0)))
       this.nameChanges.push({ kind: 'create', path })
     }
     return this.handle(path, this.get(path))
@@ -145,14 +156,18 @@ export class MemoryDisk implements Disk {
         this.later('write', done, () => apply(file, offset, Buffer.concat(buffers)), write)
       },
       flush: (done) => {
-        const covered = file.current.slice()
-        this.later('flush', done, () => {
-          file.durable = covered
-        })
+        const covered = { ...file, current: file.current.slice() }
+        const flushed = (): void => {
+          file.durable = withFlushed(covered)
+        }
+        const failed = (): void => {
+          for (const sector of differing(covered)) file.lost.add(sector)
+        }
+        this.later('flush', done, flushed, null, failed)
       },
       writeNow: (offset, bytes) => apply(file, offset, bytes),
       flushNow: () => {
-        file.durable = file.current.slice()
+        file.durable = withFlushed(file)
       },
       read: (offset, length) => file.current.slice(offset, offset + length),
       truncate: (sizeBytes) => {
@@ -173,12 +188,13 @@ export class MemoryDisk implements Disk {
     done: DiskCallback,
     effect: () => void,
     write: Operation['write'] = null,
+    fail: () => void = () => {},
   ): void {
     const run = (): (() => void) => {
       effect()
       return () => done(null)
     }
-    this.waiting.push({ name, run, done, write })
+    this.waiting.push({ name, run, fail, done, write })
   }
 
   private endWrites(random: Random): void {
@@ -191,6 +207,35 @@ export class MemoryDisk implements Disk {
 function apply(file: MemoryFile, offset: number, bytes: Uint8Array): void {
   if (offset + bytes.length > file.current.length) file.current = resized(file.current, offset + bytes.length)
   file.current.set(bytes, offset)
+  for (const sector of sectorsOf(offset, offset + bytes.length)) file.lost.delete(sector)
+}
+
+function fileWith(bytes: Uint8Array): MemoryFile {
+  return { current: bytes, durable: bytes.slice(), lost: new Set() }
+}
+
+function sectorsOf(from: number, to: number): readonly number[] {
+  const first = Math.floor(from / sectorBytes)
+  return Array.from({ length: Math.ceil(to / sectorBytes) - first }, (_, i) => first + i)
+}
+
+function differing({ current, durable }: MemoryFile): readonly number[] {
+  return sectorsOf(0, current.length).filter((sector) => {
+    const from = sector * sectorBytes
+    const to = from + sectorBytes
+    return Buffer.compare(current.subarray(from, to), durable.subarray(from, to)) !== 0
+  })
+}
+
+/** What is on the disk after a flush. */
+function withFlushed(file: MemoryFile): Uint8Array {
+  const bytes = file.current.slice()
+  for (const sector of file.lost) {
+    const from = sector * sectorBytes
+    bytes.fill(0, from, from + sectorBytes)
+    bytes.set(file.durable.subarray(from, Math.min(from + sectorBytes, bytes.length)), from)
+  }
+  return bytes
 }
 
 function resized(bytes: Uint8Array, size: number): Uint8Array {

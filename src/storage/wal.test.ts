@@ -294,6 +294,11 @@ function crashRun(seed: number, how: 'crashed' | 'killed' | 'failed'): void {
       run.live(how === 'failed')
       run.disk = how === 'crashed' ? run.disk.crashed(random) : run.disk.killed(random)
       run.open()
+      // What was recovered is on disk, whatever happened before: a power cut takes nothing of it.
+      const recovered = run.digest()
+      if (random.below(2) === 0) run.disk = run.disk.crashed(random)
+      run.open()
+      assert.equal(run.digest(), recovered, 'what was recovered survives a power cut')
       run.checkRecovered()
       const before = run.digest()
       // Recovery that is interrupted changes nothing.

@@ -422,7 +422,7 @@ class SegmentedLog implements WriteAheadLog {
     sector: number,
     opened: { readonly opening: EncodedRecord; readonly reset: boolean } | null,
   ): Batch | null {
-    const room = (segment.file.sizeBytes() / sectorBytes - sector) * contentBytes
+    const room = (Math.floor(segment.file.sizeBytes() / sectorBytes) - sector) * contentBytes
     const places: Placed[] = []
     const finished: Item[] = []
     const { writer } = this
