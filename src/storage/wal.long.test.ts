@@ -1,0 +1,13 @@
+import { test } from 'node:test'
+import { crashRun } from './wal_testing.ts'
+
+const kinds = [
+  { how: 'crashed', runs: 20_000 },
+  { how: 'killed', runs: 5000 },
+  { how: 'failed', runs: 5000 },
+] as const
+
+for (const { how, runs } of kinds)
+  test(`all that was acknowledged is there after ${runs} random runs in which the machine or the process ${how}`, () => {
+    for (let seed = 100_001; seed <= 100_000 + runs; seed += 1) crashRun(seed, how)
+  })
