@@ -164,6 +164,9 @@ class Up {
     const name = replicaName(replica)
     if (this.stopping) return 'The cluster is being stopped.'
     if (this.cluster.replicas.every(({ id }) => id !== replica)) return `There is no ${name}.`
+    // Without one "parley up" itself would end, and nothing could be started any more.
+    if (action !== 'start' && this.supervisor.running.size === 1)
+      return `${name} is the last one that runs. Start another one first, or stop all with Ctrl-C.`
     switch (action) {
       case 'start':
         if (this.supervisor.running.has(replica)) return `${name} runs already.`
