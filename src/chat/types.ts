@@ -1,5 +1,4 @@
-import type { Command, CommandBatch, Outcome } from '../gen/parley/v1/command.ts'
-import type { Event } from '../gen/parley/v1/service.ts'
+import type { CommandBatch, Outcome } from '../gen/parley/v1/command.ts'
 
 /** Who gets an event. */
 export type Audience =
@@ -57,8 +56,3 @@ export interface ChatMachine {
 
   reload(): void
 }
-
-/** A command before it is given to the log. */
-export type NewCommand = Command
-
-export type { Command, CommandBatch, Event, Outcome }

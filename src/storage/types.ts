@@ -1,6 +1,6 @@
 import type { Clock } from '../base/clock.ts'
 import type { Sql } from '../chat/sql.ts'
-import type { Entry, HardState, Index, LogReader, SnapshotPoint, Term } from '../raft/types.ts'
+import type { Entry, HardState, LogReader, SnapshotPoint } from '../raft/types.ts'
 
 /**
  * The write-ahead log: entries, terms and votes. What is appended can be read at once through {@link LogReader}; it is on disk when the callback says so.
@@ -158,5 +158,3 @@ export interface SnapshotSink {
   install(): void
   abandon(): Promise<void>
 }
-
-export type { Entry, HardState, Index, Term }
