@@ -1,0 +1,418 @@
+import assert from 'node:assert/strict'
+import { DatabaseSync } from 'node:sqlite'
+import { test } from 'node:test'
+
+import { silentLogger } from '../base/logger.ts'
+import { openChat } from '../chat/machine.ts'
+import { CommandBatch, type Command } from '../gen/parley/v1/command.ts'
+import { Event } from '../gen/parley/v1/service.ts'
+import type { LogConsumer, LogStatus, ReplicatedLog } from '../log/port.ts'
+import { ManualClock } from './manual-clock.ts'
+import { createReplica, type ReplicaStore } from './replica.ts'
+import { registerCommand, sendCommand, type TestAccount } from './testing.ts'
+import type { Executed } from './types.ts'
+
+/** A log of one replica whose entries are committed when the test says so, and lost when it says so. */
+class TestLog implements ReplicatedLog {
+  available = true
+  full = false
+  leader = 1
+  unreachable = 0
+  /** Proposed and not committed. */
+  waiting: Uint8Array[] = []
+  private consumer: LogConsumer | null = null
+  private index = 0
+
+  start(consumer: LogConsumer): Promise<void> {
+    this.consumer = consumer
+    consumer.statusChanged()
+    return Promise.resolve()
+  }
+
+  propose(data: Uint8Array): void {
+    this.waiting.push(data)
+  }
+
+  readBarrier(_timeoutMs: number, done: (index: number | null) => void): void {
+    done(this.available ? this.index + this.waiting.length : null)
+  }
+
+  /** Commits these entries, or all that were proposed. */
+  commit(entries: readonly Uint8Array[] = this.waiting.splice(0)): 'applied' | 'later' {
+    if (entries.length === 0) return 'applied'
+    const numbered = entries.map((data, i) => ({ index: this.index + i + 1, data }))
+    const result = this.consumer?.apply(numbered, Uint8Array.of(7)) ?? 'later'
+    if (result === 'applied') this.index += entries.length
+    return result
+  }
+
+  interrupt(): void {
+    this.consumer?.interrupted()
+  }
+
+  setAvailable(available: boolean): void {
+    this.available = available
+    this.consumer?.statusChanged()
+  }
+
+  status(): LogStatus {
+    const member = { voter: true, roundTripUs: 0, matchIndex: 0 }
+    return {
+      available: this.available,
+      full: this.full,
+      leader: this.available ? this.leader : 0,
+      self: 1,
+      faultModel: 'majority',
+      role: 'leader',
+      term: 1,
+      commitIndex: this.index,
+      firstIndex: 1,
+      lastIndex: this.index,
+      logBytes: 0,
+      voters: 2,
+      mayFail: 0,
+      members: [
+        { ...member, id: 1, address: 'h:1 h:2 h:3', reachable: true },
+        { ...member, id: 2, address: 'h:4 h:5 h:6', reachable: this.unreachable !== 2 },
+      ],
+    }
+  }
+
+  stop(): Promise<void> {
+    return Promise.resolve()
+  }
+}
+
+async function setUp(poison: (command: Command) => void = () => undefined) {
+  const clock = new ManualClock()
+  const log = new TestLog()
+  const db = new DatabaseSync(':memory:')
+  const store: { appliedIndex: number; engineState: Uint8Array; problem: Error | null } = {
+    appliedIndex: 0,
+    engineState: new Uint8Array(0),
+    problem: null,
+  }
+  const replicaStore: ReplicaStore = {
+    db,
+    get appliedIndex() {
+      return store.appliedIndex
+    },
+    get engineState() {
+      return store.engineState
+    },
+    sizeBytes: 0,
+    begin: () => db.exec('BEGIN'),
+    commit(index, engineState) {
+      if (store.problem !== null) throw store.problem
+      db.exec('COMMIT')
+      store.appliedIndex = index
+      store.engineState = engineState
+    },
+    rollback: () => db.exec('ROLLBACK'),
+    checkpoint: () => undefined,
+    takeSnapshot: () => Promise.reject(new Error('not here')),
+    receiveSnapshot: () => Promise.reject(new Error('not here')),
+  }
+  const fatal: unknown[] = []
+  const replica = createReplica({
+    self: 1,
+    incarnation: 3,
+    clusterId: new Uint8Array(16),
+    clock,
+    logger: silentLogger,
+    log,
+    store: replicaStore,
+    openChat: (sql) => openChat(sql, { beforeCommand: poison }),
+    search: null,
+    vitals: () => ({ pid: 1, version: '1', residentBytes: 0, cpuUs: 0, problem: '' }),
+    onFatal: (error) => fatal.push(error),
+  })
+  await replica.start()
+  const results: string[] = []
+  const note =
+    (name: string) =>
+    (result: Executed): void => {
+      results.push(`${name}: ${describe(result)}`)
+    }
+  /** Lets things happen until nothing is under way any more. */
+  const settle = (): void => {
+    for (let i = 0; i < 10; i += 1) {
+      clock.run(50)
+      log.commit()
+    }
+  }
+  settle()
+  const signUp = (name: string): TestAccount => {
+    let who: TestAccount = { name, account: 0, session: 0 }
+    replica.execute(registerCommand(name, clock.wallMs()), 1000, (result) => {
+      const outcome = result.kind === 'applied' ? result.outcome.outcome : undefined
+      if (outcome?.$case === 'register')
+        who = { name, account: outcome.value.account?.id ?? 0, session: outcome.value.session }
+    })
+    settle()
+    return who
+  }
+  const send = (who: TestAccount, to: string, text: string): void =>
+    replica.execute(sendCommand(who, to, text, clock.wallMs()), 10_000, note(text))
+  const texts = (who: TestAccount, to: string): string[] => {
+    const target = { target: { $case: 'account', value: to } } as const
+    const conversation = replica.queries.conversation(who.account, target)?.id ?? 0
+    const range = { beforeSeq: 0, afterSeq: 0, pageSize: 100 }
+    return (replica.queries.messages(who.account, conversation, range)?.messages ?? []).map(
+      ({ text }) => text,
+    )
+  }
+  return { clock, log, store, replica, fatal, results, settle, signUp, send, texts }
+}
+
+function describe(result: Executed): string {
+  if (result.kind !== 'applied') return `${result.kind} ${result.why}`
+  const { outcome } = result.outcome
+  return outcome?.$case === 'rejected' ? String(outcome.value.reason) : String(outcome?.$case)
+}
+
+test('a command is answered with its outcome once it has been applied here', async () => {
+  const { clock, log, results, signUp, send, texts } = await setUp()
+  const alice = signUp('alice')
+  signUp('bob')
+  send(alice, 'bob', 'one')
+  send(alice, 'nobody', 'two')
+  clock.run(100)
+  assert.deepEqual(results, [])
+  log.commit()
+  assert.deepEqual(results, ['one: sendMessage', 'two: REASON_ACCOUNT_NOT_FOUND'])
+  assert.deepEqual(texts(alice, 'bob'), ['one'])
+})
+
+test('what a change of leader lost is proposed again and takes effect once, in order', async () => {
+  const { clock, log, results, settle, signUp, send, texts } = await setUp()
+  const alice = signUp('alice')
+  signUp('bob')
+  for (const text of ['one', 'two', 'three']) {
+    send(alice, 'bob', text)
+    clock.run()
+  }
+  const [first, second, third] = log.waiting.splice(0)
+  assert.ok(first !== undefined && second !== undefined && third !== undefined)
+  // The second is lost, and the others come twice.
+  log.commit([first, third])
+  log.setAvailable(false)
+  log.interrupt()
+  clock.run(500)
+  assert.deepEqual(log.waiting, [])
+  log.setAvailable(true)
+  settle()
+  assert.deepEqual(results, ['one: sendMessage', 'two: sendMessage', 'three: sendMessage'])
+  assert.deepEqual(texts(alice, 'bob'), ['one', 'two', 'three'])
+})
+
+test('an entry that holds no batch is skipped, and so is a batch that came twice', async () => {
+  const { clock, log, results, signUp, send, texts, store } = await setUp()
+  const alice = signUp('alice')
+  signUp('bob')
+  send(alice, 'bob', 'one')
+  clock.run()
+  const before = store.appliedIndex
+  const [batch] = log.waiting.splice(0)
+  assert.ok(batch !== undefined)
+  assert.equal(log.commit([Uint8Array.of(0xff, 0xff), batch, batch]), 'applied')
+  assert.deepEqual(results, ['one: sendMessage'])
+  assert.deepEqual(texts(alice, 'bob'), ['one'])
+  assert.equal(store.appliedIndex, before + 3)
+})
+
+test('a command that throws while it is applied is rejected, and its neighbours take effect', async () => {
+  const { results, settle, signUp, send, texts, fatal } = await setUp(({ op }) => {
+    if (op?.$case === 'sendMessage' && op.value.text === 'poison') throw new TypeError('a bug')
+  })
+  const alice = signUp('alice')
+  signUp('bob')
+  for (const text of ['one', 'poison', 'two']) send(alice, 'bob', text)
+  settle()
+  assert.deepEqual(results, ['one: sendMessage', 'poison: REASON_COMMAND_FAILED', 'two: sendMessage'])
+  assert.deepEqual(texts(alice, 'bob'), ['one', 'two'])
+  assert.deepEqual(fatal, [])
+})
+
+test('without space nothing is applied, and all of it once there is some', async () => {
+  const { clock, log, store, results, signUp, send, texts, fatal } = await setUp()
+  const alice = signUp('alice')
+  signUp('bob')
+  send(alice, 'bob', 'one')
+  clock.run()
+  store.problem = Object.assign(new Error('database or disk is full'), { errcode: 13 })
+  const entries = log.waiting.splice(0)
+  assert.equal(log.commit(entries), 'later')
+  assert.deepEqual(texts(alice, 'bob'), [])
+  store.problem = null
+  assert.equal(log.commit(entries), 'applied')
+  assert.deepEqual(results, ['one: sendMessage'])
+  assert.deepEqual(texts(alice, 'bob'), ['one'])
+  assert.deepEqual(fatal, [])
+})
+
+test('a database that fails ends the replica, which applies nothing any more', async () => {
+  const { clock, log, store, results, signUp, send, fatal } = await setUp()
+  const alice = signUp('alice')
+  signUp('bob')
+  send(alice, 'bob', 'one')
+  clock.run()
+  const before = store.appliedIndex
+  store.problem = Object.assign(new Error('disk I/O error'), { errcode: 10 })
+  const entries = log.waiting.splice(0)
+  log.commit(entries)
+  store.problem = null
+  log.commit(entries)
+  assert.equal(fatal.length, 1)
+  assert.equal(store.appliedIndex, before)
+  assert.deepEqual(results, [])
+})
+
+test('a short loss of the quorum is not told, a longer one is, to all who wait', async () => {
+  const { clock, log, replica, results, signUp, send } = await setUp()
+  const alice = signUp('alice')
+  signUp('bob')
+  const states: boolean[] = []
+  replica.onStateChange(() => states.push(replica.state.quorum))
+  log.setAvailable(false)
+  clock.run(500)
+  log.setAvailable(true)
+  clock.run(5000)
+  assert.equal(states.includes(false), false)
+  send(alice, 'bob', 'under way')
+  clock.run()
+  log.setAvailable(false)
+  clock.run(3000)
+  assert.equal(replica.state.quorum, false)
+  send(alice, 'bob', 'too late')
+  clock.run(10)
+  assert.deepEqual(results, ['under way: outcomeUnknown noQuorum', 'too late: refused noQuorum'])
+})
+
+test('a read waits until the replica has applied what was committed when it began', async () => {
+  const { clock, log, replica, signUp, send } = await setUp()
+  const alice = signUp('alice')
+  signUp('bob')
+  const told: string[] = []
+  send(alice, 'bob', 'one')
+  clock.run()
+  const { position } = replica
+  replica.whenReadable({ local: false, timeoutMs: 1000 }, (failure) => told.push(`read ${failure}`))
+  replica.whenReadable({ local: true, minPosition: 0, timeoutMs: 1000 }, () => told.push('local'))
+  replica.whenReadable({ local: true, minPosition: position + 1, timeoutMs: 1000 }, (failure) =>
+    told.push(`position ${failure}`),
+  )
+  replica.whenReadable({ local: true, minPosition: position + 9, timeoutMs: 100 }, (failure) =>
+    told.push(`never ${failure}`),
+  )
+  clock.run(1)
+  assert.deepEqual(told, ['local'])
+  log.commit()
+  assert.deepEqual(told, ['local', 'read null', 'position null'])
+  clock.run(500)
+  assert.deepEqual(told.slice(3), ['never deadline'])
+  log.setAvailable(false)
+  clock.run(3000)
+  replica.whenReadable({ local: false, timeoutMs: 1000 }, (failure) => told.push(`read ${failure}`))
+  clock.run(10)
+  assert.deepEqual(told.slice(4), ['read noQuorum'])
+})
+
+test('an account is shown as connected while a subscription of it is open, whatever happens to its replica', async () => {
+  const { settle, log, replica, clock, signUp } = await setUp()
+  const alice = signUp('alice')
+  const isOnline = (): boolean | undefined => replica.queries.account(alice.account)?.online
+  const receiver = { events: () => true, ended: () => undefined }
+  const first = replica.subscribe(alice, 0, receiver)
+  const second = replica.subscribe(alice, 0, receiver)
+  settle()
+  assert.equal(isOnline(), true)
+  first.close()
+  settle()
+  assert.equal(isOnline(), true)
+  // Another replica took this one for dead.
+  const gone = { $case: 'replicaGone', value: { replica: 1, incarnation: 3 } } as const
+  const commands = [{ id: new Uint8Array(0), fingerprint: 0, account: 0, session: 0, op: gone }]
+  log.commit([
+    CommandBatch.encode({ origin: 2, incarnation: 1, number: 1, atMs: clock.wallMs(), commands }).finish(),
+  ])
+  assert.equal(isOnline(), false)
+  settle()
+  assert.equal(isOnline(), true)
+  second.close()
+  settle()
+  assert.equal(isOnline(), false)
+})
+
+test('the leader clears the connections of a replica that cannot be reached', async () => {
+  const { clock, log, replica, settle, signUp } = await setUp()
+  const alice = signUp('alice')
+  const value = { replica: 2, incarnation: 5, connected: [alice.session], disconnected: [] }
+  const presence = { $case: 'presence', value } as const
+  const commands = [{ id: new Uint8Array(0), fingerprint: 0, account: 0, session: 0, op: presence }]
+  log.commit([
+    CommandBatch.encode({ origin: 2, incarnation: 5, number: 1, atMs: clock.wallMs(), commands }).finish(),
+  ])
+  log.unreachable = 2
+  log.setAvailable(true)
+  clock.run(4000)
+  settle()
+  assert.equal(replica.queries.account(alice.account)?.online, true)
+  clock.run(10_000)
+  settle()
+  assert.equal(replica.queries.account(alice.account)?.online, false)
+})
+
+test('a cluster in which nothing happens writes nothing', async () => {
+  const { clock, log, signUp } = await setUp()
+  signUp('alice')
+  clock.run(3_600_000)
+  assert.deepEqual(log.waiting, [])
+})
+
+test('the answer to a command and its event carry the same position, which a local read can wait for', async () => {
+  const { settle, replica, signUp, clock } = await setUp()
+  const alice = signUp('alice')
+  const bob = signUp('bob')
+  const positions: number[] = []
+  const receiver = {
+    events: (encoded: readonly Uint8Array[]) => {
+      for (const bytes of encoded) {
+        const { position, event } = Event.decode(bytes)
+        if (event?.$case === 'message') positions.push(position)
+      }
+      return true
+    },
+    ended: () => undefined,
+  }
+  replica.subscribe(bob, 0, receiver)
+  settle()
+  replica.execute(sendCommand(alice, 'bob', 'hello', clock.wallMs()), 1000, (result) => {
+    if (result.kind === 'applied') positions.push(result.position)
+  })
+  settle()
+  assert.equal(positions.length, 2)
+  assert.equal(positions[0], positions[1])
+})
+
+test('a replica that drains refuses what is new and finishes what is under way', async () => {
+  const { clock, log, replica, results, signUp, send } = await setUp()
+  const alice = signUp('alice')
+  signUp('bob')
+  send(alice, 'bob', 'one')
+  clock.run()
+  let drained = false
+  void replica.drain(5000).then(() => {
+    drained = true
+  })
+  send(alice, 'bob', 'two')
+  clock.run(100)
+  await Promise.resolve()
+  assert.equal(drained, false)
+  log.commit()
+  clock.run(100)
+  await Promise.resolve()
+  assert.equal(drained, true)
+  assert.deepEqual(results, ['two: refused draining', 'one: sendMessage'])
+  assert.equal(replica.state.draining, true)
+})

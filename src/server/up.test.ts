@@ -1,0 +1,107 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer, type AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test, type TestContext } from 'node:test'
+
+import { replicaFolder } from './cluster-file.ts'
+import { createCluster, planCluster } from './create-cluster.ts'
+import { claimFolder } from './folders.ts'
+import type { ServerIo } from './io.ts'
+import { readOptions, serveOptions, upOptions } from './options.ts'
+import { runServe } from './serve.ts'
+import { runUp } from './up.ts'
+
+const plan = { replicas: 3, host: '127.0.0.1', httpPort: 20_001, grpcPort: 20_011, peerPort: 20_021 }
+
+function setUp(t: TestContext) {
+  const folder = mkdtempSync(join(tmpdir(), 'parley-up-'))
+  t.after(() => rmSync(folder, { recursive: true }))
+  const errors: string[] = []
+  const io: ServerIo = {
+    out: () => undefined,
+    err: (line) => errors.push(line),
+    environment: {},
+    onStop: () => () => undefined,
+    supervisor: null,
+  }
+  const up = (flags: Readonly<Record<string, unknown>> = {}) =>
+    runUp(readOptions(upOptions, { flags: { data: folder, ...flags }, environment: {}, file: {} }), io)
+  const serve = (data: string) =>
+    runServe(readOptions(serveOptions, { flags: { data }, environment: {}, file: {} }), io)
+  return { folder, errors, up, serve }
+}
+
+test('a port in use is named, with the option that changes it, before anything is made', async (t) => {
+  const { errors, up } = setUp(t)
+  const other = createServer().listen(0, '127.0.0.1')
+  await once(other, 'listening')
+  const { port } = other.address() as AddressInfo
+  assert.equal(await up({ grpcPort: port, httpPort: 20_101, peerPort: 20_201 }), 1)
+  other.close()
+  assert.deepEqual(errors, [
+    `Port ${port} on 127.0.0.1 is in use by another program: stop it, or choose other ports with --grpc-port.`,
+  ])
+})
+
+test('a second "parley up" over the same folder is told of the first', async (t) => {
+  const { folder, errors, up } = setUp(t)
+  const claim = claimFolder(folder, () => '')
+  assert.equal(await up(), 1)
+  claim.release()
+  assert.equal(errors.length, 1)
+  assert.match(errors[0] ?? '', new RegExp(`another "parley up" already \\(process ${process.pid}\\)`))
+})
+
+test('a replica whose folder was emptied does not come back as if nothing had been promised', async (t) => {
+  const { folder, errors, up, serve } = setUp(t)
+  createCluster(folder, planCluster(plan))
+  const second = replicaFolder(folder, 2)
+  rmSync(second, { recursive: true })
+  assert.equal(await up(), 1)
+  assert.match(errors[0] ?? '', /r2 is empty, and a replica that has forgotten/)
+  mkdirSync(second)
+  assert.equal(await serve(second), 1)
+  assert.match(errors[1] ?? '', /is not the data folder of a replica/)
+})
+
+test('a folder of another cluster is recognised', async (t) => {
+  const { folder, errors, up } = setUp(t)
+  const cluster = createCluster(folder, planCluster(plan))
+  const other = { ...cluster, clusterId: 'f'.repeat(32) }
+  writeFileSync(join(folder, 'cluster.json'), JSON.stringify(other))
+  assert.equal(await up(), 1)
+  assert.match(errors[0] ?? '', new RegExp(`belongs to replica 1 of cluster ${cluster.clusterId}`))
+})
+
+test('a folder that is in use is named with the process that uses it', async (t) => {
+  const { folder, errors, serve } = setUp(t)
+  createCluster(folder, planCluster(plan))
+  const first = replicaFolder(folder, 1)
+  const claim = claimFolder(first, () => '')
+  assert.equal(await serve(first), 1)
+  claim.release()
+  assert.match(errors[0] ?? '', new RegExp(`is in use by process ${process.pid}`))
+})
+
+test('damaged files of a folder are named', async (t) => {
+  const { folder, errors, up, serve } = setUp(t)
+  createCluster(folder, planCluster(plan))
+  const first = replicaFolder(folder, 1)
+  writeFileSync(join(first, 'replica.json'), '{"version":1')
+  assert.equal(await serve(first), 1)
+  writeFileSync(join(folder, 'cluster.json'), 'x')
+  assert.equal(await up(), 1)
+  assert.match(errors[0] ?? '', /r1\/replica\.json is damaged/)
+  assert.match(errors[1] ?? '', /cluster\.json is damaged/)
+})
+
+test('making a cluster goes on where it was interrupted', (t) => {
+  const { folder } = setUp(t)
+  const cluster = planCluster(plan)
+  createCluster(folder, { ...cluster, replicas: cluster.replicas.slice(0, 1) })
+  const made = createCluster(folder, cluster)
+  assert.deepEqual(made, { ...cluster, complete: true })
+})
