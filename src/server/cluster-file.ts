@@ -1,7 +1,8 @@
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
+import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { replicaName } from '../base/ids.ts'
+import { writeJson } from '../storage/json_file.ts'
 
 /** What `parley up` remembers of a local cluster, in `cluster.json`. */
 export interface ClusterFile {
@@ -46,15 +47,6 @@ export function readClusterFile(folder: string): ClusterFile | null {
 export function writeClusterFile(folder: string, file: ClusterFile): void {
   mkdirSync(folder, { recursive: true })
   writeJson(join(folder, 'cluster.json'), file)
-}
-
-/** Replaces the file at `path` in one step; it survives a power cut. */
-export function writeJson(path: string, value: unknown): void {
-  const file = openSync(`${path}.new`, 'w')
-  writeSync(file, `${JSON.stringify(value, null, 2)}\n`)
-  fsyncSync(file)
-  closeSync(file)
-  renameSync(`${path}.new`, path)
 }
 
 function parse(text: string): ClusterFile | null {

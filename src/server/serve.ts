@@ -17,7 +17,7 @@ import { openStateStore } from '../storage/state_store.ts'
 import { createStateWorker } from '../storage/state_worker.ts'
 import { systemClock } from './clock.ts'
 import type { ClusterReplica } from './cluster-file.ts'
-import { markBegun, openReplicaFolder, type Identity } from './folders.ts'
+import { openReplicaFolder, type Identity } from './folders.ts'
 import type { ServerIo } from './io.ts'
 import { createLogger } from './logging.ts'
 import type { ServeOptions } from './options.ts'
@@ -38,9 +38,9 @@ export async function runServe(options: ServeOptions, io: ServerIo): Promise<num
   try {
     if (options.data === '')
       throw new ServerError('Which replica? Name its data folder: parley serve --data DIR/r1')
-    const { identity, claim } = openReplicaFolder(options.data)
+    const { identity, claim, markBegun } = openReplicaFolder(options.data)
     try {
-      return await serve(options, identity, io)
+      return await serve(options, identity, markBegun, io)
     } finally {
       claim.release()
     }
@@ -50,7 +50,12 @@ export async function runServe(options: ServeOptions, io: ServerIo): Promise<num
   }
 }
 
-async function serve(options: ServeOptions, identity: Identity, io: ServerIo): Promise<number> {
+async function serve(
+  options: ServeOptions,
+  identity: Identity,
+  markBegun: () => void,
+  io: ServerIo,
+): Promise<number> {
   const name = replicaName(identity.replica)
   const logger = createLogger(options, name, io.err)
   const own = identity.replicas.find(({ id }) => id === identity.replica)
@@ -82,7 +87,7 @@ async function serve(options: ServeOptions, identity: Identity, io: ServerIo): P
       webRoot: join(repository, 'dist/web'),
     })
     await replica.start()
-    markBegun(options.data, identity)
+    markBegun()
   } catch (error) {
     await parts.abandon()
     await api?.close(0)

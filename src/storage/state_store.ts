@@ -263,12 +263,13 @@ function fileBytes(path: string): number {
   return statSync(path, { throwIfNoEntry: false })?.size ?? 0
 }
 
-const namePattern = /^state-(\d{1,15})\.db(|-wal|-shm|-journal)$/
+/** The files of the state: number and what SQLite adds. */
+export const stateFilePattern = /^state-(\d{1,15})\.db(|-wal|-shm|-journal)$/
 
 function newestGeneration(folder: string): number {
   let newest = 1
   for (const name of readdirSync(folder)) {
-    const match = namePattern.exec(name)
+    const match = stateFilePattern.exec(name)
     if (match !== null && match[2] === '') newest = Math.max(newest, Number(match[1]))
   }
   return newest
@@ -276,7 +277,7 @@ function newestGeneration(folder: string): number {
 
 function removeOtherGenerations(folder: string, generation: number): void {
   for (const name of readdirSync(folder)) {
-    const match = namePattern.exec(name)
+    const match = stateFilePattern.exec(name)
     if (match !== null && Number(match[1]) !== generation) rmSync(join(folder, name))
   }
 }
