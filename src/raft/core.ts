@@ -267,12 +267,17 @@ export class RaftCore {
     state.suspected.add(replica)
     this.leadership?.suspect(replica)
     if (replica !== this.leader) return
-    this.hurryTicks = 2 * state.options.electionTicks
     // One after another, so that votes do not split.
     const survivors = state.configurations.voters.filter((voter) => !state.suspected.has(voter))
     const rank = survivors.indexOf(state.self)
-    if (rank === 0) this.askBeforeCampaign()
-    else if (rank > 0) this.campaignInTicks = rank
+    if (rank >= 0) this.campaignSoon(rank)
+  }
+
+  /** There is no leader for sure: does not wait for silence, and asks again and again for a while. */
+  private campaignSoon(inTicks: number): void {
+    this.hurryTicks = 2 * this.state.options.electionTicks
+    this.campaignInTicks = inTicks
+    if (inTicks === 0) this.askBeforeCampaign()
   }
 
   private reachable(replica: ReplicaId): void {
@@ -397,6 +402,11 @@ export class RaftCore {
     )
   }
 
+  /** A leader that asks for votes leads no more. */
+  private refusesElection(candidate: ReplicaId): boolean {
+    return this.hearsLeader && candidate !== this.leader
+  }
+
   private isUpToDate(message: MessageOf<'vote' | 'preVote'>): boolean {
     const { lastIndex, lastTerm } = this.state.log
     return message.lastTerm > lastTerm || (message.lastTerm === lastTerm && message.lastIndex >= lastIndex)
@@ -406,6 +416,7 @@ export class RaftCore {
 
   private receive(message: Message): void {
     const { state } = this
+    state.suspected.delete(message.from)
     if (message.kind === 'preVote') {
       this.onPreVote(message)
       return
@@ -419,8 +430,11 @@ export class RaftCore {
       return
     }
     if (message.term > state.term) {
-      if (message.kind === 'vote' && this.hearsLeader && !message.transfer) return
+      if (message.kind === 'vote' && this.refusesElection(message.from) && !message.transfer) return
+      const isDeposedByFollower = this.role.kind === 'leader' && message.kind !== 'vote'
       this.becomeFollower(message.term, 0)
+      // A replica with a later term came back, and nobody else wants to lead.
+      if (isDeposedByFollower) this.campaignSoon(1)
     } else if (message.term < state.term) {
       this.onStale(message)
       return
@@ -506,7 +520,8 @@ export class RaftCore {
 
   private onPreVote(message: MessageOf<'preVote'>): void {
     const { state } = this
-    const granted = message.term > state.term && !this.hearsLeader && this.isUpToDate(message)
+    const isLate = message.term <= state.term || this.refusesElection(message.from)
+    const granted = !isLate && this.isUpToDate(message)
     // A refusal carries the voter's term, so that a candidate that was away catches up.
     state.send(message.from, { kind: 'preVoteReply', granted }, granted ? message.term : state.term)
     if (granted && this.campaignInTicks !== null) this.campaignInTicks = Math.max(this.campaignInTicks, 2)
@@ -537,7 +552,6 @@ export class RaftCore {
         other: from,
       },
     )
-    state.suspected.delete(from)
     this.role = { kind: 'follower' }
     this.setLeader(from)
     this.electionTicks = 0

@@ -32,8 +32,8 @@ export class Leadership {
   private readonly reads = new ReadRounds()
   private round = 0
   private heartbeatTicks = 0
-  private heartbeatDue = true
-  /** The commit index when the last but one heartbeat left: who has that is caught up. */
+  private heartbeatDue = false
+  /** The commit index when the last heartbeats left, older first: who has as much as the older one is caught up. */
   private earlierCommits: readonly [Index, Index]
   /** How long the leader's own disk has not finished anything although something waits for it. */
   private hungTicks = 0
@@ -44,8 +44,8 @@ export class Leadership {
   constructor(state: CoreState) {
     this.state = state
     this.syncMembers()
-    this.earlierCommits = [state.commitIndex, state.commitIndex]
     this.openingIndex = state.log.lastIndex + 1
+    this.earlierCommits = [this.openingIndex, this.openingIndex]
     state.append([{ kind: 'noop', term: state.term, index: this.openingIndex }])
     this.handOverIfFull()
   }
@@ -294,7 +294,6 @@ export class Leadership {
     const progress = this.progress.get(from)
     if (progress === undefined) return null
     progress.silentTicks = 0
-    this.state.suspected.delete(from)
     return progress.regressed ? null : progress
   }
 
@@ -401,7 +400,7 @@ export class Leadership {
     this.heartbeatTicks = 0
     this.round += 1
     if (this.opened) this.reads.begin(this.round, state.commitIndex)
-    this.earlierCommits = [this.earlierCommits[1], state.commitIndex]
+    this.earlierCommits = [this.earlierCommits[1], Math.max(state.commitIndex, this.openingIndex)]
     for (const progress of this.progress.values()) {
       progress.check ??= { round: this.round, sent: progress.next - 1, match: progress.match }
       progress.toldCommit = state.commitIndex

@@ -10,7 +10,7 @@ export interface QuorumPolicy {
   /** The highest number that a commit quorum has reached, by what each voter has reached; 0 without voters. */
   reached(voters: readonly ReplicaId[], by: (voter: ReplicaId) => number): number
 
-  /** How an election stands. A voter that has not answered is not in `votes`. */
+  /** How an election stands. A voter that has not answered is not in `votes`; one that is suspected will hardly answer. */
   election(
     voters: readonly ReplicaId[],
     votes: ReadonlyMap<ReplicaId, boolean>,
@@ -36,11 +36,11 @@ const majority: QuorumPolicy = {
     return numbers[majorityOf(voters) - 1] ?? 0
   },
 
-  election(voters, votes) {
+  election(voters, votes, suspected) {
     const granted = voters.filter((voter) => votes.get(voter) === true).length
-    const refused = voters.filter((voter) => votes.get(voter) === false).length
     if (voters.length > 0 && granted >= majorityOf(voters)) return 'won'
-    return voters.length - refused >= majorityOf(voters) ? 'pending' : 'lost'
+    const open = voters.filter((voter) => !votes.has(voter) && !suspected.has(voter)).length
+    return granted + open >= majorityOf(voters) ? 'pending' : 'lost'
   },
 
   hasQuorum(voters, isAlive) {

@@ -1,0 +1,21 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { RandomCluster } from './random-cluster.ts'
+
+test('safety holds under random schedules, and progress follows when they end (long)', () => {
+  const first = Number(process.env['SEED'] ?? 1000)
+  const seeds = Number(process.env['SEEDS'] ?? 3000)
+  const totals = { elections: 0, commits: 0, reads: 0, changes: 0, snapshots: 0, restarts: 0 }
+  for (let seed = first; seed < first + seeds; seed += 1) {
+    const cluster = new RandomCluster(seed)
+    try {
+      cluster.run(4000)
+      cluster.heal()
+    } catch (error) {
+      throw new Error(`with SEED=${seed} SEEDS=1`, { cause: error })
+    }
+    for (const key of Object.keys(totals) as (keyof typeof totals)[]) totals[key] += cluster.counts[key]
+  }
+  if (seeds < 50) return
+  for (const [what, count] of Object.entries(totals)) assert.ok(count > seeds, `${count} ${what} happened`)
+})
