@@ -267,10 +267,10 @@ export class RaftCore {
     state.suspected.add(replica)
     this.leadership?.suspect(replica)
     if (replica !== this.leader) return
-    // One after another, so that votes do not split.
+    // One after another, so that votes do not split. The first tick may come at any moment, so one more.
     const survivors = state.configurations.voters.filter((voter) => !state.suspected.has(voter))
     const rank = survivors.indexOf(state.self)
-    if (rank >= 0) this.campaignSoon(rank)
+    if (rank >= 0) this.campaignSoon(rank === 0 ? 0 : rank + 1)
   }
 
   /** There is no leader for sure: does not wait for silence, and asks again and again for a while. */
@@ -524,7 +524,10 @@ export class RaftCore {
     const granted = !isLate && this.isUpToDate(message)
     // A refusal carries the voter's term, so that a candidate that was away catches up.
     state.send(message.from, { kind: 'preVoteReply', granted }, granted ? message.term : state.term)
-    if (granted && this.campaignInTicks !== null) this.campaignInTicks = Math.max(this.campaignInTicks, 2)
+    if (!granted) return
+    if (this.campaignInTicks !== null) this.campaignInTicks = Math.max(this.campaignInTicks, 2)
+    // Of two that ask at the same time one steps back, or both would campaign and split the votes.
+    if (this.role.kind === 'preCandidate' && message.from < state.self) this.role = { kind: 'follower' }
   }
 
   /** A learner votes too: it may have been promoted without knowing it yet (etcd 10998). */

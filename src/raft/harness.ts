@@ -328,6 +328,101 @@ export interface HostOptions {
   readonly entries?: readonly Entry[]
 }
 
+/** Hosts and what is on its way between them. */
+export class Cluster {
+  readonly hosts = new Map<ReplicaId, Host>()
+  network: Message[] = []
+  /** `1>2`: nothing gets from 1 to 2. */
+  readonly cuts = new Set<string>()
+  /** Is told what each core says, before anything of it leaves. */
+  onReady: (host: Host, ready: Ready) => void = () => {}
+
+  host(id: ReplicaId): Host {
+    const host = this.hosts.get(id)
+    assert(host !== undefined, 'no such replica', { id })
+    return host
+  }
+
+  /** A replica with the configuration that it was created with, or one that nobody knows yet. */
+  add(id: ReplicaId, configuration: Configuration = noConfiguration, options: HostOptions = {}): Host {
+    const host = new Host(id, configuration, options)
+    this.hosts.set(id, host)
+    return host
+  }
+
+  /** Does what the core of `id` says; what waits for its disk waits. */
+  ready(id: ReplicaId): boolean {
+    const host = this.host(id)
+    const ready = host.ready()
+    if (ready !== null) this.onReady(host, ready)
+    this.collect(id)
+    return ready !== null
+  }
+
+  flush(id: ReplicaId): void {
+    this.host(id).flush()
+    this.collect(id)
+  }
+
+  /** Delivers what is on its way and `wanted`, once. */
+  deliver(wanted: (message: Message) => boolean = () => true): boolean {
+    const taken = this.network.filter(wanted)
+    this.network = this.network.filter((message) => !wanted(message))
+    for (const message of taken)
+      if (!this.cuts.has(`${message.from}>${message.to}`)) this.hosts.get(message.to)?.receive(message)
+    return taken.length > 0
+  }
+
+  /** Lets everything happen among `ids` until they are quiet. What concerns others stays on its way. */
+  settle(ids: readonly ReplicaId[] = [...this.hosts.keys()]): this {
+    for (let round = 0; round < 200; round += 1) {
+      let quiet = true
+      for (const id of ids)
+        while (this.ready(id) || this.host(id).writes.length > 0) {
+          quiet = false
+          this.flush(id)
+        }
+      if (!this.deliver(({ from, to }) => ids.includes(from) && ids.includes(to)) && quiet) return this
+    }
+    throw new Error('the cluster does not settle')
+  }
+
+  /** So many ticks for each of `ids`, which settle after each. */
+  tick(count: number, ids: readonly ReplicaId[] = [...this.hosts.keys()]): this {
+    for (let i = 0; i < count; i += 1) {
+      for (const id of ids) this.host(id).tick()
+      this.settle(ids)
+    }
+    return this
+  }
+
+  /** Makes `id` the leader of `ids`. */
+  elect(id: ReplicaId, ids: readonly ReplicaId[] = [...this.hosts.keys()]): this {
+    const { term } = this.host(id).core.status()
+    this.host(id).receive({ kind: 'timeoutNow', from: largestReplicaId, to: id, term })
+    this.settle(ids)
+    assert(this.host(id).core.status().role === 'leader', 'not elected', { id })
+    return this
+  }
+
+  private collect(id: ReplicaId): void {
+    this.network.push(...this.host(id).outbox.splice(0))
+  }
+}
+
+/** Nobody's. */
+const largestReplicaId = 2 ** 31 - 1
+
+export function clusterOf(
+  voters: readonly ReplicaId[],
+  { learners = [], ...host }: HostOptions & { readonly learners?: readonly ReplicaId[] } = {},
+): Cluster {
+  const cluster = new Cluster()
+  const configuration = configurationOf(voters, learners)
+  for (const id of [...voters, ...learners]) cluster.add(id, configuration, host)
+  return cluster
+}
+
 /** `3/2 "text"` for an entry at index 3 of term 2. */
 export function describe(entry: Entry): string {
   const place = `${entry.index}/${entry.term}`

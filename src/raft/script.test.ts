@@ -4,11 +4,12 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { replicaName, type ReplicaId } from '../base/ids.ts'
 import {
+  Cluster,
   configurationOf,
   defaultOptions,
   describe,
   describeConfiguration,
-  Host,
+  type Host,
   type Snapshot,
 } from './harness.ts'
 import type { ConfigurationChange, CoreOptions, Entry, Message, Ready } from './types.ts'
@@ -56,12 +57,13 @@ function play(text: string): string {
 }
 
 class ScriptCluster {
-  private readonly hosts = new Map<ReplicaId, Host>()
+  private cluster = this.newCluster()
   private readonly disks = new Map<ReplicaId, { term: number; vote: number; log: readonly Entry[] }>()
   private readonly snapshots = new Map<string, Snapshot>()
   private options: Partial<CoreOptions> = {}
-  private network: Message[] = []
   private said: string[] = []
+  /** What was told of each host's history. */
+  private readonly told = new WeakMap<Host, number>()
 
   run(line: string): readonly string[] {
     const [command = '', ...words] = line.split(' ')
@@ -81,7 +83,7 @@ class ScriptCluster {
         this.start(words)
         return
       case 'new':
-        this.hosts.set(id, new Host(id, configurationOf([]), { options: this.options }))
+        this.cluster.add(id, undefined, { options: this.options })
         return
       case 'tick':
         this.host(id).tick(words.length > 1 ? other : 1)
@@ -90,20 +92,19 @@ class ScriptCluster {
         this.timeOut(this.host(id))
         return
       case 'ready':
-        while (this.ready(this.host(id)));
+        while (this.cluster.ready(id));
         return
       case 'flush':
-        this.host(id).flush()
-        this.collect(this.host(id))
+        this.cluster.flush(id)
         return
       case 'deliver':
-        for (const message of this.take(words[0])) this.hosts.get(message.to)?.receive(message)
+        this.cluster.deliver(matching(words[0]))
         return
       case 'drop':
-        this.take(words[0])
+        this.cluster.network = this.cluster.network.filter((message) => !matching(words[0])(message))
         return
       case 'settle':
-        this.settle(words.length === 0 ? [...this.hosts.keys()] : words.map(Number))
+        this.cluster.settle(words.length === 0 ? undefined : words.map(Number))
         return
       case 'propose':
         this.host(id).propose(...words.slice(1))
@@ -135,6 +136,7 @@ class ScriptCluster {
         return
       case 'restart':
         this.host(id).restart()
+        this.told.set(this.host(id), this.host(id).appliedIndex)
         return
       case 'compact':
         this.host(id).compact(other)
@@ -155,9 +157,8 @@ class ScriptCluster {
   }
 
   private start(words: readonly string[]): void {
-    this.hosts.clear()
+    this.cluster = this.newCluster()
     this.snapshots.clear()
-    this.network = []
     const ids = words.filter((word) => !word.includes('='))
     this.options = Object.fromEntries(
       words
@@ -170,7 +171,7 @@ class ScriptCluster {
       const disk = this.disks.get(id)
       this.disks.delete(id)
       const found = disk && { hardState: { term: disk.term, vote: disk.vote }, entries: disk.log }
-      this.hosts.set(id, new Host(id, configuration, { options: this.options, ...found }))
+      this.cluster.add(id, configuration, { options: this.options, ...found })
     }
   }
 
@@ -184,25 +185,6 @@ class ScriptCluster {
     }
   }
 
-  private settle(ids: readonly ReplicaId[]): void {
-    for (let round = 0; round < 200; round += 1) {
-      let quiet = true
-      for (const id of ids) {
-        const host = this.host(id)
-        while (this.ready(host) || host.writes.length > 0) {
-          quiet = false
-          host.flush()
-        }
-        this.collect(host)
-      }
-      const among = this.network.filter(({ from, to }) => ids.includes(from) && ids.includes(to))
-      this.network = this.network.filter((message) => !among.includes(message))
-      for (const message of among) this.host(message.to).receive(message)
-      if (quiet && among.length === 0) return
-    }
-    throw new Error('the cluster does not settle')
-  }
-
   private install(host: Host): void {
     const offer = host.offers[0]
     if (offer === undefined) throw new Error('nothing was offered')
@@ -210,31 +192,15 @@ class ScriptCluster {
     if (snapshot === undefined) throw new Error('there is no such snapshot')
     const ok = host.install({ ...snapshot, point: offer.point })
     host.offers = []
+    this.told.set(host, host.appliedIndex)
     this.say(host.id, ok ? `installs ${offer.point.index}/${offer.point.term}` : 'needs no snapshot any more')
     this.host(offer.from).step({ kind: 'snapshotSent', to: host.id, index: offer.point.index, ok })
   }
 
-  private take(pattern = '*>*'): readonly Message[] {
-    const [from, to] = pattern.split('>')
-    const matches = (message: Message) =>
-      (from === '*' || Number(from) === message.from) && (to === '*' || Number(to) === message.to)
-    const taken = this.network.filter(matches)
-    this.network = this.network.filter((message) => !matches(message))
-    return taken
-  }
-
-  private ready(host: Host): boolean {
-    const applied = host.appliedIndex
-    const ready = host.ready()
-    if (ready === null) return false
-    this.tell(host, ready)
-    for (const entry of host.history.slice(applied)) this.say(host.id, `applies ${entry}`)
-    this.collect(host)
-    return true
-  }
-
-  private collect(host: Host): void {
-    this.network.push(...host.outbox.splice(0))
+  private newCluster(): Cluster {
+    const cluster = new Cluster()
+    cluster.onReady = (host, ready) => this.tell(host, ready)
+    return cluster
   }
 
   private tell(host: Host, ready: Ready): void {
@@ -256,6 +222,8 @@ class ScriptCluster {
       this.say(id, `is offered ${ready.snapshotOffered.point.index}/${ready.snapshotOffered.point.term}`)
     for (const to of ready.regressed) this.say(id, `saw ${replicaName(to)} go back`)
     if (ready.interrupted) this.say(id, 'interrupted')
+    for (const entry of host.history.slice(this.told.get(host) ?? 0)) this.say(id, `applies ${entry}`)
+    this.told.set(host, host.appliedIndex)
   }
 
   private status(host: Host): string {
@@ -272,10 +240,15 @@ class ScriptCluster {
   }
 
   private host(id: ReplicaId): Host {
-    const host = this.hosts.get(id)
-    if (host === undefined) throw new Error(`no replica ${id}`)
-    return host
+    return this.cluster.host(id)
   }
+}
+
+/** `1>2`, `1>*`, `*>2`. */
+function matching(pattern = '*>*'): (message: Message) => boolean {
+  const [from, to] = pattern.split('>')
+  return (message) =>
+    (from === '*' || Number(from) === message.from) && (to === '*' || Number(to) === message.to)
 }
 
 function diskOf(words: readonly string[]): { term: number; vote: number; log: readonly Entry[] } {
