@@ -32,7 +32,12 @@ export function makeUuidV7(nowMs: number, random: Uint8Array): Uint8Array {
 /** The time inside a UUIDv7 in milliseconds since 1970; null when `id` is not a UUIDv7 of 16 bytes. */
 export function uuidV7TimeMs(id: Uint8Array): number | null {
   if (id.length !== 16) return null
-  const view = new DataView(id.buffer, id.byteOffset, 16)
-  if (view.getUint8(6) >> 4 !== 7 || view.getUint8(8) >> 6 !== 2) return null
-  return view.getUint16(0) * 2 ** 32 + view.getUint32(2)
+  // Byte by byte: this is done several times for each message, and a DataView costs ten times as much.
+  if (at(id, 6) >> 4 !== 7 || at(id, 8) >> 6 !== 2) return null
+  const low = at(id, 2) * 2 ** 24 + at(id, 3) * 2 ** 16 + at(id, 4) * 2 ** 8 + at(id, 5)
+  return (at(id, 0) * 2 ** 8 + at(id, 1)) * 2 ** 32 + low
+}
+
+function at(bytes: Uint8Array, index: number): number {
+  return bytes[index] ?? 0
 }

@@ -73,6 +73,8 @@ export class Conversations {
   private readonly cache: RowCache<ConversationRow>
   private readonly members: RowCache<MemberRow>
   private directs = new Map<number, number>()
+  /** Rooms by name, as people write it. */
+  private rooms = new Map<string, number>()
 
   constructor(sql: Statements) {
     this.sql = sql
@@ -109,8 +111,14 @@ export class Conversations {
   }
 
   byRoomName(name: string): ConversationRow | null {
-    const row = this.sql.of('SELECT id FROM conversation WHERE name_key = ?').get(name.toLowerCase())
-    return row === undefined ? null : this.get(integer(row['id']))
+    let id = this.rooms.get(name)
+    if (id === undefined) {
+      const row = this.sql.of('SELECT id FROM conversation WHERE name_key = ?').get(name.toLowerCase())
+      if (row === undefined) return null
+      id = integer(row['id'])
+      this.rooms.set(name, id)
+    }
+    return this.get(id)
   }
 
   direct(account: number, peer: number): ConversationRow | null {
@@ -158,6 +166,7 @@ export class Conversations {
   /** Nobody can enter it any more: another room may take the name. */
   freeName(row: ConversationRow): void {
     this.sql.of('UPDATE conversation SET name_key = NULL WHERE id = ?').run(row.id)
+    this.rooms = new Map()
   }
 
   member(account: number, conversation: number): MemberRow | null {
@@ -215,12 +224,14 @@ export class Conversations {
     this.cache.trim()
     this.members.trim()
     if (this.directs.size > 50_000) this.directs = new Map()
+    if (this.rooms.size > 50_000) this.rooms = new Map()
   }
 
   clear(): void {
     this.cache.clear()
     this.members.clear()
     this.directs = new Map()
+    this.rooms = new Map()
   }
 }
 

@@ -382,8 +382,9 @@ class Queries implements ChatQueries {
       from,
       limit - 1,
     )
+    // `> 0` lets SQLite use the index, which holds changed messages only; else it would look at every message there is.
     const changedEnd = this.get(
-      'SELECT changed_position AS position FROM message WHERE changed_position > ? ORDER BY changed_position LIMIT 1 OFFSET ?',
+      'SELECT changed_position AS position FROM message WHERE changed_position > 0 AND changed_position > ? ORDER BY changed_position LIMIT 1 OFFSET ?',
       position,
       limit - 1,
     )
@@ -398,7 +399,7 @@ class Queries implements ChatQueries {
       placeOf(upTo + 1, 0),
     ).map(messageFromRow)
     const changed = this.all(
-      'SELECT * FROM message WHERE changed_position > ? AND changed_position <= ?',
+      'SELECT * FROM message WHERE changed_position > 0 AND changed_position > ? AND changed_position <= ?',
       position,
       upTo,
     ).map(messageFromRow)

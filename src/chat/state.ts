@@ -78,16 +78,19 @@ export class State {
 
   nextAccount(): number {
     this.lastAccount += 1
+    this.isCounterDirty = true
     return this.lastAccount
   }
 
   nextSession(): number {
     this.lastSession += 1
+    this.isCounterDirty = true
     return this.lastSession
   }
 
   nextConversation(): number {
     this.lastConversation += 1
+    this.isCounterDirty = true
     return this.lastConversation
   }
 
