@@ -14,7 +14,10 @@ export async function run(file, args) {
     process.argv = [process.argv[0], join(root, file), ...args]
     process.removeAllListeners('warning')
     // Starting takes a fifth of the time, and less memory, when the sources need not be stripped of their types and compiled again.
-    module.enableCompileCache?.(join(root, 'node_modules', '.cache', 'parley'))
+    const cache = join(root, 'node_modules', '.cache', 'parley')
+    module.enableCompileCache?.(cache)
+    // For the threads that are started later.
+    process.env.NODE_COMPILE_CACHE ??= cache
     await import(pathToFileURL(join(root, file)).href)
     return
   }

@@ -1,3 +1,4 @@
+import { flushCompileCache } from 'node:module'
 import { parentPort, workerData } from 'node:worker_threads'
 
 import { openChat } from '../chat/machine.ts'
@@ -8,6 +9,9 @@ import type { SearchJob, SearchReply, SearchWorkerData } from './search.ts'
 const { indexPath } = workerData as SearchWorkerData
 const port = parentPort
 if (port === null) throw new Error('this file is run in a worker thread')
+
+// Threads do not get as far as writing it by themselves when the process is killed.
+flushCompileCache()
 
 let index: SearchIndex | null = null
 let statePath = ''

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { flushCompileCache } from 'node:module'
 import { join, resolve } from 'node:path'
 
 import { startApi, type Api } from '../api/start.ts'
@@ -102,6 +103,8 @@ async function serve(
       `${name} listens: http://${own.http}, gRPC ${own.grpc}, other replicas ${own.peer}. Ctrl-C stops it.`,
     )
   reportTo(io, identity.replica, replica)
+  // Now rather than at the end: a process that is killed would leave nothing for the next start.
+  flushCompileCache()
   const stopListening = io.onStop((signal) => {
     logger.info({ signal }, 'stopping')
     end.gracefully()

@@ -1,7 +1,11 @@
+import { flushCompileCache } from 'node:module'
 import { backup, DatabaseSync } from 'node:sqlite'
 import { parentPort } from 'node:worker_threads'
 import { describeCopy, failed, runStateJob } from './state_jobs.ts'
 import type { StateJob, StateJobResult } from './types.ts'
+
+// A thread of a process that is killed would leave nothing for the next start.
+flushCompileCache()
 
 /** More pages than any database has: then the copy is made in one step, under one read transaction, and no writer can make it begin again. */
 const allPages = 2 ** 31 - 1
