@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { Configuration, Entry, Index } from '../raft/types.ts'
+import type { Entry, Index } from '../raft/types.ts'
 import { Compaction } from './compaction.ts'
 
 const mebibyte = 1024 * 1024
-const configuration: Configuration = { faultModel: 'majority', members: [] }
 const options = {
   afterBytes: 8 * mebibyte,
   afterEntries: 1000,
@@ -13,7 +12,7 @@ const options = {
 }
 
 function compaction(): Compaction {
-  return new Compaction(options, { index: 0, term: 0, configuration }, 0)
+  return new Compaction(options, { startIndex: 0, lastIndex: 0, sizeBytes: 0 })
 }
 
 /** Entries of about a mebibyte each. */
@@ -23,15 +22,13 @@ function write(log: Compaction, from: Index, to: Index): void {
 }
 
 function checked(log: Compaction, facts: Partial<Parameters<Compaction['checked']>[0]> = {}): Index | null {
-  const point = log.checked({
+  return log.checked({
     durableIndex: 1000,
     neededFrom: Number.POSITIVE_INFINITY,
     startIndex: 0,
     sizeBytes: 10 * mebibyte,
-    termAt: () => 1,
     ...facts,
   })
-  return point?.index ?? null
 }
 
 test('the log is shortened after so many bytes or so many entries', () => {
@@ -73,21 +70,12 @@ test('nothing is dropped that a follower on its way still needs, unless the log 
   assert.equal(checked(log, { neededFrom: 2, sizeBytes: 21 * mebibyte }), 6)
 })
 
-test('the point at which the log is cut has the configuration that held there', () => {
-  const log = compaction()
-  const later: Configuration = { faultModel: 'majority', members: [{ id: 1, voter: true, address: 'a' }] }
-  write(log, 1, 20)
-  log.configured(4, later)
-  log.configured(18, configuration)
-  const point = log.checked({
-    durableIndex: 20,
-    neededFrom: Number.POSITIVE_INFINITY,
-    startIndex: 0,
-    sizeBytes: 1,
-    termAt: () => 1,
-  })
-  assert.deepEqual(point, { index: 16, term: 1, configuration: later })
-  assert.equal(checked(log, { startIndex: 16 }), null, 'there is nothing more to drop')
+test('what was there at start counts too, and may go', () => {
+  const log = new Compaction(options, { startIndex: 100, lastIndex: 200, sizeBytes: 10 * mebibyte })
+  assert.equal(log.due(0), true)
+  assert.equal(checked(log, { startIndex: 100 }), 160)
+  assert.equal(log.due(0), false)
+  assert.equal(checked(log, { startIndex: 160 }), null, 'there is nothing more to drop')
 })
 
 test('an overwritten part of the log is no place to cut at', () => {

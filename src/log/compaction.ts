@@ -1,4 +1,4 @@
-import type { Configuration, Entry, Index, SnapshotPoint, Term } from '../raft/types.ts'
+import type { Entry, Index } from '../raft/types.ts'
 
 export interface CompactionOptions {
   /** The log is shortened when it has grown by so much since the last time. Default 64 MiB and 100,000 entries. */
@@ -30,17 +30,25 @@ export class Compaction {
   private readonly marks: { readonly index: Index; readonly bytes: number }[] = []
   private bytes = 0
   private newest: Index
-  /** The configurations in force, each from `index` on, up to the newest applied one. */
-  private readonly configurations: { readonly index: Index; readonly configuration: Configuration }[]
   private sinceIndex: Index
   private sinceBytes = 0
   private checkpointSinceMs: number | null = null
 
-  constructor(options: CompactionOptions, applied: SnapshotPoint, lastIndex: Index) {
+  /** @param log what is there at start: where in it an entry lies is estimated, as if all were of the same size. */
+  constructor(
+    options: CompactionOptions,
+    log: { readonly startIndex: Index; readonly lastIndex: Index; readonly sizeBytes: number },
+  ) {
     this.options = options
-    this.newest = lastIndex
-    this.sinceIndex = lastIndex
-    this.configurations = [{ index: applied.index, configuration: applied.configuration }]
+    this.newest = log.lastIndex
+    this.sinceIndex = log.startIndex
+    this.bytes = log.sizeBytes
+    const marks = Math.floor(log.sizeBytes / markBytes)
+    for (let i = 1; i <= marks; i += 1) {
+      const part = i / marks
+      const index = log.startIndex + Math.floor((log.lastIndex - log.startIndex) * part)
+      this.marks.push({ index, bytes: log.sizeBytes * part })
+    }
   }
 
   written(entries: readonly Entry[]): void {
@@ -54,10 +62,6 @@ export class Compaction {
     const before = this.marks.at(-1)
     if (before === undefined || this.bytes - before.bytes >= markBytes)
       this.marks.push({ index: last.index, bytes: this.bytes })
-  }
-
-  configured(index: Index, configuration: Configuration): void {
-    this.configurations.push({ index, configuration })
   }
 
   /** Whether a checkpoint should be made now, so that the log can be shortened. Once it says so, `checked` or `restarted` must follow. */
@@ -80,8 +84,7 @@ export class Compaction {
     readonly neededFrom: Index
     readonly startIndex: Index
     readonly sizeBytes: number
-    readonly termAt: (index: Index) => Term | null
-  }): SnapshotPoint | null {
+  }): Index | null {
     this.checkpointSinceMs = null
     this.sinceIndex = this.newest
     this.sinceBytes = this.bytes
@@ -91,27 +94,17 @@ export class Compaction {
     const needed = facts.sizeBytes > mostBytes ? Number.POSITIVE_INFINITY : facts.neededFrom
     const index = Math.min(facts.durableIndex, kept.index, needed)
     if (index <= facts.startIndex) return null
-    const term = facts.termAt(index)
-    // Before the first known configuration lies what was there at start: it goes when more has come.
-    const position = this.configurations.findLastIndex((known) => known.index <= index)
-    const known = this.configurations[position]
-    if (term === null || known === undefined) return null
-    this.configurations.splice(0, position)
     const cut = this.marks.findIndex((mark) => mark.index > index)
     this.marks.splice(0, cut === -1 ? this.marks.length : cut)
-    return { index, term, configuration: known.configuration }
+    return index
   }
 
-  /** The log starts anew behind `point`. */
-  restarted(point: SnapshotPoint): void {
+  /** The log starts anew behind `index`. */
+  restarted(index: Index): void {
     this.checkpointSinceMs = null
     this.marks.length = 0
-    this.configurations.splice(0, this.configurations.length, {
-      index: point.index,
-      configuration: point.configuration,
-    })
-    this.newest = point.index
-    this.sinceIndex = point.index
+    this.newest = index
+    this.sinceIndex = index
     this.sinceBytes = this.bytes
   }
 }

@@ -223,7 +223,10 @@ export class Engine implements ReplicatedLog {
       consumer,
       log,
       core,
-      compaction: new Compaction({ ...defaultCompaction, ...this.tuning.compaction }, applied, log.lastIndex),
+      compaction: new Compaction(
+        { ...defaultCompaction, ...this.tuning.compaction },
+        { startIndex: log.start.index, lastIndex: log.lastIndex, sizeBytes: log.sizeBytes },
+      ),
     }
     this.appliedIndex = applied.index
     this.commitIndex = applied.index
@@ -306,10 +309,11 @@ export class Engine implements ReplicatedLog {
     })
   }
 
-  /** Hands leadership to another voter. Resolves with whether it leads, at the latest after `handOverMs`. */
+  /** Hands leadership to another voter; only the leader can. Resolves with whether that one leads, at the latest after `handOverMs`. */
   async transferLeadership(to: ReplicaId): Promise<boolean> {
     if (this.phase !== 'running' && this.phase !== 'stopping') return false
     const { core } = this.running()
+    if (core.status().role !== 'leader') return core.status().leader === to
     this.input({ kind: 'transfer', to })
     const patience = { ended: false }
     const cancel = this.clock.after(this.tuning.handOverMs, () => {
@@ -531,7 +535,7 @@ export class Engine implements ReplicatedLog {
 
   private apply(): void {
     if (this.applyBlocked || this.appliedIndex >= this.commitIndex) return
-    const { log, consumer, core, compaction } = this.running()
+    const { log, consumer, core } = this.running()
     const startedMs = this.clock.monotonicMs()
     const entries = log.entries(this.appliedIndex + 1, this.commitIndex, this.applyBytes)
     const last = entries.at(-1)
@@ -540,8 +544,8 @@ export class Engine implements ReplicatedLog {
       'the log does not hold what is committed',
       { applied: this.appliedIndex, commit: this.commitIndex, last: last?.index },
     )
-    const configured = entries.filter((entry) => entry.kind === 'configuration')
-    const configuration = configured.at(-1)?.configuration ?? this.appliedConfiguration
+    const configured = entries.findLast((entry) => entry.kind === 'configuration')
+    const configuration = configured?.configuration ?? this.appliedConfiguration
     const same = last.term === this.engineStateTerm && configuration === this.appliedConfiguration
     const engineState = same ? this.engineState : encodeEngineState(last.term, configuration)
     if (consumer.apply(entries.map(committed), engineState) === 'later') {
@@ -552,7 +556,6 @@ export class Engine implements ReplicatedLog {
     this.appliedConfiguration = configuration
     this.engineState = engineState
     this.engineStateTerm = last.term
-    for (const entry of configured) compaction.configured(entry.index, entry.configuration)
     if (this.appendedChanges.length > 0)
       this.settleChanges((index) => entries.find((one) => one.index === index))
     core.step({ kind: 'applied', index: last.index })
@@ -657,16 +660,15 @@ export class Engine implements ReplicatedLog {
     for (const { id, matchIndex, active } of status.progress)
       if (active && id !== status.self && matchIndex >= log.start.index)
         neededFrom = Math.min(neededFrom, matchIndex)
-    const point = compaction.checked({
+    const index = compaction.checked({
       durableIndex: Math.min(durableIndex, this.appliedIndex),
       neededFrom,
       startIndex: log.start.index,
       sizeBytes: log.sizeBytes,
-      termAt: (index) => log.termAt(index),
     })
-    if (point === null) return
-    log.compact(point)
-    this.logger.info({ index: point.index, logBytes: log.sizeBytes }, 'the log was shortened')
+    if (index === null) return
+    log.compact(index)
+    this.logger.info({ index, logBytes: log.sizeBytes }, 'the log was shortened')
   }
 
   private bestSuccessor(): ReplicaId | null {
@@ -724,7 +726,7 @@ export class Engine implements ReplicatedLog {
       this.engineState = consumer.engineState
       this.engineStateTerm = point.term
       this.offered = null
-      compaction.restarted(point)
+      compaction.restarted(point.index)
       this.settleChanges(() => undefined)
       core.step({ kind: 'snapshotInstalled', point })
       this.statusDirty = true

@@ -30,6 +30,8 @@ const quickMs = 50
 const askAfterMs = 2000
 /** Without any progress for so long the transfer is given up; checking and flushing a large copy is silent for a while. */
 const giveUpAfterMs = 300_000
+/** A receiver without a link for so long is gone; when it comes back it gets a newer copy. */
+const goneAfterMs = 30_000
 
 /** A copy that several replicas may be sent at the same time. */
 interface Copy {
@@ -55,6 +57,7 @@ interface Transfer {
   sent: { readonly end: number; readonly atMs: number }[]
   heardMs: number
   progressMs: number
+  upMs: number
 }
 
 /** Sends copies of the state to replicas that the log no longer reaches. */
@@ -86,6 +89,7 @@ export class SnapshotSender {
       sent: [],
       heardMs: now,
       progressMs: now,
+      upMs: now,
     }
     this.transfers.set(to, transfer)
     transfer.copy.source.then(
@@ -140,8 +144,10 @@ export class SnapshotSender {
   tick(wanted: (transfer: { readonly to: ReplicaId; readonly term: Term }) => boolean): void {
     const now = this.host.clock.monotonicMs()
     for (const transfer of this.transfers.values()) {
+      if (this.host.transport.isUp(transfer.to)) transfer.upMs = now
       if (!wanted(transfer)) this.end(transfer, null)
-      else if (now - transfer.progressMs > giveUpAfterMs) this.end(transfer, false)
+      else if (now - transfer.upMs > goneAfterMs || now - transfer.progressMs > giveUpAfterMs)
+        this.end(transfer, false)
       else if (now - transfer.heardMs > askAfterMs) this.ask(transfer)
     }
   }

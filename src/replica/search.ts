@@ -116,10 +116,12 @@ export function createSearch(options: SearchOptions): SearchThread {
   }
 
   async function catchUp(once: boolean): Promise<void> {
+    const began = options.position()
     for (;;) {
       if (closed || reached >= options.position()) return
       const more = await advance()
-      if (once || !more) return
+      // The load may have begun since.
+      if (once || !more || options.position() - began > busyCommands) return
     }
   }
 

@@ -1,6 +1,6 @@
 import type { Clock } from '../base/clock.ts'
 import type { Sql } from '../chat/sql.ts'
-import type { Entry, HardState, LogReader, SnapshotPoint } from '../raft/types.ts'
+import type { Entry, HardState, Index, LogReader, SnapshotPoint } from '../raft/types.ts'
 
 /**
  * The write-ahead log: entries, terms and votes. What is appended can be read at once through {@link LogReader}; it is on disk when the callback says so.
@@ -26,8 +26,8 @@ export interface WriteAheadLog extends LogReader {
     done: () => void,
   ): void
 
-  /** Drops segments that hold nothing after `point.index`. The state up to there is safe elsewhere. */
-  compact(point: SnapshotPoint): void
+  /** Drops segments that hold nothing after `index`. The state up to there is safe elsewhere. */
+  compact(index: Index): void
 
   /** Starts anew after `point`: what the log held is covered by a snapshot, or conflicts with it. `done` when that is on disk. */
   reset(point: SnapshotPoint, done: () => void): void

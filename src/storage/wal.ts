@@ -256,10 +256,10 @@ class SegmentedLog implements WriteAheadLog {
     this.pump()
   }
 
-  compact(point: SnapshotPoint): void {
+  compact(index: Index): void {
     if (this.isFailed || this.onClosed !== null) return
     // What comes after the base of a segment was written to that segment or to later ones.
-    const first = this.segments.findLastIndex(({ base }) => base.index <= point.index)
+    const first = this.segments.findLastIndex(({ base }) => base.index <= index)
     const segment = this.segments[first]
     // While a reset is under way the segments are those from before it.
     if (segment === undefined || first === 0 || this.writtenEpoch < this.epoch) return
@@ -268,7 +268,7 @@ class SegmentedLog implements WriteAheadLog {
     this.start = segment.base
     this.table.dropThrough(this.start.index)
     this.cache.dropThrough(this.start.index)
-    this.configurations = this.configurations.filter(({ index }) => index > this.start.index)
+    this.configurations = this.configurations.filter((one) => one.index > this.start.index)
     this.drop(dropped)
   }
 

@@ -119,7 +119,7 @@ export class Run {
 
   compact(point: SnapshotPoint): void {
     this.state = point
-    this.log.compact(point)
+    this.log.compact(point.index)
   }
 
   reset(point: SnapshotPoint): void {

@@ -11,6 +11,14 @@ export interface ScreenHandlers {
   readonly complete: (line: string) => Promise<readonly [candidates: readonly string[], part: string]>
 }
 
+/** What readline keeps for itself. Both are set right here, since what it believes about the screen is wrong after a paste and after other things were written. */
+interface DrawnState {
+  /** Rows from the top of what is drawn to the cursor: it goes up so many before it draws again. */
+  prevRows: number
+  /** False while the keys of a paste are taken, all but the last: then it writes them where the cursor is and draws nothing else. */
+  isCompletionEnabled: boolean
+}
+
 /**
  * A terminal with two parts: what was said, which scrolls and is never touched again, and below it the live part: lines that may still change, then the prompt
  * with the line that is being typed. What comes in is written above the live part, which is drawn anew below it; the line, and the cursor in it, stay as they are.
@@ -18,7 +26,7 @@ export interface ScreenHandlers {
  * Node's readline edits and draws the line (editing keys, history, wide characters, lines longer than the screen). The live lines are the first lines of its prompt.
  */
 export class Screen {
-  private readonly readline: Interface
+  private readonly readline: Interface & DrawnState
   private readonly output: Batched
   private readonly handlers: ScreenHandlers
   private prompt = ''
@@ -31,7 +39,7 @@ export class Screen {
   constructor(terminal: Terminal, handlers: ScreenHandlers) {
     this.handlers = handlers
     this.output = new Batched(terminal.output)
-    this.readline = createInterface({
+    const readline = createInterface({
       input: terminal.input,
       output: this.output,
       terminal: true,
@@ -44,12 +52,14 @@ export class Screen {
         )
       },
     })
+    this.readline = Object.assign(readline, { prevRows: 0, isCompletionEnabled: true })
     // Before readline takes the key: once the line is entered nobody knows how many rows it had.
     terminal.input.prependListener('keypress', (_: unknown, key: { readonly name?: string } | undefined) => {
       if (key?.name !== 'return' && key?.name !== 'enter') return
       this.readline.write(null, { ctrl: true, name: 'e' })
       this.rowsToEnd = this.readline.getCursorPos().rows
     })
+    terminal.input.on('keypress', () => this.typed())
     this.readline.on('line', (text) => this.entered(text))
     this.readline.on('SIGINT', () => this.end())
     this.readline.on('close', () => this.end())
@@ -62,9 +72,8 @@ export class Screen {
       this.output.write(`${text}\n`)
       return
     }
-    const { rows } = this.readline.getCursorPos()
-    // readline will go up as many rows as the cursor was below the top before it draws; so that it arrives here, as many are added.
-    this.output.write(`${up(rows)}\r\u001B[J${text}\n${'\n'.repeat(rows)}`)
+    this.output.write(`${up(this.readline.getCursorPos().rows)}\r\u001B[J${text}\n`)
+    this.readline.prevRows = 0
     this.readline.prompt(true)
   }
 
@@ -86,6 +95,14 @@ export class Screen {
     this.closed = true
     this.readline.close()
     this.output.flush()
+  }
+
+  private typed(): void {
+    if (!this.drawn || this.closed) return
+    const { rows, cols } = this.readline.getCursorPos()
+    // A terminal stays at the end of a row that is just full until more comes, and then would be a row above where the cursor should be.
+    if (cols === 0 && rows > 0 && !this.readline.isCompletionEnabled) this.output.write(' \r')
+    this.readline.prevRows = rows
   }
 
   private entered(text: string): void {

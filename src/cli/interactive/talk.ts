@@ -132,10 +132,7 @@ export class Talk {
     let unread = 0
     for (const [id, count] of this.unread) if (id !== this.current?.id) unread += count
     const state = this.client.state
-    const where =
-      state.kind === 'connected'
-        ? ''
-        : colors.yellow(`[${state.kind === 'noQuorum' ? 'read-only' : describeState(state)}] `)
+    const where = state.kind === 'connected' ? '' : colors.yellow(`[${describeState(state)}] `)
     const label = colors.bold(printable(this.current?.label ?? 'parley'))
     return `${where}${label}${unread > 0 ? colors.cyan(` [${unread} unread]`) : ''}> `
   }

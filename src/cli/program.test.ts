@@ -1,0 +1,189 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { FakeNetwork } from '../client/testing.ts'
+import { runCli, verbs } from './program.ts'
+import { FakeProcess, finish } from './testing.ts'
+
+const noTalk = (): Promise<number> => Promise.resolve(0)
+const statePath = '/home/ann/.local/state/parley/default.json'
+
+function start(replicas = 1): {
+  readonly network: FakeNetwork
+  readonly fake: FakeProcess
+  readonly run: (...argv: readonly string[]) => Promise<number>
+} {
+  const network = new FakeNetwork(replicas)
+  const fake = new FakeProcess(network)
+  network.chat.passwords.set('ann', 'secret')
+  fake.environment['PARLEY_SERVER'] = network.addresses.join(',')
+  return { network, fake, run: (...argv) => finish(network, runCli(argv, fake.io, noTalk)) }
+}
+
+test('signing in, sending and signing out, with the password from the environment', async () => {
+  const { network, fake, run } = start()
+  fake.environment['PARLEY_PASSWORD'] = 'secret'
+  assert.equal(await run('login', 'ann'), 0)
+  assert.deepEqual(fake.outLines, ['Welcome back, ann: you have 3 new messages.'])
+  assert.match(fake.files.get(statePath) ?? '', /^\{"name":"ann","token":"[0-9a-f]{64}"\}\n$/)
+  assert.equal(await run('send', 'bob', 'are', 'you', 'there?'), 0)
+  assert.equal(fake.outLines[1], 'delivered')
+  assert.equal(network.chat.messages[0]?.text, 'are you there?')
+  assert.equal(await run('logout'), 0)
+  assert.equal(fake.files.size, 0)
+  assert.equal(network.chat.tokens.size, 0)
+  assert.deepEqual(fake.errLines, [])
+})
+
+test('the password is asked for on a terminal, after the greeting', async () => {
+  const { fake, run } = start()
+  fake.canAsk = true
+  fake.answers.push('ann', 'secret')
+  assert.equal(await run('login'), 0)
+  assert.deepEqual(fake.asked, ['Name', 'Password'])
+  assert.deepEqual(fake.errLines, ['Welcome back, ann.'])
+})
+
+test('a password from standard input loses its line end and nothing else', async () => {
+  const { network, fake, run } = start()
+  network.chat.passwords.set('ann', ' s p ')
+  fake.input = ' s p \n'
+  assert.equal(await run('login', 'ann', '--password-stdin'), 0)
+})
+
+test('there is no flag for a password', async () => {
+  const { run } = start()
+  assert.equal(await run('login', 'ann', '--password', 'x'), 2)
+  for (const verb of verbs)
+    for (const [flags] of verb.options) assert.doesNotMatch(flags, /--password(?!-stdin|-memory)/, verb.name)
+})
+
+test('nothing is asked without a terminal: exit code 2 and how else', async () => {
+  const { fake, run } = start()
+  assert.equal(await run('login'), 2)
+  assert.equal(await run('login', 'ann'), 2)
+  assert.match(fake.errLines[1] ?? '', /--password-stdin or in PARLEY_PASSWORD/)
+  assert.equal(await run(), 2)
+  assert.deepEqual(fake.outLines, [])
+})
+
+test('who is not signed in gets exit code 4 before anything is sent', async () => {
+  const { network, fake, run } = start()
+  for (const argv of [
+    ['send', 'bob', 'hi'],
+    ['inbox'],
+    ['whoami'],
+    ['drafts'],
+    ['rooms'],
+    ['sessions'],
+    ['watch'],
+  ])
+    assert.equal(await run(...argv), 4, argv.join(' '))
+  assert.equal(fake.errLines[0], 'parley: You are not signed in: parley login')
+  assert.deepEqual(network.replica(1).seenOps, [])
+})
+
+test('a session that was ended gets exit code 4', async () => {
+  const { network, fake, run } = start()
+  fake.environment['PARLEY_PASSWORD'] = 'secret'
+  await run('login', 'ann')
+  network.chat.tokens.clear()
+  assert.equal(await run('send', 'bob', 'hi'), 4)
+})
+
+test('a rejection gets exit code 1 and its reason, also as JSON', async () => {
+  const { fake, run } = start()
+  fake.environment['PARLEY_PASSWORD'] = 'wrong'
+  assert.equal(await run('login', 'ann', '--json'), 1)
+  assert.deepEqual(fake.outLines, [])
+  const { error } = JSON.parse(fake.errLines[0] ?? '') as { error: Record<string, unknown> }
+  assert.deepEqual([error['reason'], error['outcome']], ['WRONG_CREDENTIALS', 'notDone'])
+})
+
+test('when no replica answers the exit code is 5', async () => {
+  const { network, fake, run } = start(2)
+  fake.environment['PARLEY_PASSWORD'] = 'secret'
+  await run('login', 'ann')
+  for (const replica of network.replicas.values()) replica.kill()
+  assert.equal(await run('send', 'bob', 'hi', '--timeout', '1'), 5)
+  assert.match(fake.errLines.at(-1) ?? '', /no replica could be reached within 1 s/)
+  assert.equal(await run('status'), 5)
+})
+
+test('a message whose outcome is unknown gets exit code 5 and says so', async () => {
+  const { network, fake, run } = start()
+  fake.environment['PARLEY_PASSWORD'] = 'secret'
+  await run('login', 'ann')
+  network.replica(1).fault = (request) => (request.op?.$case === 'sendMessage' ? 'loseAnswer' : null)
+  assert.equal(await run('send', 'bob', 'hi', '--timeout', '1', '--json'), 5)
+  const { error } = JSON.parse(fake.errLines.at(-1) ?? '') as { error: Record<string, unknown> }
+  assert.equal(error['outcome'], 'unknown')
+})
+
+test('a replica that dies under a verb is not noticed', async () => {
+  const { network, fake, run } = start(2)
+  fake.environment['PARLEY_PASSWORD'] = 'secret'
+  await run('login', 'ann')
+  network.replica(1).fault = (request) => (request.op?.$case === 'sendMessage' ? 'dieAfter' : null)
+  assert.equal(await run('send', 'bob', 'hi'), 0)
+  assert.equal(network.chat.messages.length, 1)
+})
+
+for (const [argv, says] of [
+  [['sned', 'bob', 'hi'], /unknown command 'sned'[\s\S]*send/],
+  [['rooms', 'crate', 'x'], /unknown command 'crate'|too many arguments/],
+  [['send'], /say to whom/],
+  [['send', 'bob'], /say what to send/],
+  [['send', 'no body', 'hi'], /"no body" names nobody/],
+  [['open', 'some'], /a number, or all/],
+  [['read'], /missing required argument/],
+  [['read', 'bob', '--before', 'x'], /whole number/],
+  [['delete', 'bob'], /bob\/12/],
+  [['edit', 'bob/1'], /missing required argument|new text/],
+  [['policy', 'set', 'nonsense=1'], /registration_open/],
+  [['policy', 'set', 'registration_open=maybe'], /true or false/],
+  [['drafts', 'rm'], /say which drafts/],
+  [['sessions', 'revoke', 'x'], /the number/],
+  [['completion', 'tcsh'], /bash, zsh, fish/],
+  [['send', 'bob', 'hi', '--timeout', 'x'], /seconds/],
+  [['--nonsense'], /unknown option/],
+] as const)
+  test(`"${argv.join(' ')}" is a usage error: exit code 2`, async () => {
+    const { network, fake, run } = start()
+    assert.equal(await run(...argv), 2)
+    assert.match(fake.errLines.join('\n'), says)
+    assert.deepEqual(fake.outLines, [])
+    assert.deepEqual(network.replica(1).seenOps, [])
+  })
+
+test('help of every verb works and shows what it takes', async () => {
+  for (const verb of verbs) {
+    const { fake, run } = start()
+    assert.equal(await run(...verb.name.split(' '), '--help'), 0)
+    const help = fake.outLines.join('\n')
+    assert.ok(help.includes(verb.summary.split(' ')[0] ?? ''), verb.name)
+    for (const [flags] of verb.options)
+      assert.ok(help.includes(flags.split(' ')[0] ?? ''), `${verb.name} ${flags}`)
+  }
+})
+
+test('all verbs are there', () => {
+  const names = verbs.map(({ name }) => name)
+  const wanted = `register, login, logout, whoami, passwd, send, inbox, open, read, delete, edit, search, watch, list, drafts new, drafts edit, drafts list,
+    drafts send, drafts rm, rooms list, rooms create, rooms join, rooms leave, rooms invite, rooms members, account delete, sessions list, sessions revoke,
+    policy get, policy set, up, serve, status, completion`
+  for (const name of wanted.split(/,\s+/)) assert.ok(names.includes(name), name)
+})
+
+test('the interactive client runs when nothing is said, on a terminal', async () => {
+  const { network, fake } = start()
+  fake.canAsk = true
+  let profile = ''
+  const code = await finish(
+    network,
+    runCli(['--profile', 'bob'], fake.io, ({ settings }) => {
+      profile = settings.profile
+      return Promise.resolve(7)
+    }),
+  )
+  assert.deepEqual([code, profile], [7, 'bob'])
+})

@@ -1,0 +1,68 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import * as fc from 'fast-check'
+import { clockTime, closest, plural, printable, safeJson, table, widthOf } from './text.ts'
+
+const harmful = /[\p{Cc}\u061C\u200E\u200F\u202A-\u202E\u2066-\u2069\u2028\u2029]/u
+
+/** Mostly where the harmful ones are. */
+const anything = fc
+  .oneof(
+    fc.integer({ min: 0, max: 0x200 }),
+    fc.integer({ min: 0x600, max: 0x700 }),
+    fc.integer({ min: 0x2000, max: 0x2080 }),
+  )
+  .map((code) => String.fromCodePoint(code))
+
+test('nothing that others write can move the cursor, change colors or turn text around', () => {
+  fc.assert(
+    fc.property(fc.string({ unit: anything }), (text) => {
+      assert.doesNotMatch(printable(text), harmful)
+      assert.doesNotMatch(printable(text, true).replaceAll('\n', ''), harmful)
+      const json = safeJson({ text })
+      assert.doesNotMatch(json, harmful)
+      assert.deepEqual(JSON.parse(json), { text })
+    }),
+  )
+  assert.equal(printable('\u001B[2Jgone\u0007'), '␛[2Jgone␇')
+  assert.equal(printable('\u009B31mred'), '\\u009b31mred')
+  assert.equal(printable('two\nlines'), 'two⏎lines')
+  assert.equal(printable('two\nlines', true), 'two\nlines')
+  assert.equal(printable('naïve 你好 👍🏽 עברית'), 'naïve 你好 👍🏽 עברית')
+})
+
+test('widths are those of a terminal', () => {
+  assert.equal(widthOf('abc'), 3)
+  assert.equal(widthOf('你好'), 4)
+  assert.equal(widthOf('👍🏽'), 2)
+  assert.equal(widthOf('e\u0301'), 1)
+  assert.equal(widthOf('\u001B[1mbold\u001B[22m'), 4)
+})
+
+test('columns line up whatever stands in them', () => {
+  assert.deepEqual(
+    table([
+      ['a', 'b', 'c'],
+      ['你好', '\u001B[31mx\u001B[39m', 'd'],
+      ['long one', '', ''],
+    ]),
+    ['a         b  c', '你好      \u001B[31mx\u001B[39m  d', 'long one'],
+  )
+})
+
+test('what was mistyped is recognised, what is something else is not', () => {
+  const verbs = ['send', 'search', 'status', 'help', 'quit', 'delete-account']
+  assert.equal(closest('sned', verbs), 'send')
+  assert.equal(closest('hepl', verbs), 'help')
+  assert.equal(closest('statsu', verbs), 'status')
+  assert.equal(closest('delete-acount', verbs), 'delete-account')
+  assert.equal(closest('xyzzy', verbs), null)
+})
+
+test('counts and times read well', () => {
+  assert.equal(plural(1, 'message'), '1 message')
+  assert.equal(plural(0, 'message'), '0 messages')
+  const at = new Date(2026, 0, 31, 14, 3).getTime()
+  assert.equal(clockTime(at, at + 1000), '14:03')
+  assert.equal(clockTime(at, at + 86_400_000), '2026-01-31 14:03')
+})
