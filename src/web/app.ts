@@ -40,6 +40,8 @@ export interface Browser {
 }
 
 const historyPage = 60
+/** How long a notice that asks for nothing stays. */
+const noticeMs = 6000
 /** Messages kept of a conversation's history while it is open; older or newer ones are loaded again when they are scrolled to. */
 const historyLimit = 600
 
@@ -53,6 +55,8 @@ export class App {
   private refreshing = new Set<number>()
   private lastNotice = 0
   private loading = 0
+  /** Sent messages that the stream has not brought back yet: they are still shown, so that nothing flickers. */
+  private returning: readonly Returning[] = []
 
   constructor(browser: Browser) {
     this.browser = browser
@@ -63,6 +67,7 @@ export class App {
       connection: this.client.state,
       chat: null,
       outbox: [],
+      delivered: new Map(),
       route: parseRoute(browser.readHash()),
       notices: [],
       divider: null,
@@ -142,7 +147,9 @@ export class App {
 
   tell(kind: Notice['kind'], text: string): void {
     this.lastNotice += 1
-    this.set({ notices: [...this.state.notices.slice(-3), { id: this.lastNotice, kind, text }] })
+    const id = this.lastNotice
+    this.set({ notices: [...this.state.notices.slice(-3), { id, kind, text }] })
+    if (kind === 'info') setTimeout(() => this.dismiss(id), noticeMs)
   }
 
   /** Runs what a button asks for, and tells when it did not work. */
@@ -236,6 +243,12 @@ export class App {
         historyLimit,
       ),
     )
+  }
+
+  /** Drops the oldest part of a long history: its end is being looked at. */
+  trim(id: number): void {
+    const loaded = this.chat().timelines.get(id)?.messages.length ?? 0
+    if (loaded > 2 * historyLimit) this.update((now) => withTrimmed(now, id, 'newest', historyLimit))
   }
 
   send(to: Target, text: string): void {
@@ -338,7 +351,8 @@ export class App {
     if (this.state.chat === null) return
     const chat = change(this.state.chat)
     if (chat === this.state.chat) return
-    this.set({ chat })
+    this.returning = this.returning.filter((one) => !hasArrived(one, chat))
+    this.set({ chat, outbox: this.outboxItems() })
     this.afterChange(chat)
   }
 
@@ -392,15 +406,23 @@ export class App {
     })
     client.outbox.onChange((change) => {
       if (client !== this.client) return
-      this.set({ outbox: client.outbox.items })
-      if (change.kind === 'sent') this.sent(change.item, change.response.conversation)
+      if (change.kind === 'sent') this.sent(change.item, change.response)
+      this.set({ outbox: this.outboxItems() })
     })
     return client
   }
 
+  private outboxItems(): readonly OutboxItem[] {
+    return [...this.returning.map((one) => one.item), ...this.client.outbox.items]
+  }
+
   /** A first message to somebody makes the conversation: go on there. */
-  private sent(item: OutboxItem, conversation: number): void {
-    const { route } = this.state
+  private sent(item: OutboxItem, response: ResponseOf<'sendMessage'>): void {
+    const { route, chat } = this.state
+    const { conversation, seq } = response
+    const sent: Returning = { item, conversation, seq }
+    if (chat !== null && !hasArrived(sent, chat)) this.returning = [...this.returning, sent]
+    this.set({ delivered: new Map(this.state.delivered).set(toHex(item.id), response.delivered) })
     const here =
       route.page === 'direct' &&
       item.to.target?.$case === 'account' &&
@@ -429,7 +451,8 @@ export class App {
       } while (token !== '')
       chat = withDrafts(chat, (await this.call('listDrafts', {})).drafts)
       if (loading !== this.loading) return
-      this.set({ chat, phase: 'chat', outbox: this.client.outbox.items })
+      this.returning = this.returning.filter((one) => !hasArrived(one, chat))
+      this.set({ chat, phase: 'chat', outbox: this.outboxItems() })
       this.stopStream = this.client.subscribe(me.position, (events) =>
         this.update((now) => events.reduce(withEvent, now)),
       )
@@ -457,10 +480,12 @@ export class App {
     const old = this.client
     this.client = this.makeClient(null)
     old.close()
+    this.returning = []
     this.set({
       phase: 'signIn',
       chat: null,
       outbox: [],
+      delivered: new Map(),
       connection: this.client.state,
       route: { page: 'home' },
       divider: null,
@@ -482,6 +507,16 @@ export class App {
     }
     return all
   }
+}
+
+interface Returning {
+  readonly item: OutboxItem
+  readonly conversation: number
+  readonly seq: number
+}
+
+function hasArrived(sent: Returning, chat: Chat): boolean {
+  return (chat.conversations.get(sent.conversation)?.lastSeq ?? 0) >= sent.seq
 }
 
 export function conversationTarget(id: number): Target {

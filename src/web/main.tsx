@@ -9,8 +9,12 @@ import { AppContext } from './views/use-app.ts'
 
 const sessionKey = 'parley-session'
 
-const withoutToken = keepControl(location.hash, sessionStorage)
-if (withoutToken !== null) history.replaceState(null, '', withoutToken)
+/** The supervisor's token does not stay in the address, where it would be copied and kept. */
+function takeControl(): void {
+  const withoutToken = keepControl(location.hash, sessionStorage)
+  if (withoutToken !== null) history.replaceState(null, '', withoutToken)
+}
+takeControl()
 
 const app = new App({
   address: location.host,
@@ -25,7 +29,10 @@ const app = new App({
   device: deviceName(navigator.userAgent),
 })
 
-window.addEventListener('hashchange', app.hashChanged)
+window.addEventListener('hashchange', () => {
+  takeControl()
+  app.hashChanged()
+})
 window.addEventListener('online', app.wake)
 document.addEventListener('visibilitychange', () => document.visibilityState === 'visible' && app.wake())
 

@@ -8,6 +8,8 @@ export interface AppState {
   readonly chat: Chat | null
   /** Messages that were written here and are not known to be sent, in order. */
   readonly outbox: readonly OutboxItem[]
+  /** Own direct messages that were sent from here, by the hexadecimal form of their id: whether the other one was connected then. */
+  readonly delivered: ReadonlyMap<string, boolean>
   readonly route: Route
   readonly notices: readonly Notice[]
   /** Where the line "new" stands in the open conversation; it stays while one reads. */

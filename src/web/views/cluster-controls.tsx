@@ -1,4 +1,4 @@
-import { useMemo, useRef, useState } from 'react'
+import { useRef, useState } from 'react'
 import { replicaName } from '../../base/ids.ts'
 import type { ClusterView, WatchedReplica } from '../cluster-watch.ts'
 import { controlOf } from '../control.ts'
@@ -8,7 +8,7 @@ import { useApp, useAppState } from './use-app.ts'
 /** Kill, stop and start replicas, on a cluster of this machine; and a guided tour of losing two of five. */
 export function ClusterControls({ view }: { readonly view: ClusterView }) {
   const app = useApp()
-  const control = useMemo(() => controlOf(sessionStorage), [])
+  const control = controlOf(sessionStorage)
   if (control === null) {
     return (
       <p className="muted small">

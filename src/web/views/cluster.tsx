@@ -19,13 +19,13 @@ export function ClusterPage() {
 
   if (view === null) {
     return (
-      <Page title="Cluster">
+      <Page title="Cluster" wide>
         <div className="empty">Asking the replicas…</div>
       </Page>
     )
   }
   return (
-    <Page title="Cluster">
+    <Page title="Cluster" wide>
       <p className="cluster-words" role="status">
         <strong>{mayFailText(view)}</strong>{' '}
         <span className="muted">

@@ -19,23 +19,26 @@ export function Composer(props: {
   const app = useApp()
   const chat = useChat()
   const { editing } = props
-  const [text, setText] = useState(unsent.get(props.place) ?? '')
+  // Another account at the same browser does not get to see it.
+  const place = `${chat.me.id} ${props.place}`
+  const [text, setText] = useState(unsent.get(place) ?? '')
   const box = useRef<HTMLTextAreaElement>(null)
   const limit = chat.policy?.maxMessageBytes ?? 16_384
   const bytes = text.length * 3 > limit ? new TextEncoder().encode(text).length : 0
 
   useEffect(() => {
     if (editing !== null) setText(editing.text)
-    box.current?.focus({ preventScroll: true })
+    // On a phone the keyboard would cover half of what one came to read.
+    if (editing !== null || !matchMedia('(hover: none)').matches) box.current?.focus({ preventScroll: true })
   }, [editing])
 
   const change = (value: string) => {
     setText(value)
-    if (editing === null) unsent.set(props.place, value)
+    if (editing === null) unsent.set(place, value)
   }
   const stopEditing = () => {
     props.onEdit(null)
-    setText(unsent.get(props.place) ?? '')
+    setText(unsent.get(place) ?? '')
   }
   const submit = () => {
     if (text.trim() === '' || bytes > limit) return

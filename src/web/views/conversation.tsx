@@ -6,6 +6,7 @@ import { ConversationKind } from '../../gen/parley/v1/model.ts'
 import type { Conversation, Message, Target } from '../../gen/parley/v1/model.ts'
 import { conversationTarget } from '../app.ts'
 import { isRead } from '../store/chat.ts'
+import type { Chat } from '../store/chat.ts'
 import { emptyTimeline } from '../store/timeline.ts'
 import { conversationTitle } from '../store/words.ts'
 import { MembersDialog } from './members.tsx'
@@ -14,6 +15,9 @@ import { MessageRow, PendingRow } from './message.tsx'
 import { PageHead } from './page.tsx'
 import { dayText, Presence } from './parts.tsx'
 import { useApp, useAppState, useChat } from './use-app.ts'
+
+/** So many of the newest messages are looked at for what is to be read out. */
+const announced = 5
 
 export function ConversationPage({ id, seq }: { readonly id: number; readonly seq: number | null }) {
   const chat = useChat()
@@ -42,7 +46,7 @@ export function DirectPage({ name }: { readonly name: string }) {
   return (
     <>
       <PageHead title={name} under="Nothing written yet" />
-      <div className="timeline" role="log" aria-label={`Messages with ${name}`}>
+      <div className="timeline" role="region" aria-label={`Messages with ${name}`} tabIndex={0}>
         <div className="filler" />
         <div className="empty">
           <p>This is the beginning of your conversation with {name}.</p>
@@ -135,7 +139,7 @@ function TimelineView(props: {
 }) {
   const { conversation, seq } = props
   const app = useApp()
-  const { divider } = useAppState()
+  const { divider, delivered } = useAppState()
   const chat = useChat()
   const timeline = chat.timelines.get(conversation.id)
   const box = useRef<HTMLDivElement>(null)
@@ -171,8 +175,20 @@ function TimelineView(props: {
         row.scrollIntoView({ block: 'center' })
       }
     } else if (atEnd.current && !timeline.moreAfter) element.scrollTop = element.scrollHeight
+    if (atEnd.current) app.trim(conversation.id)
     seen()
-  }, [timeline, newest, props.pending.length, seq, seen])
+  }, [app, conversation.id, timeline, newest, props.pending.length, seq, seen])
+
+  // The window, the composer or what is in a row may change their height.
+  useEffect(() => {
+    const element = box.current
+    if (element === null) return
+    const observer = new ResizeObserver(() => {
+      if (atEnd.current) element.scrollTop = element.scrollHeight
+    })
+    observer.observe(element)
+    return () => observer.disconnect()
+  }, [])
 
   const onScroll = () => {
     const element = box.current
@@ -202,6 +218,10 @@ function TimelineView(props: {
     })
   }
 
+  const lastOwn = timeline?.messages.findLast((message) => message.sender === chat.me.id)
+  const lastOwnSeq = lastOwn?.seq ?? 0
+  const fate = lastOwn === undefined ? null : fateText(lastOwn, conversation, chat, delivered)
+
   const rows: ReactNode[] = []
   let before: Message | null = null
   for (const message of timeline?.messages ?? []) {
@@ -228,6 +248,7 @@ function TimelineView(props: {
         mine={message.sender === chat.me.id}
         read={isRead(marks, conversation, message, chat.me.id)}
         found={message.seq === seq}
+        fate={message.seq === lastOwnSeq ? fate : null}
         onEdit={props.onEdit}
       />,
     )
@@ -236,14 +257,12 @@ function TimelineView(props: {
 
   return (
     <div className="timeline-frame">
-      {/* Only what is added at the end is read out; history stands in the same list but is not announced while it loads. */}
+      <Arrivals conversation={conversation} />
       <div
         className="timeline"
         ref={box}
         onScroll={onScroll}
-        role="log"
-        aria-live={timeline === undefined || away ? 'off' : 'polite'}
-        aria-relevant="additions"
+        role="region"
         aria-label={`Messages in ${conversationTitle(conversation)}`}
         tabIndex={0}
       >
@@ -264,6 +283,46 @@ function TimelineView(props: {
       )}
     </div>
   )
+}
+
+/** Screen readers read out what arrives while the conversation is open, and only that: the history that is loaded stands outside of this. */
+function Arrivals({ conversation }: { readonly conversation: Conversation }) {
+  const chat = useChat()
+  const [openedAtSeq] = useState(conversation.lastSeq)
+  const messages = chat.timelines.get(conversation.id)?.messages ?? []
+  const arrived = messages
+    .slice(-announced)
+    .filter((message) => message.seq > openedAtSeq && message.sender !== chat.me.id && !message.deleted)
+  return (
+    <div
+      className="hidden-visually"
+      role="log"
+      aria-live="polite"
+      aria-relevant="additions"
+      aria-label={`New messages in ${conversationTitle(conversation)}`}
+    >
+      {arrived.map((message) => (
+        <p key={message.seq}>
+          {message.senderName}: {message.text}
+        </p>
+      ))}
+    </div>
+  )
+}
+
+/** What is known of the newest own message of a direct conversation. */
+function fateText(
+  message: Message,
+  conversation: Conversation,
+  chat: Chat,
+  delivered: ReadonlyMap<string, boolean>,
+): string | null {
+  const known = delivered.get(toHex(message.id))
+  if (known === undefined || message.deleted || conversation.kind !== ConversationKind.DIRECT) return null
+  const peer = chat.accounts.get(conversation.peer)
+  // Whoever has signed in since has got it.
+  if (known || peer?.online === true) return 'delivered'
+  return peer?.deleted === true ? null : 'will be delivered when they sign in'
 }
 
 function Divider(props: { readonly text: string; readonly isNew?: boolean }) {

@@ -1,16 +1,20 @@
 import { Menu } from '@base-ui/react/menu'
+import { memo } from 'react'
 import type { OutboxItem } from '../../client/index.ts'
 import type { Message } from '../../gen/parley/v1/model.ts'
 import { Avatar, clockText, fullTimeText, Icon, MessageText } from './parts.tsx'
 import { useApp, useChat } from './use-app.ts'
 
-export function MessageRow(props: {
+/** Hundreds of them are on the page: one is drawn again only when it has changed. */
+export const MessageRow = memo(function MessageRow(props: {
   readonly message: Message
   /** The first of a run of one sender: with name and time. */
   readonly head: boolean
   readonly mine: boolean
   readonly read: boolean
   readonly found: boolean
+  /** What became of it, under the newest own message of a direct conversation. */
+  readonly fate: string | null
   readonly onEdit: (message: Message) => void
 }) {
   const { message, head } = props
@@ -49,12 +53,13 @@ export function MessageRow(props: {
           {!props.read && <span className="when"> · unread</span>}
         </div>
       )}
+      {props.fate !== null && <div className="when">{props.fate}</div>}
       <div className="tools">
         <MessageMenu {...props} />
       </div>
     </article>
   )
-}
+})
 
 function MessageMenu(props: {
   readonly message: Message

@@ -6,13 +6,15 @@ import { useApp } from './use-app.ts'
 export function Page(props: {
   readonly title: string
   readonly tools?: ReactNode
+  /** For pages that show more than text. */
+  readonly wide?: boolean
   readonly children: ReactNode
 }) {
   return (
     <>
       <PageHead title={props.title} tools={props.tools} />
       <div className="main-body">
-        <div className="column">{props.children}</div>
+        <div className={props.wide === true ? 'column wide' : 'column'}>{props.children}</div>
       </div>
     </>
   )

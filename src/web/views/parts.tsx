@@ -1,6 +1,7 @@
 import { Dialog } from '@base-ui/react/dialog'
 import { useId, useState } from 'react'
 import type { FormEvent, ReactNode } from 'react'
+import { errorText } from '../app.ts'
 import { linkParts } from '../store/words.ts'
 
 const tones = 6
@@ -131,7 +132,7 @@ export function ActionForm(props: {
     setError(null)
     props
       .action()
-      .catch((failure: unknown) => setError(failure instanceof Error ? failure.message : String(failure)))
+      .catch((failure: unknown) => setError(errorText(failure)))
       .finally(() => setBusy(false))
   }
   return (
@@ -183,6 +184,7 @@ export function Modal(props: {
 const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' })
 const day = new Intl.DateTimeFormat(undefined, { weekday: 'long', day: 'numeric', month: 'long' })
 const dayAndYear = new Intl.DateTimeFormat(undefined, { dateStyle: 'long' })
+const dayAndTime = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' })
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 'medium' })
 
 export function clockText(atMs: number): string {
@@ -194,6 +196,10 @@ export function dayText(atMs: number, nowMs: number): string {
   if (days === 0) return 'Today'
   if (days === 1) return 'Yesterday'
   return days < 180 ? day.format(atMs) : dayAndYear.format(atMs)
+}
+
+export function timeText(atMs: number): string {
+  return dayAndTime.format(atMs)
 }
 
 export function fullTimeText(atMs: number): string {

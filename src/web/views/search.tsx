@@ -3,7 +3,7 @@ import type { Message } from '../../gen/parley/v1/model.ts'
 import { routeHash } from '../store/state.ts'
 import { conversationTitle } from '../store/words.ts'
 import { Page } from './page.tsx'
-import { ActionForm, Field, fullTimeText } from './parts.tsx'
+import { ActionForm, Field, timeText } from './parts.tsx'
 import { useApp, useChat } from './use-app.ts'
 
 interface Found {
@@ -43,12 +43,12 @@ export function SearchPage() {
           {found?.messages.map((message) => {
             const conversation = chat.conversations.get(message.conversation)
             return (
-              <li key={`${message.conversation}/${message.seq}`} className="list-row">
+              <li key={`${message.conversation}/${message.seq}`} className="list-row results">
                 <div className="grow">
                   <div className="muted small">
                     {message.senderName}
                     {conversation === undefined ? '' : ` in ${conversationTitle(conversation)}`},{' '}
-                    {fullTimeText(message.atMs)}
+                    {timeText(message.atMs)}
                   </div>
                   <div className="message-text">{message.text}</div>
                 </div>

@@ -1,7 +1,7 @@
 import { useEffect, useState } from 'react'
 import type { Policy, Session } from '../../gen/parley/v1/model.ts'
 import { Page } from './page.tsx'
-import { ActionForm, Field, fullTimeText } from './parts.tsx'
+import { ActionForm, Field, timeText } from './parts.tsx'
 import { useApp, useChat } from './use-app.ts'
 
 export function SettingsPage() {
@@ -55,7 +55,7 @@ function Sessions() {
                 {session.current && <span className="tag">this one</span>}
               </div>
               <div className="muted small">
-                signed in {fullTimeText(session.createdAtMs)}
+                signed in {timeText(session.createdAtMs)}
                 {session.online ? ', connected now' : ''}
               </div>
             </div>

@@ -1,4 +1,4 @@
-import { useEffect, useState } from 'react'
+import { useEffect, useRef, useState } from 'react'
 import type { ReactNode } from 'react'
 import { describeState } from '../../client/index.ts'
 import { ConversationKind } from '../../gen/parley/v1/model.ts'
@@ -11,7 +11,7 @@ import { ConversationPage, DirectPage } from './conversation.tsx'
 import { DraftsPage } from './drafts.tsx'
 import { HelpDialog } from './help.tsx'
 import { InboxPage } from './inbox.tsx'
-import { Icon, Presence } from './parts.tsx'
+import { Avatar, Icon, Presence } from './parts.tsx'
 import type { IconName } from './parts.tsx'
 import { PeoplePage } from './people.tsx'
 import { RoomsPage } from './rooms.tsx'
@@ -61,11 +61,25 @@ export function Shell() {
     document.title = unread > 0 ? `(${countText(unread)}) Parley` : 'Parley'
   }, [unread])
 
+  // On a phone the list and the page take each other's place: what had the focus may be gone.
+  const main = useRef<HTMLElement>(null)
+  const shownPage = useRef(route)
+  useEffect(() => {
+    if (shownPage.current === route) return
+    shownPage.current = route
+    const frame = requestAnimationFrame(() => {
+      if (document.activeElement !== null && document.activeElement !== document.body) return
+      const page = main.current
+      if (page !== null && page.offsetParent !== null) page.focus({ preventScroll: true })
+    })
+    return () => cancelAnimationFrame(frame)
+  }, [route])
+
   return (
     <div className="shell" data-page={route.page}>
       <Banner />
       <Sidebar onSwitch={() => setDialog('switcher')} />
-      <main className="main">
+      <main className="main" ref={main} tabIndex={-1}>
         <PageOf route={route} />
       </main>
       <Switcher open={dialog === 'switcher'} onClose={() => setDialog(null)} />
@@ -96,8 +110,14 @@ function PageOf({ route }: { readonly route: Route }): ReactNode {
       return <ClusterPage />
     case 'home':
       return (
-        <div className="empty">
-          <p>Choose a conversation, or press Ctrl+K to find one.</p>
+        <div className="empty home">
+          <img src="./parley.svg" alt="" />
+          <p>
+            Choose a conversation, or press <kbd>Ctrl K</kbd> to find one.
+          </p>
+          <p className="small">
+            <kbd>Ctrl /</kbd> shows all keys.
+          </p>
         </div>
       )
   }
@@ -180,10 +200,21 @@ function ConversationLink({ conversation }: { readonly conversation: Conversatio
       href={routeHash({ page: 'conversation', id: conversation.id, seq: null })}
       aria-current={current ? 'page' : undefined}
     >
-      {direct && <Presence online={chat.accounts.get(conversation.peer)?.online ?? false} />}
+      <span className="face">
+        {direct ? (
+          <>
+            <Avatar name={title} />
+            <Presence online={chat.accounts.get(conversation.peer)?.online ?? false} />
+          </>
+        ) : (
+          <span className="avatar room" aria-hidden="true">
+            {conversation.name.slice(0, 2).toUpperCase()}
+          </span>
+        )}
+      </span>
       <span className="grow">
-        <span className="title ellipsis row">{title}</span>
-        <span className="muted small ellipsis row">{previewText(conversation.lastMessage, chat.me.id)}</span>
+        <span className="title ellipsis line">{title}</span>
+        <span className="muted small ellipsis line">{previewText(conversation.lastMessage, chat.me.id)}</span>
       </span>
       {conversation.unread > 0 && (
         <span className="badge">
