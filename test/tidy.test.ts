@@ -47,7 +47,20 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   client: ['base', 'gen', '@bufbuild/protobuf'],
   cli: ['base', 'gen', 'client', 'server', 'node:', 'commander', '@clack/prompts', 'smol-toml'],
   web: ['base', 'gen', 'client', 'react', 'react-dom', '@base-ui/react'],
-  sim: ['base', 'gen', 'raft', 'log', 'chat', 'storage', 'replica', 'peer/frames.ts', 'client', 'node:'],
+  sim: [
+    'base',
+    'gen',
+    'raft',
+    'log',
+    'chat',
+    'storage',
+    'replica',
+    'peer/frames.ts',
+    'api/service.ts',
+    'api/calls.ts',
+    'client',
+    'node:',
+  ],
 }
 
 /** Names that bring in time or chance, and the folders that must do without. */

@@ -4,7 +4,7 @@ import { replicaName, type ReplicaId } from '../base/ids.ts'
 import type { Logger, LogFields } from '../base/logger.ts'
 import { seededRandom, type Random } from '../base/random.ts'
 import { createEngine, type Engine, type EngineTuning } from '../log/engine.ts'
-import type { CommittedEntry, LogConsumer } from '../log/port.ts'
+import type { CommittedEntry } from '../log/port.ts'
 import type { Configuration, FaultModel } from '../raft/types.ts'
 import { DamagedError } from '../storage/types.ts'
 import { createSimClock, type ClockCondition } from './clock.ts'
@@ -41,7 +41,7 @@ export interface SimProcess extends Owner {
 
 /** What runs over the log in one process. */
 export interface App {
-  readonly consumer: LogConsumer
+  readonly appliedIndex: number
   start(engine: Engine): Promise<void>
   /** A digest of the state at `appliedIndex`. */
   digest(): string
@@ -113,8 +113,8 @@ export interface Cluster {
   /** Machines whose process is up. */
   running(): readonly Machine[]
   membershipChanged(): void
-  /** Looks at all processes: what they believe may contradict. */
-  inspect(): void
+  /** Looks at all processes: what they believe, and now and then (or always: `everything`) what they hold, may contradict. */
+  inspect(everything: boolean): void
 }
 
 export function createCluster(options: ClusterOptions): Cluster {
@@ -132,6 +132,7 @@ export function createCluster(options: ClusterOptions): Cluster {
   }
   // Slow links and disks leave more time for something to happen in between.
   const delayMs = skewed(random, 100, 20_000) / 1000
+  let digestedIndex = 0
   const network = createSimNetwork({
     scheduler,
     random: fork(random),
@@ -160,7 +161,7 @@ export function createCluster(options: ClusterOptions): Cluster {
   const members = Array.from({ length: options.replicas }, (_, i) => ({
     id: i + 1,
     voter: true,
-    address: `sim:${i + 1}`,
+    address: addressOf(i + 1),
   }))
   for (const { id } of members) addMachine(id, { faultModel: options.faultModel, members })
 
@@ -345,18 +346,33 @@ export function createCluster(options: ClusterOptions): Cluster {
       counts.membershipChanges += 1
     },
     running: () => [...machines.values()].filter((machine) => machine.process !== null),
-    inspect() {
-      for (const machine of machines.values()) {
-        const { process } = machine
-        if (process?.engine === null || process === null) continue
+    inspect(everything) {
+      const atIndex = new Map<number, SimProcess[]>()
+      for (const { id, process } of machines.values()) {
+        if (process === null || process.engine === null) continue
         const status = process.engine.status()
-        if (status.role === 'leader') invariants.leads(machine.id, status.term)
+        if (status.role === 'leader') invariants.leads(id, status.term)
         invariants.commit(process.name, status.commitIndex)
-        if (process.app !== null)
-          invariants.digest(process.name, process.app.consumer.appliedIndex, process.app.digest())
+        if (process.app === null || process.stalledUntilMs > scheduler.nowMs) continue
+        const { appliedIndex } = process.app
+        atIndex.set(appliedIndex, [...(atIndex.get(appliedIndex) ?? []), process])
+      }
+      for (const [index, processes] of atIndex) {
+        if (processes.length < 2 || (!everything && index < digestedIndex + digestEntries)) continue
+        digestedIndex = index
+        for (const { name, app } of processes)
+          if (app !== null) invariants.same('same state', `the state at ${index}`, app.digest(), name)
       }
     },
   }
+}
+
+/** States are compared after so many entries: a digest reads all of a state. */
+const digestEntries = 100
+
+/** Where the links of a replica and its clients find it. */
+export function addressOf(id: ReplicaId): string {
+  return `sim:${id} sim:${id} -`
 }
 
 /** A generator of its own, so that what one part draws does not change what another one gets. */

@@ -88,6 +88,13 @@ type FaultBody =
   | { readonly kind: 'rot'; readonly target: Target; readonly downMs: number }
   /** The disk is lost. The replica is replaced by a new one. */
   | { readonly kind: 'wipe'; readonly target: Target }
+  /** Connections of clients to the replica carry nothing, or are reset. */
+  | {
+      readonly kind: 'clients'
+      readonly target: Target
+      readonly reset: boolean
+      readonly durationMs: number
+    }
   | { readonly kind: 'clockJump'; readonly target: Target; readonly byMs: number }
   | { readonly kind: 'transfer' }
   /** Somebody joins, leaves, is replaced. */
@@ -114,6 +121,7 @@ export const faultKinds: readonly FaultKind[] = [
   'failingDisk',
   'rot',
   'wipe',
+  'clients',
   'clockJump',
   'transfer',
   'membership',
@@ -128,6 +136,7 @@ export const failStopFaults: readonly FaultKind[] = [
   'slowLinks',
   'slowDisk',
   'failingDisk',
+  'clients',
   'clockJump',
   'transfer',
   'membership',
@@ -226,6 +235,8 @@ function drawBody(random: Random, kind: FaultKind, target: Target, replicas: num
       return { kind, target, downMs }
     case 'wipe':
       return { kind, target }
+    case 'clients':
+      return { kind, target, reset: random.below(2) === 0, durationMs }
     case 'clockJump': {
       const byMs = skewed(random, 10, 3_600_000)
       return { kind, target, byMs: random.below(2) === 0 ? byMs : -byMs }

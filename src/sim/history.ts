@@ -11,15 +11,15 @@ export interface History<Input, Output> {
   call(client: string, part: string, input: Input): OpenCall<Output>
   readonly size: number
   /** Null when every part is linearizable; else the first part that is not. */
-  check<State>(model: SequentialModel<State, Input, Output>): {
+  check(modelOf: (part: string) => SequentialModel<unknown, Input, Output> | null): {
     readonly part: string
     readonly verdict: LinearizabilityVerdict<Input, Output>
   } | null
   /**
-   * What became of the calls without an answer has been found out: `fate` gives what the answer would have been, or null when the call never took effect. Without this
-   * the search has to try them everywhere.
+   * What became of the calls without an answer has been found out: `fate` gives what the answer would have been, null when the call never took effect, or undefined when
+   * nobody knows. Without this the search has to try them everywhere.
    */
-  resolve(fate: (part: string, input: Input) => Output | null): void
+  resolve(fate: (part: string, input: Input) => Output | null | undefined): void
 }
 
 export interface OpenCall<Output> {
@@ -56,8 +56,10 @@ export function createHistory<Input, Output>(now: () => number): History<Input, 
     get size() {
       return calls
     },
-    check(model) {
+    check(modelOf) {
       for (const [part, operations] of parts) {
+        const model = modelOf(part)
+        if (model === null) continue
         const verdict = checkLinearizable(model, [...operations.values()])
         if (verdict.kind !== 'linearizable') return { part, verdict }
       }
@@ -68,6 +70,7 @@ export function createHistory<Input, Output>(now: () => number): History<Input, 
         for (const [key, operation] of operations) {
           if (operation.returned !== null) continue
           const output = fate(part, operation.input)
+          if (output === undefined) continue
           if (output === null) operations.delete(key)
           else operations.set(key, { ...operation, returned: { at: Infinity, output } })
         }

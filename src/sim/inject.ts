@@ -2,11 +2,12 @@ import { unreachable } from '../base/assert.ts'
 import type { ReplicaId } from '../base/ids.ts'
 import { seededRandom, type Random } from '../base/random.ts'
 import type { ConfigurationChange } from '../raft/types.ts'
-import type { Cluster, Machine } from './cluster.ts'
+import { addressOf, type Cluster, type Machine } from './cluster.ts'
 import { describeFault, type Fault, type FaultKind, type Target } from './faults.ts'
 import type { LinkCondition } from './network.ts'
 import type { Scheduler } from './scheduler.ts'
 import type { Trace } from './trace.ts'
+import type { Clients } from './workload.ts'
 
 /** Makes faults happen to a cluster, and mends what an operator would mend. */
 export interface Injector {
@@ -27,6 +28,7 @@ export function createInjector(options: {
   readonly scheduler: Scheduler
   readonly random: Random
   readonly trace: Trace
+  readonly clients: () => Clients
   /** Replicas that a disk may be lost of, in all: the model survives no more at a time. */
   readonly mayLoseDisks: boolean
 }): Injector {
@@ -112,7 +114,7 @@ export function createInjector(options: {
   async function join(): Promise<void> {
     const machine = cluster.newMachine()
     joining.add(machine.id)
-    if (await change({ kind: 'addLearner', id: machine.id, address: `sim:${machine.id}` }, 40)) {
+    if (await change({ kind: 'addLearner', id: machine.id, address: addressOf(machine.id) }, 40)) {
       cluster.start(machine.id)
       await change({ kind: 'promote', id: machine.id }, 200)
     }
@@ -291,6 +293,10 @@ export function createInjector(options: {
         machine.disk.wipe()
         machine.store.wipe()
         void replace(id, 100)
+        return
+      case 'clients':
+        if (fault.reset) options.clients().reset(id)
+        else options.clients().freeze(id, fault.durationMs)
         return
       case 'clockJump':
         machine.clockCondition.wallOffsetMs += fault.byMs

@@ -18,8 +18,8 @@ export interface Invariants {
   sent(message: Message): void
   /** State-machine safety: every replica applies the same at each index, and nothing twice or out of turn (Raft §5.4.3). */
   applied(process: string, index: Index, data: Uint8Array | null, previous: Index): void
-  /** The same entries make the same state. */
-  digest(process: string, index: Index, digest: string): void
+  /** What is named is the same wherever it is seen. */
+  same(rule: string, name: string, value: string, process: string): void
   /** The commit index of a process never goes back. */
   commit(process: string, index: Index): void
   /** The state of a process is the one at `index` now: it started, or took over a snapshot. */
@@ -39,7 +39,7 @@ export function createInvariants(): Invariants {
   const entries = new Map<Index, Map<Term, { readonly hash: number; readonly prevTerm: Term }>>()
   const committedTerms = new Map<Index, { readonly term: Term; readonly by: Term }>()
   const appliedHashes = new Map<Index, { readonly hash: number; readonly process: string }>()
-  const digests = new Map<Index, { readonly digest: string; readonly process: string }>()
+  const seen = new Map<string, { readonly value: string; readonly process: string }>()
   const commits = new Map<string, Index>()
   let newestApplied: Index = 0
 
@@ -126,14 +126,11 @@ export function createInvariants(): Invariants {
         fail('state-machine safety', `${process} and ${known.process} apply different entries at ${index}`)
       newestApplied = Math.max(newestApplied, index)
     },
-    digest(process, index, digest) {
-      const known = digests.get(index)
-      if (known === undefined) digests.set(index, { digest, process })
-      else if (known.digest !== digest)
-        fail(
-          'same state',
-          `${process} and ${known.process} have different states at ${index}: ${digest} and ${known.digest}`,
-        )
+    same(rule, name, value, process) {
+      const known = seen.get(name)
+      if (known === undefined) seen.set(name, { value, process })
+      else if (known.value !== value)
+        fail(rule, `${process} and ${known.process} differ at ${name}:\n${value}\n${known.value}`)
     },
     commit(process, index) {
       const before = commits.get(process) ?? 0
@@ -152,7 +149,7 @@ export function createInvariants(): Invariants {
 
   function forget(index: Index): void {
     const last = Math.min(index, newestApplied) - remembered
-    for (const map of [entries, committedTerms, appliedHashes, digests])
+    for (const map of [entries, committedTerms, appliedHashes])
       for (const key of map.keys()) {
         if (key >= last) break
         map.delete(key)

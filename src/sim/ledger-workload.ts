@@ -1,4 +1,5 @@
 import type { Random } from '../base/random.ts'
+import type { Engine } from '../log/engine.ts'
 import { skewed } from './faults.ts'
 import type { App, AppContext, AppStore, Cluster, Machine } from './cluster.ts'
 import { fork } from './cluster.ts'
@@ -13,9 +14,10 @@ import {
   type LedgerOutput,
   type LedgerResult,
 } from './ledger.ts'
+import type { SequentialModel } from './linearizability.ts'
 import type { Scheduler } from './scheduler.ts'
 import type { Trace } from './trace.ts'
-import type { Workload, WorkloadContext } from './workload.ts'
+import type { Clients, Workload, WorkloadContext } from './workload.ts'
 
 /** Clients that append numbers to lists and read them. */
 export function ledgerWorkload(): Workload {
@@ -26,6 +28,7 @@ export function ledgerWorkload(): Workload {
       return openLedger(store, context)
     },
     begin: (context) => new LedgerClients(context),
+    close() {},
   }
 }
 
@@ -47,31 +50,42 @@ class LedgerStore implements AppStore {
   }
 }
 
-interface LedgerApp extends App {
+class LedgerApp implements App {
   readonly ledger: Ledger
+
+  constructor(ledger: Ledger) {
+    this.ledger = ledger
+  }
+
+  get appliedIndex(): number {
+    return this.ledger.appliedIndex
+  }
+
+  start(engine: Engine): Promise<void> {
+    return this.ledger.start(engine)
+  }
+
+  digest(): string {
+    return this.ledger.digest()
+  }
 }
 
 function openLedger(store: LedgerStore, context: AppContext): LedgerApp {
   const ledger = new Ledger(store.images, context.clock, context.hooks)
   ledger.full = () => store.isFull
-  return {
-    ledger,
-    consumer: ledger,
-    start: (engine) => ledger.start(engine),
-    digest: () => ledger.digest(),
-  }
+  return new LedgerApp(ledger)
 }
 
 function ledgerOf(machine: Machine): Ledger | null {
   const app = machine.process?.app
-  return app !== null && app !== undefined && app.consumer instanceof Ledger ? app.consumer : null
+  return app instanceof LedgerApp ? app.ledger : null
 }
 
 const attemptMs = 1500
 const mostAttempts = 8
 const clientDelayMs = 0.5
 
-class LedgerClients {
+class LedgerClients implements Clients {
   private readonly cluster: Cluster
   private readonly scheduler: Scheduler
   private readonly trace: Trace
@@ -114,6 +128,10 @@ class LedgerClients {
     return this.stopping && this.busy === 0
   }
 
+  freeze(): void {}
+
+  reset(): void {}
+
   /** Every list is read once more, through each replica that runs. */
   async finish(): Promise<void> {
     const reads: Promise<void>[] = []
@@ -137,7 +155,7 @@ class LedgerClients {
   }
 
   check(): void {
-    const found = this.history.check(ledgerModel)
+    const found = this.history.check(() => ledgerModel as SequentialModel<unknown, LedgerInput, LedgerOutput>)
     if (found === null || found.verdict.kind !== 'violated') return
     const lines = [
       ...found.verdict.explained.slice(-5).map((operation) => `explained: ${JSON.stringify(operation)}`),

@@ -16,9 +16,10 @@ import { ledgerWorkload } from './ledger-workload.ts'
 import type { NetworkCounts } from './network.ts'
 import { createScheduler, outsidePromises } from './scheduler.ts'
 import { createTrace, type TracedEvent } from './trace.ts'
-import type { Workload } from './workload.ts'
+import type { Workload, WorkloadParts } from './workload.ts'
+import { chatWorkload } from './chat-workload.ts'
 
-export const workloadNames = ['ledger'] as const
+export const workloadNames = ['ledger', 'chat'] as const
 export type WorkloadName = (typeof workloadNames)[number]
 
 export interface SimOptions {
@@ -63,7 +64,10 @@ const inspectMs = 200
 /** More than any simulated run has use for: a log or a disk that grows beyond it is not bounded. */
 const mostDiskBytes = 16 * 1024 * 1024
 
-const workloads: Readonly<Record<WorkloadName, () => Workload>> = { ledger: ledgerWorkload }
+const workloads: Readonly<Record<WorkloadName, (parts: WorkloadParts) => Workload>> = {
+  ledger: ledgerWorkload,
+  chat: chatWorkload,
+}
 
 /** Small sizes, so that in a minute of virtual time everything happens that takes a production cluster months. */
 function drawTuning(draw: (limit: number) => number): Partial<EngineTuning> {
@@ -101,7 +105,7 @@ export async function simulate(options: SimOptions): Promise<SimResult> {
   const scheduler = createScheduler(() => {})
   const trace = createTrace(() => scheduler.nowMs, options.keepEvents)
   const invariants = createInvariants()
-  const workload = workloads[options.workload]()
+  const workload = workloads[options.workload]({ random: fork(clusterRandom), invariants })
   const cluster = createCluster({
     scheduler,
     random: clusterRandom,
@@ -119,6 +123,7 @@ export async function simulate(options: SimOptions): Promise<SimResult> {
     scheduler,
     random: faultRandom,
     trace,
+    clients: () => clients,
     mayLoseDisks: options.faultModel === 'majority',
   })
   const clients = workload.begin({ cluster, scheduler, random: clientRandom, trace, invariants })
@@ -127,7 +132,7 @@ export async function simulate(options: SimOptions): Promise<SimResult> {
       scheduler.at(fault.atMs, null, () => injector.inject(fault))
 
   const inspect = (): void => {
-    cluster.inspect()
+    cluster.inspect(false)
     for (const machine of cluster.machines.values())
       if (machine.disk.usedBytes > mostDiskBytes)
         invariants.fail('bounded log', `the disk of r${machine.id} holds ${machine.disk.usedBytes} bytes`)
@@ -176,10 +181,11 @@ export async function simulate(options: SimOptions): Promise<SimResult> {
   await run(scheduler.nowMs + healMs, () => finished)
   if (!ended()) {
     if (!finished) invariants.fail('progress', 'the last reads are not answered')
-    cluster.inspect()
+    cluster.inspect(true)
     clients.check()
   }
   for (const machine of cluster.machines.values()) cluster.retire(machine.id, 'removed')
+  workload.close()
 
   /** What is missing until all replicas are alike; null when nothing is. */
   function converged(): string | null {
@@ -189,8 +195,8 @@ export async function simulate(options: SimOptions): Promise<SimResult> {
     for (const { id } of status.members) {
       const process = cluster.machines.get(id)?.process ?? null
       if (process === null || process.app === null || process.engine === null) return `r${id} is not running`
-      if (process.app.consumer.appliedIndex !== status.commitIndex)
-        return `r${id} has applied up to ${process.app.consumer.appliedIndex} of ${status.commitIndex}`
+      if (process.app.appliedIndex !== status.commitIndex)
+        return `r${id} has applied up to ${process.app.appliedIndex} of ${status.commitIndex}`
       if (process.engine.status().commitIndex !== status.commitIndex)
         return `r${id} does not know what is committed`
     }

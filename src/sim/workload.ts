@@ -10,6 +10,13 @@ export interface Workload {
   newStore(id: ReplicaId): AppStore
   openApp(store: AppStore, context: AppContext): App
   begin(context: WorkloadContext): Clients
+  /** Removes what is left of the run. */
+  close(): void
+}
+
+export interface WorkloadParts {
+  readonly random: Random
+  readonly invariants: Invariants
 }
 
 export interface WorkloadContext {
@@ -31,6 +38,10 @@ export interface Clients {
   readonly idle: boolean
   /** Reads everything once more, after the faults. Resolves when the answers are there. */
   finish(): Promise<void>
+  /** Connections to a replica carry nothing for a while. */
+  freeze(replica: ReplicaId, durationMs: number): void
+  /** Connections to a replica are reset. */
+  reset(replica: ReplicaId): void
   /** Checks what the clients saw. */
   check(): void
 }
