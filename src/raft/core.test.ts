@@ -184,6 +184,50 @@ test('an old append of the same term does not shorten what is not committed yet'
   )
 })
 
+test('what was accepted from one leader is not acknowledged to the next', () => {
+  const host = new Host(2, configurationOf([1, 2, 3]))
+  const append = (from: number, term: number, entries: readonly Entry[]): Message => ({
+    kind: 'append',
+    from,
+    to: 2,
+    term,
+    prevIndex: 0,
+    prevTerm: 0,
+    entries,
+    commit: 0,
+  })
+  host.receive(append(1, 1, logOf(1, 1, 1))).receive(append(3, 2, [data(2, 1)]))
+  const replies = host.settle()
+  assert.deepEqual(
+    replies.map((reply) => reply.kind === 'appendReply' && [reply.to, reply.index]),
+    [[3, 1]],
+  )
+})
+
+test('a refusal from long ago does not make the leader go back behind what is acknowledged', () => {
+  const cluster = clusterOf([1, 2, 3]).elect(1)
+  cluster.host(1).propose('a', 'b')
+  cluster.settle()
+  cluster.host(1).propose('c')
+  cluster.ready(1)
+  cluster.network = []
+  cluster.host(1).receive({
+    kind: 'appendReply',
+    from: 2,
+    to: 1,
+    term: 1,
+    accepted: false,
+    prevIndex: 4,
+    index: 0,
+    conflictTerm: 0,
+    lastIndex: 0,
+  })
+  cluster.ready(1)
+  const [again] = cluster.network.filter(({ to, kind }) => to === 2 && kind === 'append')
+  assert.ok(again?.kind === 'append')
+  assert.equal(again.prevIndex, 3)
+})
+
 test('an append that contradicts what is committed is a bug, and stops the replica', () => {
   const cluster = clusterOf([1, 2, 3]).elect(1)
   const contradicting: Message = {
@@ -410,6 +454,20 @@ test('the survivor with the newest log wins even when another one asks first', (
   assert.ok(cluster.host(1).history.includes('2/1 "a"'))
 })
 
+test('of two survivors that ask at the same moment one steps back, so that votes do not split', () => {
+  const cluster = clusterOf([1, 2, 3, 4]).elect(1)
+  const alive = [2, 3, 4]
+  for (const id of alive) cluster.host(id).step({ kind: 'suspect', replica: 1 })
+  cluster.host(3).tick(2)
+  assert.deepEqual(
+    alive.map((id) => status(cluster, id).role),
+    ['candidate', 'candidate', 'follower'],
+  )
+  cluster.settle(alive)
+  assert.equal(status(cluster, 2).role, 'leader')
+  assert.equal(status(cluster, 2).term, 2)
+})
+
 // Partitions (Cloudflare 2020)
 
 test('a follower that hears its leader no more, or is not heard by it, disturbs nobody', () => {
@@ -631,6 +689,16 @@ test('leadership is not handed to who is being removed', () => {
   assert.equal(status(cluster, 1).role, 'leader')
 })
 
+test('a leader without room looks for a successor that has room', () => {
+  const cluster = clusterOf([1, 2, 3]).elect(1)
+  cluster.host(2).step({ kind: 'full', full: true })
+  cluster.host(1).step({ kind: 'full', full: true })
+  cluster.settle()
+  assert.equal(status(cluster, 2).role, 'follower')
+  cluster.tick(35)
+  assert.equal(status(cluster, 3).role, 'leader')
+})
+
 test('leadership is handed over under a stream of writes, and nothing of it is lost unnoticed (hashicorp/raft 581)', () => {
   const cluster = clusterOf([1, 2, 3]).elect(1)
   const noticed = new Map<number, number>()
@@ -712,6 +780,12 @@ test('the first operation on a new leader is a read, and it sees everything (ra 
     cluster.deliver(({ to }) => to !== 1)
   }
   cluster.host(2).step({ kind: 'readIndex', id: 2 })
+  // Heartbeats go out, and are answered, before the term is open.
+  cluster.host(2).tick(3)
+  cluster.ready(2)
+  cluster.deliver(({ kind }) => kind === 'heartbeat')
+  cluster.ready(3)
+  cluster.deliver(({ kind }) => kind === 'heartbeatReply')
   cluster.settle([2, 3])
   const reads = cluster.host(2).readies.flatMap((ready) => ready.reads)
   assert.deepEqual(reads[0], { id: 1, index: null }, 'asked while there was no leader')
@@ -732,6 +806,7 @@ test('an answer to a read from before a restart is not taken for one of now', ()
   cluster.ready(2)
   const before = follower.readies.length
   follower.receive({ kind: 'readIndexReply', from: 1, to: 2, term: 1, id: question.id, index: 1 })
+  cluster.ready(2)
   assert.deepEqual(
     follower.readies.slice(before).flatMap((ready) => ready.reads),
     [],
@@ -873,6 +948,32 @@ test('a snapshot that is offered while the log catches up is not taken over: all
       }
     }),
   )
+})
+
+test('a snapshot that is not needed is answered when what makes it needless is on disk', () => {
+  const host = new Host(2, configurationOf([1, 2, 3]))
+  const configuration = configurationOf([1, 2, 3])
+  host.receive({
+    kind: 'append',
+    from: 1,
+    to: 2,
+    term: 1,
+    prevIndex: 0,
+    prevTerm: 0,
+    entries: logOf(1, 1),
+    commit: 0,
+  })
+  host.ready()
+  host.receive({ kind: 'snapshot', from: 1, to: 2, term: 1, point: { index: 2, term: 1, configuration } })
+  host.ready()
+  assert.equal(
+    host.core.status().commitIndex,
+    2,
+    'the log matches, so it is committed as far as the snapshot',
+  )
+  assert.deepEqual(host.offers, [])
+  assert.ok(!host.outbox.some(({ kind }) => kind === 'snapshotReply'))
+  assert.ok(host.settle().some((reply) => reply.kind === 'snapshotReply' && reply.index === 2))
 })
 
 test('a core refuses to start on a state that is behind the log, or ahead of it (dragonboat 369)', () => {
