@@ -9,9 +9,15 @@ export function randomBytes(random: Random, count: number): Uint8Array {
 
 /** A UUIDv7 of the time given. Three draws instead of ten: ids are made for every message. */
 export function makeId(nowMs: number, random: Random): Uint8Array {
-  const bits = new DataView(new ArrayBuffer(12))
-  bits.setUint32(0, random.below(2 ** 32))
-  bits.setUint32(4, random.below(2 ** 32))
-  bits.setUint32(8, random.below(2 ** 32))
-  return makeUuidV7(nowMs, new Uint8Array(bits.buffer))
+  for (let i = 0; i < 12; i += 4) {
+    const bits = random.below(2 ** 32)
+    drawn[i] = bits >>> 24
+    drawn[i + 1] = bits >>> 16
+    drawn[i + 2] = bits >>> 8
+    drawn[i + 3] = bits
+  }
+  return makeUuidV7(nowMs, drawn)
 }
+
+/** Used again for every id. */
+const drawn = new Uint8Array(12)
