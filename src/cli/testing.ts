@@ -1,5 +1,4 @@
 // For the tests of this folder: a terminal that can be looked at, and a process that is none.
-import { EventEmitter } from 'node:events'
 import { PassThrough, Writable } from 'node:stream'
 import { createClient, type ClientOptions } from '../client/index.ts'
 import type { FakeNetwork } from '../client/testing.ts'
@@ -52,9 +51,10 @@ export class FakeTerminal implements Terminal {
 
   private write(text: string): void {
     const columns = this.output.columns
+    // Escape becomes a character that nothing else is written with, since no expression may hold a control character.
     for (const [, sequence, character] of text
-      .replaceAll('\u001B', '␛')
-      .matchAll(/␛\[([0-9;]*[A-Za-z])|([\s\S])/gu)) {
+      .replaceAll('\u001B', '\uE000')
+      .matchAll(/\uE000\[([0-9;]*[A-Za-z])|([\s\S])/gu)) {
       if (sequence !== undefined) this.control(sequence)
       else if (character === '\r') this.column = 0
       else if (character === '\n') {
@@ -131,11 +131,19 @@ export class FakeProcess {
   readonly asked: string[] = []
   input = ''
   canAsk = false
+  /** For the interactive client. */
+  terminalShown: FakeTerminal | null = null
   private readonly network: FakeNetwork | null
-  private readonly signals = new EventEmitter()
+  /** Asks the process to stop. */
+  readonly stop: () => void
+  private readonly stopped: Promise<void>
 
+  /** @param network null: the real one, in real time. */
   constructor(network: FakeNetwork | null) {
     this.network = network
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.stopped = promise
+    this.stop = resolve
   }
 
   /** As the process is now: whether somebody can be asked may change between runs. */
@@ -161,28 +169,26 @@ export class FakeProcess {
         writePrivate: (path, text) => void this.files.set(path, text),
         remove: (path) => void this.files.delete(path),
       },
-      createClient: (options: ClientOptions) => {
-        if (network === null) throw new Error('this test has no cluster')
-        return createClient({ ...options, clock: network.clock, connect: network.connect })
-      },
-      nowMs: () => 1_700_000_000_000,
+      createClient: (options: ClientOptions) =>
+        createClient(
+          network === null ? options : { ...options, clock: network.clock, connect: network.connect },
+        ),
+      nowMs: () => (network === null ? Date.now() : network.clock.wallMs()),
       device: 'test',
-      after: (delayMs, callback) =>
-        network === null ? () => undefined : network.clock.after(delayMs, callback),
-      stopped: new Promise((resolve) => {
-        this.signals.once('stop', () => resolve())
-      }),
+      after(delayMs, callback) {
+        if (network !== null) return network.clock.after(delayMs, callback)
+        const timer = setTimeout(callback, delayMs)
+        return () => clearTimeout(timer)
+      },
+      stopped: this.stopped,
       server: () => {
         throw new Error('this test has no server')
       },
       terminal: () => {
-        throw new Error('this test has no terminal')
+        if (this.terminalShown === null) throw new Error('this test has no terminal')
+        return this.terminalShown
       },
     }
-  }
-
-  stop(): void {
-    this.signals.emit('stop')
   }
 }
 

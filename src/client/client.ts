@@ -382,7 +382,8 @@ class ParleyClient implements Client {
     const replica = link?.state?.replica ?? 0
     if (link !== null && link.state?.quorum === false)
       return { kind: 'noQuorum', replica, address: link.address, queued: this.queue.pending }
-    if (link !== null && this.ready) return { kind: 'connected', replica, address: link.address }
+    // While the session is being recognised too: that is no matter for people, and calls wait for it by themselves.
+    if (link !== null) return { kind: 'connected', replica, address: link.address }
     return { kind: this.wasReady ? 'reconnecting' : 'connecting' }
   }
 }
