@@ -12,5 +12,11 @@ const files =
         .filter((file) => file.endsWith('.long.test.ts') === long)
         .sort()
 
-const result = spawnSync(process.execPath, ['--test', '--test-concurrency=2', ...files], { stdio: 'inherit' })
+// Only keeps a test that hangs from hanging for ever.
+const timeoutMs = long ? 900_000 : 240_000
+const result = spawnSync(
+  process.execPath,
+  ['--test', '--test-concurrency=2', `--test-timeout=${timeoutMs}`, ...files],
+  { stdio: 'inherit' },
+)
 process.exit(result.status ?? 1)

@@ -112,6 +112,28 @@ test('no clock and no chance where they must come in as input', () => {
   assert.deepEqual(wrong, [])
 })
 
+test('every test that FAULTS.md names exists', () => {
+  const page = readFileSync(join(root, 'docs/FAULTS.md'), 'utf8')
+  const rows = page.split('\n').filter((line) => line.startsWith('|'))
+  // What stands in quotation marks in the last column is the name of a test, or how it begins.
+  const named = rows.flatMap((row) =>
+    [...(row.split('|').at(-2) ?? '').matchAll(/"([^"]+)"/g)].map((match) => match[1] ?? ''),
+  )
+  assert.ok(named.length > 40, 'the scan found the names')
+  const tests = [
+    ...sources().map((file) => join(root, 'src', file)),
+    ...readdirSync(join(root, 'test')).map((file) => join(root, 'test', file)),
+  ]
+    .filter((file) => file.endsWith('.test.ts'))
+    .map((file) => readFileSync(file, 'utf8'))
+    .join('\n')
+    .replaceAll("\\'", "'")
+  assert.deepEqual(
+    named.filter((name) => !tests.includes(name)),
+    [],
+  )
+})
+
 function sources(): string[] {
   return readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })
     .map((path) => path.replaceAll('\\', '/'))
