@@ -49,6 +49,16 @@ test('after a resync the stream goes on from its position', () => {
   assert.equal(stream.resume(), 50)
 })
 
+test('the progress of a replica that lags behind the one before brings nothing again', () => {
+  const stream = new EventStream(10)
+  assert.deepEqual(stream.accept([event(13, 1), event(13, 2)]), [event(13, 1), event(13, 2)])
+  assert.equal(stream.resume(), 10)
+  const progress = { position: 11, event: { $case: 'progress', value: {} } } as const
+  assert.deepEqual(stream.accept([progress]), [])
+  assert.deepEqual(stream.accept([event(13, 1), event(13, 2), event(13, 3)]), [event(13, 3)])
+  assert.equal(stream.resume(), 11)
+})
+
 test('a client that fails over in the middle of a position sees every event once', async () => {
   for (let breakAfter = 0; breakAfter <= 6; breakAfter += 1) {
     const network = new FakeNetwork(3)

@@ -35,11 +35,15 @@ export class EventStream {
       return true
     }
     if (event.position <= this.complete) return false
+    if (event.position < this.openPosition) {
+      // A replica that lags behind the one before says how far it has got: what is open comes again when it catches up.
+      if (kind === 'progress') this.complete = event.position
+      return false
+    }
     if (kind === 'progress') {
       this.closeAt(event.position)
       return true
     }
-    if (event.position < this.openPosition) return false
     if (event.position > this.openPosition) {
       this.closeAt(Math.max(this.complete, this.openPosition))
       this.openPosition = event.position
