@@ -596,7 +596,7 @@ class People implements Clients {
     if (position < stream.lastPosition)
       this.invariants.fail(
         'events in order',
-        `${person.name} gets an event of ${position} after ${stream.lastPosition}`,
+        `${person.name} gets a ${event.event?.$case ?? ''} of ${position} after ${stream.lastPosition}`,
       )
     stream.lastPosition = position
     if (event.event?.$case === 'resync') {
