@@ -73,7 +73,11 @@ export class Snapshots {
     }
   }
 
-  async receive(offer: SnapshotOffer, swapIn: (path: string) => void): Promise<SnapshotSink> {
+  async receive(
+    { id, index, sizeBytes }: SnapshotOffer,
+    swapIn: (path: string) => void,
+  ): Promise<SnapshotSink> {
+    const offer = { id, index, sizeBytes }
     assert(idPattern.test(offer.id), 'the id of a copy is an index and a digest', { id: offer.id })
     this.sink?.end()
     const name = `incoming-${offer.id}.part`

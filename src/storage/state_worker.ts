@@ -20,6 +20,7 @@ export function createStateWorker(): StateWorker {
   thread.on('message', ({ number, result, details }: Reply) => {
     const done = waiting.get(number)
     waiting.delete(number)
+    if (waiting.size === 0) thread.unref()
     done?.(result ?? failed(Object.assign(new Error(details?.message), details?.fields)))
   })
   thread.on('error', (error) => {
@@ -27,12 +28,13 @@ export function createStateWorker(): StateWorker {
     waiting.clear()
     for (const done of all) done(failed(error))
   })
-  // It keeps nobody alive who has nothing else to do.
+  // It keeps the process alive only while something is to be done.
   thread.unref()
   return {
     run(job, done) {
       lastNumber += 1
       waiting.set(lastNumber, done)
+      thread.ref()
       thread.postMessage({ number: lastNumber, job }, [])
     },
     async read(path, offset, length) {
