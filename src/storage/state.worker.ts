@@ -1,17 +1,28 @@
-import { flushCompileCache } from 'node:module'
 import { backup, DatabaseSync } from 'node:sqlite'
-import { parentPort } from 'node:worker_threads'
-import { describeCopy, failed, runStateJob } from './state_jobs.ts'
+import { parentPort, workerData } from 'node:worker_threads'
+import {
+  checkpoint,
+  connectForCheckpoints,
+  describeCopy,
+  failed,
+  runStateJob,
+  type CheckpointConnection,
+} from './state_jobs.ts'
 import type { StateJob, StateJobResult } from './types.ts'
-
-// A thread of a process that is killed would leave nothing for the next start.
-flushCompileCache()
 
 /** More pages than any database has: then the copy is made in one step, under one read transaction, and no writer can make it begin again. */
 const allPages = 2 ** 31 - 1
 
+/** Holds the number of the newest job that has ended, for the thread that waits for it. */
+const ended: unknown = workerData
+let connection: CheckpointConnection | null = null
+
 parentPort?.on('message', ({ number, job }: { readonly number: number; readonly job: StateJob }) => {
   void runJob(job).then((result) => {
+    if (ended instanceof Int32Array) {
+      Atomics.store(ended, 0, number)
+      Atomics.notify(ended, 0)
+    }
     // Structured cloning drops what makes an error recognisable.
     const details =
       result.kind === 'failed' ? { message: result.error.message, fields: { ...result.error } } : null
@@ -20,18 +31,35 @@ parentPort?.on('message', ({ number, job }: { readonly number: number; readonly 
 })
 
 async function runJob(job: StateJob): Promise<StateJobResult> {
-  if (job.kind !== 'copy') return runStateJob(job)
   try {
-    const db = new DatabaseSync(job.path)
-    try {
-      db.exec('PRAGMA wal_autocheckpoint = 0')
-      // Unlike VACUUM INTO this keeps the pages as they are, row numbers included, and it is quicker.
-      await backup(db, job.to, { rate: allPages })
-    } finally {
-      db.close()
+    switch (job.kind) {
+      case 'checkpoint':
+        if (connection?.path !== job.path) {
+          connection?.db.close()
+          connection = null
+          connection = connectForCheckpoints(job.path)
+        }
+        return checkpoint(connection)
+      case 'copy':
+        await copy(job.path, job.to)
+        return describeCopy(job.to)
+      case 'verify':
+        return runStateJob(job)
+      default:
+        return job satisfies never
     }
-    return describeCopy(job.to)
   } catch (error) {
     return failed(error)
+  }
+}
+
+async function copy(path: string, to: string): Promise<void> {
+  const db = new DatabaseSync(path)
+  try {
+    db.exec('PRAGMA wal_autocheckpoint = 0')
+    // Unlike VACUUM INTO this keeps the pages as they are, row numbers included, and it is quicker.
+    await backup(db, to, { rate: allPages })
+  } finally {
+    db.close()
   }
 }

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { closeSync, fdatasyncSync, fsyncSync, openSync, readSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
+import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { pathToFileURL } from 'node:url'
 import { readMeta } from './state_meta.ts'
 import type { SnapshotOffer, StateJob, StateJobResult } from './types.ts'
@@ -11,10 +11,16 @@ import type { SnapshotOffer, StateJob, StateJobResult } from './types.ts'
  * locks, and a copy is not open as a database when its bytes are read.
  */
 
-/** Carries out a job in this thread. `copyDatabase` may be asynchronous; everything else is not. */
+/** Carries out a job in this thread. */
 export function runStateJob(job: Exclude<StateJob, { readonly kind: 'copy' }>): StateJobResult {
   try {
-    return job.kind === 'checkpoint' ? checkpoint(job.path) : verify(job.path, job.offer)
+    if (job.kind === 'verify') return verify(job.path, job.offer)
+    const connection = connectForCheckpoints(job.path)
+    try {
+      return checkpoint(connection)
+    } finally {
+      connection.db.close()
+    }
   } catch (error) {
     return failed(error)
   }
@@ -22,6 +28,25 @@ export function runStateJob(job: Exclude<StateJob, { readonly kind: 'copy' }>): 
 
 export function failed(error: unknown): StateJobResult {
   return { kind: 'failed', error: error instanceof Error ? error : new Error(String(error)) }
+}
+
+export interface CheckpointConnection {
+  readonly path: string
+  readonly db: DatabaseSync
+  readonly writeBack: StatementSync
+}
+
+export function connectForCheckpoints(path: string): CheckpointConnection {
+  const db = new DatabaseSync(path)
+  db.exec('PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0')
+  return { path, db, writeBack: db.prepare('PRAGMA wal_checkpoint(PASSIVE)') }
+}
+
+export function checkpoint({ path, writeBack }: CheckpointConnection): StateJobResult {
+  // A checkpoint flushes only when there is something to write back, so the -wal file is flushed here: that makes all commits so far durable.
+  flushFile(`${path}-wal`)
+  writeBack.get()
+  return { kind: 'checkpointed' }
 }
 
 /** The result of a copy job whose file has been written. */
@@ -33,18 +58,6 @@ export function describeCopy(path: string): StateJobResult {
     offer: { id, index: appliedIndex, sizeBytes: statSync(path).size },
     engineState,
   }
-}
-
-function checkpoint(path: string): StateJobResult {
-  // A checkpoint flushes only when there is something to write back, so the -wal file is flushed here: that makes all commits so far durable.
-  flushFile(`${path}-wal`)
-  const db = new DatabaseSync(path)
-  try {
-    db.exec('PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; PRAGMA wal_checkpoint(PASSIVE)')
-  } finally {
-    db.close()
-  }
-  return { kind: 'checkpointed' }
 }
 
 function verify(path: string, offer: SnapshotOffer): StateJobResult {

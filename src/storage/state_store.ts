@@ -16,9 +16,13 @@ import {
 } from './types.ts'
 
 /** Above this SQLite's write-ahead log is written back. */
-const walBytes = 32 * 1024 * 1024
-/** After so many passes beside a writer that goes on, the writer waits for the last one: 10 to 40 ms, at a load that fills a core. */
-const maxPasses = 4
+const largeWalBytes = 32 * 1024 * 1024
+/** Above this the writer waits as long as it takes for it to be written back, a second at most. */
+const hugeWalBytes = 256 * 1024 * 1024
+/** When no more than this is left to write back, the writer waits for it, for a short while. */
+const smallRestBytes = 2 * 1024 * 1024
+const shortWaitMs = 4
+const longWaitMs = 1000
 /** Smaller databases are checked whole at start: that takes 0.2 s. */
 const quickCheckBytes = 64 * 1024 * 1024
 const cacheKib = 24 * 1024
@@ -47,8 +51,6 @@ class SqliteStateStore implements StateStore {
 
   private waiting: ((durableIndex: number) => void)[] = []
   private isCheckpointing = false
-  /** Passes since SQLite's log was last begun anew, as far as is known. */
-  private passes = 0
   private commits = 0
   private durableIndex = 0
   private isClosed = false
@@ -84,7 +86,7 @@ class SqliteStateStore implements StateStore {
     this.appliedIndex = appliedIndex
     this.engineState = engineState
     this.commits += 1
-    if (!this.isCheckpointing && !this.snapshots.isCopying && fileBytes(`${this.path}-wal`) > walBytes)
+    if (!this.isCheckpointing && !this.snapshots.isCopying && this.walBytes() > largeWalBytes)
       this.runCheckpoint()
   }
 
@@ -112,7 +114,7 @@ class SqliteStateStore implements StateStore {
     this.isClosed = true
     if (this.isCheckpointing) await new Promise<void>((resolve) => (this.onIdle = resolve))
     await this.options.worker.close()
-    closeDatabase(this.open)
+    this.open.db.close()
   }
 
   private pathOf(generation: number): string {
@@ -125,13 +127,18 @@ class SqliteStateStore implements StateStore {
     this.engineState = engineState
   }
 
-  private runCheckpoint(): void {
+  private walBytes(): number {
+    return fileBytes(`${this.path}-wal`)
+  }
+
+  /** @param waitMs so long this thread waits for it. */
+  private runCheckpoint(waitMs = 0): void {
     if (this.isCheckpointing || this.isClosed || this.isFailed) return
     this.isCheckpointing = true
-    const { path, appliedIndex, commits } = this
-    const waiting = this.waiting
+    const { path, appliedIndex, commits, waiting } = this
+    const walBytes = this.walBytes()
     this.waiting = []
-    this.options.worker.run({ kind: 'checkpoint', path }, (result) => {
+    this.options.worker.runAndWait({ kind: 'checkpoint', path }, waitMs, (result) => {
       this.isCheckpointing = false
       this.onIdle?.()
       // After a snapshot was installed all of the old state is behind it, and durable with it.
@@ -143,26 +150,20 @@ class SqliteStateStore implements StateStore {
       }
       if (waiting.length > 0) this.durableIndex = appliedIndex
       for (const done of waiting) done(appliedIndex)
-      this.afterPass(commits)
+      if (this.waiting.length > 0) this.runCheckpoint()
+      else if (this.commits > commits) this.writeBackRest(walBytes)
     })
   }
 
   /**
-   * SQLite begins its log anew with the first commit that finds all of it written back. Beside a writer that never rests there is always something left; every pass leaves
-   * less, and then the rest is written back while the writer waits.
+   * SQLite begins its log anew with the first commit that finds all of it written back. Beside a writer that goes on something is left after every pass, less each time. When
+   * little is left the writer waits for the last pass, which flushes two files and should take a millisecond.
    */
-  private afterPass(commitsBefore: number): void {
-    const isLarge = fileBytes(`${this.path}-wal`) > walBytes
-    this.passes = isLarge && this.commits !== commitsBefore ? this.passes + 1 : 0
-    if (this.isClosed || this.isCheckpointing) return
-    if (this.passes >= maxPasses && !this.snapshots.isCopying) {
-      this.passes = 0
-      try {
-        this.open.restartWal.get()
-      } catch (error) {
-        if (!isOutOfSpace(error)) this.fail(error instanceof Error ? error : new Error(String(error)))
-      }
-    } else if (this.waiting.length > 0 || (this.passes > 0 && !this.snapshots.isCopying)) this.runCheckpoint()
+  private writeBackRest(walBytesBefore: number): void {
+    const walBytes = this.walBytes()
+    if (walBytes <= largeWalBytes || this.snapshots.isCopying) return
+    if (walBytes > hugeWalBytes) this.runCheckpoint(longWaitMs)
+    else this.runCheckpoint(walBytes - walBytesBefore <= smallRestBytes ? shortWaitMs : 0)
   }
 
   private swapIn(path: string): void {
@@ -177,7 +178,7 @@ class SqliteStateStore implements StateStore {
     this.durableIndex = this.appliedIndex
     // It is not needed any more, so nothing of it need reach the disk.
     old.db.exec('PRAGMA synchronous = OFF')
-    closeDatabase(old)
+    old.db.close()
     removeOtherGenerations(this.options.folder, generation)
   }
 
@@ -196,12 +197,9 @@ class SqliteStateStore implements StateStore {
 
 interface OpenDatabase {
   readonly db: DatabaseSync
-  /** Never waits for anybody. */
-  readonly impatient: DatabaseSync
   readonly begin: StatementSync
   readonly commit: StatementSync
   readonly updateMeta: StatementSync
-  readonly restartWal: StatementSync
 }
 
 function openDatabase(path: string): OpenDatabase {
@@ -218,25 +216,16 @@ function openDatabase(path: string): OpenDatabase {
     `)
     checkDatabase(db, path)
     createMeta(db)
-    const impatient = new DatabaseSync(path, { timeout: 0 })
-    impatient.exec('PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0')
     return {
       db,
-      impatient,
       begin: db.prepare('BEGIN IMMEDIATE'),
       commit: db.prepare('COMMIT'),
       updateMeta: db.prepare(updateMetaSql),
-      restartWal: impatient.prepare('PRAGMA wal_checkpoint(RESTART)'),
     }
   } catch (error) {
     if (error instanceof DamagedError || isOutOfSpace(error)) throw error
     throw damagedState(path, error instanceof Error ? error.message : String(error), error)
   }
-}
-
-function closeDatabase(open: OpenDatabase): void {
-  open.impatient.close()
-  open.db.close()
 }
 
 /** What can be seen at once, or in a fraction of a second. */

@@ -14,7 +14,8 @@ interface Reply {
 /** A thread for the jobs; reads and writes go to the thread pool. */
 export function createStateWorker(): StateWorker {
   const file = import.meta.url.endsWith('.ts') ? './state.worker.ts' : './state.worker.js'
-  const thread = new Worker(new URL(file, import.meta.url))
+  const ended = new Int32Array(new SharedArrayBuffer(4))
+  const thread = new Worker(new URL(file, import.meta.url), { workerData: ended })
   const waiting = new Map<number, (result: StateJobResult) => void>()
   let lastNumber = 0
   thread.on('message', ({ number, result, details }: Reply) => {
@@ -30,12 +31,19 @@ export function createStateWorker(): StateWorker {
   })
   // It keeps the process alive only while something is to be done.
   thread.unref()
+  const run = (job: StateJob, done: (result: StateJobResult) => void): void => {
+    // It goes through 32 bits.
+    lastNumber = (lastNumber + 1) | 0
+    waiting.set(lastNumber, done)
+    thread.ref()
+    thread.postMessage({ number: lastNumber, job }, [])
+  }
   return {
-    run(job, done) {
-      lastNumber += 1
-      waiting.set(lastNumber, done)
-      thread.ref()
-      thread.postMessage({ number: lastNumber, job }, [])
+    run,
+    runAndWait(job, forMs, done) {
+      const before = Atomics.load(ended, 0)
+      run(job, done)
+      Atomics.wait(ended, 0, before, forMs)
     },
     async read(path, offset, length) {
       const handle = await open(path, 'r')
@@ -68,6 +76,10 @@ export function createInlineStateWorker(soon: (callback: () => void) => void): S
   return {
     run(job, done) {
       soon(() => done(runInline(job)))
+    },
+    runAndWait(job, _forMs, done) {
+      const result = runInline(job)
+      soon(() => done(result))
     },
     async read(path, offset, length) {
       const descriptor = openSync(path, 'r')

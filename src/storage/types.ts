@@ -108,6 +108,8 @@ export interface StateStoreOptions {
 export interface StateWorker {
   /** Jobs may overlap. */
   run(job: StateJob, done: (result: StateJobResult) => void): void
+  /** The same, and keeps this thread waiting until the job has ended, but not longer than `forMs`. */
+  runAndWait(job: StateJob, forMs: number, done: (result: StateJobResult) => void): void
   /** Fewer bytes than asked for at the end of the file. */
   read(path: string, offset: number, length: number): Promise<Uint8Array>
   /** Makes the file when there is none. */
