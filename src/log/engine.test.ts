@@ -684,7 +684,11 @@ test('a new replica joins as a learner, catches up and is promoted', async () =>
   const note = (result: unknown): void => void results.push(result)
   void leader.engine.changeMembership({ kind: 'addLearner', id: 4, address: 'r4:1' }).then(note)
   await cluster.clock.until(() => results.length === 1)
-  await cluster.untilAllHave(20)
+  // The leader knows that a learner has caught up when the learner has answered.
+  await cluster.clock.until(() => {
+    const { members, commitIndex } = leader.engine.status()
+    return members.find(({ id }) => id === 4)?.matchIndex === commitIndex
+  })
   void leader.engine.changeMembership({ kind: 'promote', id: 4 }).then(note)
   await cluster.clock.until(() => results.length === 2)
   void cluster.follower(leader).engine.changeMembership({ kind: 'remove', id: 4 }).then(note)
