@@ -3,10 +3,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 import { replicaFolder, type ClusterReplica } from '../../src/server/cluster-file.ts'
-import { checkPorts, createCluster, planCluster } from '../../src/server/create-cluster.ts'
+import { createCluster, planCluster } from '../../src/server/create-cluster.ts'
 import type { ReplicaReport } from '../../src/server/io.ts'
-import { ServerError } from '../../src/server/problems.ts'
 import { createSupervisor, type Supervisor } from '../../src/server/supervisor.ts'
+import { freePorts } from './ports.ts'
 
 export interface TestClusterOptions {
   /** Default 5. */
@@ -45,7 +45,10 @@ export interface TestCluster {
 /** Makes a cluster and starts all its replicas. Resolves when it serves. */
 export async function startCluster(options: TestClusterOptions = {}): Promise<TestCluster> {
   const folder = mkdtempSync(join(tmpdir(), 'parley-test-'))
-  const cluster = createCluster(folder, await planOnFreePorts(options.replicas ?? 5))
+  const replicas = options.replicas ?? 5
+  const port = await freePorts(3 * replicas)
+  const plan = { replicas, host: '127.0.0.1', httpPort: port, grpcPort: port + replicas }
+  const cluster = createCluster(folder, planCluster({ ...plan, peerPort: port + 2 * replicas }))
   const reports = new Map<number, ReplicaReport>()
   /** Replicas that were halted with SIGSTOP: what they reported last is stale. */
   const halted = new Set<number>()
@@ -156,29 +159,4 @@ export async function startCluster(options: TestClusterOptions = {}): Promise<Te
     throw error
   }
   return started
-}
-
-/** Below the ports that the system hands out by itself. */
-async function planOnFreePorts(replicas: number): ReturnType<typeof tryPlan> {
-  for (let attempt = 0; ; attempt += 1) {
-    try {
-      return await tryPlan(replicas)
-    } catch (error) {
-      if (!(error instanceof ServerError) || attempt >= 20) throw error
-    }
-  }
-}
-
-async function tryPlan(replicas: number) {
-  const base = 20_000 + Math.floor(Math.random() * 1100) * 10
-  const host = '127.0.0.1'
-  const cluster = planCluster({
-    replicas,
-    host,
-    httpPort: base,
-    grpcPort: base + replicas,
-    peerPort: base + 2 * replicas,
-  })
-  await checkPorts(cluster, host)
-  return cluster
 }
