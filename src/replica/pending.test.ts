@@ -42,6 +42,7 @@ function setUp(options: Partial<PendingOptions> = {}) {
     incarnation: 7,
     clock,
     propose: (bytes) => proposed.push(CommandBatch.decode(bytes)),
+    onStuck: () => undefined,
     ...options,
   })
   const add = (text: string, timeoutMs = 10_000): void =>

@@ -9,6 +9,8 @@ export interface PendingOptions {
   readonly incarnation: number
   readonly clock: Clock
   readonly propose: (batch: Uint8Array) => void
+  /** Nothing has come back for a while, and nobody said that it may be lost: it should be proposed again, since that may have been lost too. */
+  readonly onStuck: () => void
   /** Most batches proposed and not yet applied here. While so many are under way, what comes in waits and makes the next batch larger. */
   readonly maxUnderWay?: number
   /** Most commands, and roughly most bytes, in one batch. */
@@ -50,6 +52,7 @@ export class PendingCommands {
   private readonly incarnation: number
   private readonly clock: Clock
   private readonly propose: (batch: Uint8Array) => void
+  private readonly onStuck: () => void
   private readonly maxUnderWay: number
   private readonly maxBatchCommands: number
   private readonly maxBatchBytes: number
@@ -63,6 +66,8 @@ export class PendingCommands {
   private totalBytes = 0
   private sealScheduled = false
   private paused = false
+  /** When something came back, or was proposed while nothing was under way. */
+  private progressMs = 0
   private cancelSweep: Cancel | null = null
 
   constructor(options: PendingOptions) {
@@ -70,6 +75,7 @@ export class PendingCommands {
     this.incarnation = options.incarnation
     this.clock = options.clock
     this.propose = options.propose
+    this.onStuck = options.onStuck
     this.maxUnderWay = options.maxUnderWay ?? 4
     this.maxBatchCommands = options.maxBatchCommands ?? 2000
     this.maxBatchBytes = options.maxBatchBytes ?? 512 * 1024
@@ -109,12 +115,14 @@ export class PendingCommands {
     while (this.batches[0] !== undefined && this.batches[0].number < number)
       this.finish(this.batches.shift(), null)
     this.finish(this.batches.shift(), applied)
+    this.progressMs = this.clock.monotonicMs()
     this.scheduleSeal()
   }
 
   /** Proposes everything under way again, in order. */
   proposeAgain(): void {
     this.paused = false
+    this.progressMs = this.clock.monotonicMs()
     for (const batch of this.batches) this.propose(batch.encoded)
     this.scheduleSeal()
   }
@@ -177,6 +185,7 @@ export class PendingCommands {
       atMs: Math.max(0, Math.floor(this.clock.wallMs())),
       commands: items.map((item) => item.command),
     }).finish()
+    if (this.batches.length === 0) this.progressMs = this.clock.monotonicMs()
     this.batches.push({
       number,
       encoded,
@@ -221,6 +230,10 @@ export class PendingCommands {
   }
 
   private sweep(nowMs: number): void {
+    if (this.batches.length > 0 && !this.paused && nowMs - this.progressMs >= stuckMs) {
+      this.progressMs = nowMs
+      this.onStuck()
+    }
     const late = this.waiting.filter((item) => item.deadlineMs <= nowMs)
     if (late.length > 0) {
       this.waiting = this.waiting.filter((item) => item.deadlineMs > nowMs)
@@ -240,6 +253,8 @@ export class PendingCommands {
 
 /** Deadlines are kept this exactly. */
 const sweepMs = 50
+/** Much longer than a batch takes, and than it takes to hear that it was lost. */
+const stuckMs = 2000
 
 /** An upper bound, near enough, of what the command takes in its batch: texts are up to three bytes for each UTF-16 unit. */
 function roughBytes(command: Command): number {

@@ -206,6 +206,24 @@ test('what a change of leader lost is proposed again and takes effect once, in o
   assert.deepEqual(texts(alice, 'bob'), ['one', 'two', 'three'])
 })
 
+test('what was lost without a word is proposed again after a while', async () => {
+  const { clock, log, results, settle, signUp, send, texts } = await setUp()
+  const alice = signUp('alice')
+  signUp('bob')
+  for (const text of ['one', 'two']) {
+    send(alice, 'bob', text)
+    clock.run()
+  }
+  const [, second] = log.waiting.splice(0)
+  assert.ok(second !== undefined)
+  log.commit([second])
+  assert.deepEqual(results, [])
+  clock.run(3000)
+  settle()
+  assert.deepEqual(results, ['one: sendMessage', 'two: sendMessage'])
+  assert.deepEqual(texts(alice, 'bob'), ['one', 'two'])
+})
+
 test('an entry that holds no batch is skipped, and so is a batch that came twice', async () => {
   const { clock, log, results, signUp, send, texts, store } = await setUp()
   const alice = signUp('alice')

@@ -123,6 +123,7 @@ class LogReplica implements RunningReplica, LogConsumer {
       incarnation,
       clock,
       propose: (batch) => log.propose(batch),
+      onStuck: () => this.interrupted(),
     })
     const execute = (command: Command, done: (result: Executed) => void): void =>
       this.executeOwn(command, done)
