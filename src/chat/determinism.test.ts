@@ -362,12 +362,12 @@ test('any command that is sent again, after any other commands, returns its firs
         })
       }
       let number = 0
+      const before = digestOfChat(db)
       for (const [command, { outcome }] of first) {
         const result = outcome.outcome
         if (result === undefined || result.$case === 'done') continue
         if (result.$case === 'rejected' && notKept.has(result.value.reason)) continue
         if (machine.nowMs - startMs > 6 * dayMs) continue
-        const before = digestOfChat(db)
         number += 1
         const repeated = { origin: 9, incarnation: 1, number, atMs: machine.nowMs, commands: [command] }
         const [again] = transaction(db, machine, () => machine.applyBatch(repeated, false)) ?? []

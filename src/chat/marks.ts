@@ -131,6 +131,18 @@ const absorbedAtOnce = 1000
 /** Moves the pointer over the messages right above it that need no reading any more, so that there are few exceptions. */
 function absorbRead(reading: Reading): void {
   const { state, member } = reading
+  // Mostly the first one is still unread, and then that is all there is to know.
+  if (readAbove(reading, 1) === member.readUpTo) return
+  const upTo = readAbove(reading, absorbedAtOnce)
+  state.sql
+    .of('DELETE FROM mark WHERE account = ? AND conversation = ? AND seq <= ? AND read = 1')
+    .run(member.account, member.conversation, upTo)
+  moveRead(reading, upTo)
+}
+
+/** The number up to which there is nothing to read, when so many messages above the pointer are looked at. */
+function readAbove({ state, member }: Reading, limit: number): number {
+  const { account, conversation } = member
   const rows = state.sql
     .of(
       `SELECT m.seq, m.deleted = 1 OR m.sender = ?
@@ -138,17 +150,13 @@ function absorbRead(reading: Reading): void {
         OR EXISTS (SELECT 1 FROM hidden h WHERE h.account = ? AND h.conversation = m.conversation AND h.seq = m.seq) AS done
        FROM message m WHERE m.conversation = ? AND m.seq > ? ORDER BY m.seq LIMIT ?`,
     )
-    .all(member.account, member.account, member.account, member.conversation, member.readUpTo, absorbedAtOnce)
+    .all(account, account, account, conversation, member.readUpTo, limit)
   let upTo = member.readUpTo
   for (const row of rows) {
     if (!boolean(row['done'])) break
     upTo = integer(row['seq'])
   }
-  if (upTo === member.readUpTo) return
-  state.sql
-    .of('DELETE FROM mark WHERE account = ? AND conversation = ? AND seq <= ? AND read = 1')
-    .run(member.account, member.conversation, upTo)
-  moveRead(reading, upTo)
+  return upTo
 }
 
 /** The member's own messages above `to`, when there are `own` above `from`. Looks at the shorter side. */
