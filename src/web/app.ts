@@ -209,7 +209,7 @@ export class App {
     )
   }
 
-  async loadBefore(id: number): Promise<void> {
+  readonly loadBefore = async (id: number): Promise<void> => {
     const timeline = this.chat().timelines.get(id)
     if (timeline === undefined || !timeline.moreBefore) return
     const page = await this.call('listMessages', {
@@ -227,7 +227,7 @@ export class App {
     )
   }
 
-  async loadAfter(id: number): Promise<void> {
+  readonly loadAfter = async (id: number): Promise<void> => {
     const timeline = this.chat().timelines.get(id)
     if (timeline === undefined || !timeline.moreAfter) return
     const page = await this.call('listMessages', {

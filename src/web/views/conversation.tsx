@@ -146,6 +146,8 @@ function TimelineView(props: {
   const atEnd = useRef(seq === null)
   const [away, setAway] = useState(false)
   const busy = useRef(false)
+  const anchor = useRef<Anchor | null>(null)
+  const look = useRef(() => {})
   const found = useRef<number | null>(null)
   const newest = timeline?.lastSeq ?? 0
   const marks = chat.marks.get(conversation.id)
@@ -164,18 +166,20 @@ function TimelineView(props: {
     }
   }, [seen])
 
-  // What grew at the end is followed; what was loaded above keeps its place by the browser's scroll anchoring.
+  // What grew at the end is followed; whatever else came or went, what is on the screen stays where it is.
   useLayoutEffect(() => {
     const element = box.current
     if (element === null || timeline === undefined) return
-    if (seq !== null && found.current !== seq) {
-      const row = element.querySelector(`[data-seq="${seq}"]`)
-      if (row !== null) {
-        found.current = seq
-        row.scrollIntoView({ block: 'center' })
-      }
-    } else if (atEnd.current && !timeline.moreAfter) element.scrollTop = element.scrollHeight
-    if (atEnd.current) app.trim(conversation.id)
+    const row = seq === null || found.current === seq ? null : element.querySelector(`[data-seq="${seq}"]`)
+    if (row !== null) {
+      found.current = seq
+      row.scrollIntoView({ block: 'center' })
+    } else if (atEnd.current && !timeline.moreAfter) {
+      element.scrollTop = element.scrollHeight
+      app.trim(conversation.id)
+    } else if (anchor.current?.row.isConnected === true) {
+      element.scrollTop += anchor.current.row.getBoundingClientRect().top - anchor.current.top
+    }
     seen()
   }, [app, conversation.id, timeline, newest, props.pending.length, seq, seen])
 
@@ -195,19 +199,27 @@ function TimelineView(props: {
     if (element === null || timeline === undefined) return
     const below = element.scrollHeight - element.scrollTop - element.clientHeight
     atEnd.current = below < 40 && !timeline.moreAfter
+    anchor.current = anchorOf(element)
     setAway(below > 600 || timeline.moreAfter)
     if (atEnd.current) seen()
     if (busy.current) return
     const load =
       element.scrollTop < 500 && timeline.moreBefore
-        ? keepPlace(element, () => app.loadBefore(conversation.id))
+        ? app.loadBefore
         : below < 500 && timeline.moreAfter
-          ? app.loadAfter(conversation.id)
+          ? app.loadAfter
           : null
     if (load === null) return
     busy.current = true
-    void app.attempt(() => load).finally(() => (busy.current = false))
+    void app
+      .attempt(() => load(conversation.id))
+      .then((loaded) => {
+        busy.current = false
+        // One may have scrolled on meanwhile, up to where nothing moves any more.
+        if (loaded) requestAnimationFrame(() => look.current())
+      })
   }
+  look.current = onScroll
 
   const toEnd = () => {
     atEnd.current = true
@@ -337,12 +349,19 @@ function Divider(props: { readonly text: string; readonly isNew?: boolean }) {
   )
 }
 
-/** Loads above and holds what is on the screen where it is, in browsers without scroll anchoring too. */
-async function keepPlace(element: HTMLElement, load: () => Promise<void>): Promise<void> {
-  const fromEnd = element.scrollHeight - element.scrollTop
-  await load()
-  await new Promise((resolve) => requestAnimationFrame(resolve))
-  if (element.scrollTop < 50) element.scrollTop = element.scrollHeight - fromEnd
+interface Anchor {
+  readonly row: Element
+  readonly top: number
+}
+
+/** A message that is on the screen, and where. */
+function anchorOf(element: HTMLElement): Anchor | null {
+  const { top, bottom } = element.getBoundingClientRect()
+  for (const row of element.querySelectorAll('.message')) {
+    const place = row.getBoundingClientRect()
+    if (place.bottom > top) return place.top < bottom ? { row, top: place.top } : null
+  }
+  return null
 }
 
 /** What waits for this conversation, without what the stream has brought back already. */

@@ -149,6 +149,7 @@ function Sidebar({ onSwitch }: { readonly onSwitch: () => void }) {
   const drafts = chat.drafts.size
   return (
     <nav className="side" aria-label="Conversations and pages">
+      {route.page === 'home' && <h1 className="hidden-visually">Parley</h1>}
       <div className="side-head">
         <span className="grow ellipsis">
           <strong>{chat.me.name}</strong>
