@@ -76,6 +76,16 @@ function first(list: unknown): unknown {
   return list[0]
 }
 
+/** The next message of `watch --json`; people who come and go are passed over. */
+async function nextMessage(lines: AsyncIterator<string>): Promise<unknown> {
+  for (;;) {
+    const { value, done } = await lines.next()
+    if (done === true) return null
+    const event = JSON.parse(String(value)) as Record<string, unknown>
+    if (event['event'] === 'message') return event
+  }
+}
+
 /** Resolves when it holds; the test's time limit is the limit. */
 async function until(what: string, holds: () => boolean, shown: () => string): Promise<void> {
   for (let i = 0; i < 600; i += 1) {
@@ -304,13 +314,13 @@ describe('the command line against a real cluster', () => {
       })
       const lines = createInterface({ input: watching.stdout })[Symbol.asyncIterator]()
       // Whether it has begun to listen cannot be seen from outside, so several are sent.
-      const heard = lines.next().then(({ value }) => String(value))
+      const heard = nextMessage(lines)
       const sending = new AbortController()
       const sent = keepSending(sending.signal)
       const line = await heard
       sending.abort()
       await sent
-      assertShape(JSON.parse(line), {
+      assertShape(line, {
         event: 'string',
         position: 'number',
         ...messageShape,

@@ -10,6 +10,8 @@ export interface Settings {
   readonly servers: readonly string[]
   readonly timeoutMs: number
   readonly json: boolean
+  /** The interactive client signs out when it ends. */
+  readonly logOut: boolean
   /** The `up` and `serve` tables of the configuration file. */
   readonly file: Readonly<Record<string, unknown>>
   readonly configPath: string
@@ -23,6 +25,7 @@ export interface GlobalFlags {
   readonly profile?: string
   readonly timeout?: string
   readonly json?: boolean
+  readonly logOut?: boolean
 }
 
 export const defaultServers = [0, 1, 2, 3, 4].map((i) => `localhost:${7400 + i}`)
@@ -51,6 +54,7 @@ export function readSettings(
     servers: servers === undefined ? serversOf(own['servers'], configPath, profile) : splitServers(servers),
     timeoutMs: timeoutOf(flags.timeout ?? given(environment, 'PARLEY_TIMEOUT') ?? own['timeout']),
     json: flags.json ?? false,
+    logOut: flags.logOut ?? false,
     file,
     configPath,
     statePath: join(folder(environment, 'XDG_STATE_HOME', '.local/state'), 'parley', `${profile}.json`),

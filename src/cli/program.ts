@@ -81,6 +81,7 @@ export const globalOptions: Verb['options'] = [
   ],
   ['--profile <name>', 'which profile of config.toml, and whose session (PARLEY_PROFILE; default "default")'],
   ['--timeout <seconds>', 'how long to try (PARLEY_TIMEOUT; default 10)'],
+  ['--log-out', 'the interactive client signs out when it ends, by a signal too'],
 ]
 
 /** Runs one command line. Returns the exit code. */

@@ -52,9 +52,8 @@ export async function runInteractive(context: Context): Promise<number> {
     },
     quit: () => finish(exitCodes.ok),
     signOut() {
-      session.forget()
       talk.stop()
-      client.logOut().then(
+      leave(session).then(
         () => finish(exitCodes.ok),
         () => finish(exitCodes.unavailable),
       )
@@ -71,12 +70,20 @@ export async function runInteractive(context: Context): Promise<number> {
     screen.print(`${welcome} ${colors.dim(`(${describeState(client.state)})`)}`)
     screen.print(colors.dim('/query NAME opens a conversation, /inbox shows what waits, /help the rest.'))
     await talk.start()
-    return await finished
+    const code = await finished
+    if (settings.logOut && code === exitCodes.ok) await leave(session)
+    return code
   } finally {
     talk.stop()
     screen.close()
     session.close()
   }
+}
+
+/** Signs out, when somebody is signed in still. */
+async function leave(session: Session): Promise<void> {
+  session.forget()
+  if (session.client.account !== null) await session.client.logOut()
 }
 
 /** Goes on with the session that was kept, or signs in anew. */

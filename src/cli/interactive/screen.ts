@@ -60,6 +60,10 @@ export class Screen {
       this.rowsToEnd = this.readline.getCursorPos().rows
     })
     terminal.input.on('keypress', () => this.typed())
+    // A terminal of another width has laid out anew what it shows. Before readline, which draws again then.
+    this.output.prependListener('resize', () => {
+      if (this.drawn) this.readline.prevRows = this.readline.getCursorPos().rows
+    })
     this.readline.on('line', (text) => this.entered(text))
     this.readline.on('SIGINT', () => this.end())
     this.readline.on('close', () => this.end())
