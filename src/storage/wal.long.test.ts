@@ -2,9 +2,9 @@ import { test } from 'node:test'
 import { crashRun } from './wal_testing.ts'
 
 const kinds = [
-  { how: 'crashed', runs: 20_000 },
-  { how: 'killed', runs: 5000 },
-  { how: 'failed', runs: 5000 },
+  { how: 'crashed', runs: 4000 },
+  { how: 'killed', runs: 1000 },
+  { how: 'failed', runs: 1000 },
 ] as const
 
 for (const { how, runs } of kinds)
