@@ -41,6 +41,7 @@ test('a name is taken whatever its case', () => {
   chat.register('Alice')
   assert.equal(chat.rejected(nobody, registering(chat, 'aLICE')).reason, Reason.NAME_TAKEN)
   assert.equal(chat.queries.accountByName('ALICE')?.name, 'Alice')
+  assert.equal(chat.rejected(nobody, registering(chat, 'Everyone')).reason, Reason.NAME_TAKEN)
 })
 
 test('a name that is not one is refused again by the state machine, with its field and limit', () => {

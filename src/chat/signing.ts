@@ -14,7 +14,8 @@ import type { SignedInRows, State } from './state.ts'
 export function register(state: State, asking: SignedInRows | null, command: RegisterCommand): Result {
   if (!state.policy.registrationOpen && asking?.account.admin !== true)
     return reject(Reason.REGISTRATION_CLOSED, 'Registration is closed: ask an administrator.')
-  if (state.accounts.byName(command.name) !== null)
+  // An account of the name of #everyone would be mistaken for it.
+  if (state.accounts.byName(command.name) !== null || nameKey(command.name) === 'everyone')
     return reject(Reason.NAME_TAKEN, `The name ${command.name} is taken.`)
   const tokenProblem = checkToken(state, command.tokenHash)
   if (tokenProblem !== null) return tokenProblem

@@ -381,7 +381,10 @@ export interface Conversation {
   readonly lastMessage:
     | Message
     | undefined;
-  /** Everything up to here has been read, except the messages that were marked unread. */
+  /**
+   * Everything up to here has been read, except the messages that were marked unread. A message of one's own moves this on when it comes right after it, and opened_up_to
+   * likewise; there is no event for that.
+   */
   readonly readUpTo: number;
   /** Everything up to here has left the inbox. */
   readonly openedUpTo: number;

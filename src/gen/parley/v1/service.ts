@@ -269,10 +269,10 @@ export interface MarkReadRequest {
     /** Everything up to this number is read and out of the inbox. */
     { readonly $case: "upTo"; readonly value: number }
     | //
-    /** This one message is read. */
+    /** This one message is read, and out of the inbox. */
     { readonly $case: "read"; readonly value: number }
     | //
-    /** This one message is unread again. */
+    /** This one message is unread again. It does not come back into the inbox. */
     { readonly $case: "unread"; readonly value: number }
     | //
     /** Everything up to this number leaves the inbox, without being read. */
@@ -353,7 +353,7 @@ export interface InboxConversation {
   readonly count: number;
 }
 
-/** Takes the oldest unopened messages out of the inbox and returns them. */
+/** Takes the oldest unopened messages out of the inbox and returns them: fewer than asked for when they are large (1 MiB of text at most). */
 export interface OpenInboxRequest {
   readonly id: Uint8Array;
   /** 1-500. */
@@ -398,7 +398,10 @@ export interface DeleteDraftsResponse {
   readonly deleted: number;
 }
 
-/** Sends each draft to each of its recipients. A draft that reached all is removed; one that did not keeps the recipients it did not reach. */
+/**
+ * Sends each draft to each of its recipients. A draft that reached all is removed; one that did not keeps the recipients it did not reach. One request sends at most
+ * 1,000 messages and 4 MiB of text: what is over that is RATE_LIMITED, and can be sent at once with another request.
+ */
 export interface SendDraftsRequest {
   readonly id: Uint8Array;
   /** 1-100. */
@@ -442,7 +445,10 @@ export interface SubscribeRequest {
   readonly cursor: number;
 }
 
-/** Something that happened to the account, in the order of the log. */
+/**
+ * Something that happened to the account, in the order of the log. A past event shows messages and drafts as they are now, so that a text that was edited or deleted since
+ * is not shown again; the event that tells of it follows.
+ */
 export interface Event {
   /** The cursor to resume from after this event. Events of one position may be several. */
   readonly position: number;
