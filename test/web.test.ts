@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import type { AddressInfo } from 'node:net'
 import { after, before, describe, test } from 'node:test'
 import axe from 'axe-core'
 import type { AxeResults } from 'axe-core'
@@ -6,6 +9,7 @@ import type { Browser } from 'playwright-core'
 
 import { createClient } from '../src/client/index.ts'
 import type { Client } from '../src/client/index.ts'
+import { createControl } from '../src/server/control.ts'
 import { buildWebApp } from '../src/server/web-build.ts'
 import { findBrowser, launchBrowser } from './support/browser.ts'
 import { startCluster } from './support/cluster.ts'
@@ -604,6 +608,57 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
     await xia.seesNoMore(xia.page.locator('.message.pending'))
     assert.deepEqual(await storedIds(xia), [])
     await leave(wes, xia)
+  })
+
+  test('with the token of the supervisor the page kills and starts replicas, and the tour loses two of five', async () => {
+    const token = randomBytes(24).toString('base64url')
+    const control = createControl({
+      token,
+      addresses: cluster.addresses,
+      act: (replica, action) => {
+        if (action === 'start') cluster.start(replica)
+        else void cluster.end(replica, action === 'kill' ? 'SIGKILL' : 'SIGTERM')
+        return null
+      },
+    })
+    control.listen(0, '127.0.0.1')
+    await once(control, 'listening')
+    const yva = await signUp('yva')
+    yva.mayMissReplicas = true
+    const { page } = yva
+    try {
+      await yva.open('Cluster')
+      await yva.sees('Replicas can be killed and started from here')
+      const { port } = control.address() as AddressInfo
+      await page.goto(`http://${address()}/#/cluster/${port}-${token}`)
+      await yva.sees('2 more may fail.')
+      assert.ok(!page.url().includes(token))
+      const leader = await cluster.untilServing()
+      const own = page
+        .getByRole('list', { name: 'Replicas' })
+        .getByRole('listitem')
+        .nth(leader - 1)
+      await own.getByRole('button', { name: 'Kill' }).click()
+      await yva.sees('1 more may fail.')
+      await page.locator('.replica.gone').waitFor()
+      await own.getByRole('button', { name: 'Start' }).click()
+      await yva.sees('2 more may fail.')
+      await yva.seesNoMore(page.locator('.replica.gone'))
+
+      await yva.press('Start the tour')
+      await page.getByText('was killed.').nth(1).waitFor()
+      await yva.sees('No more may fail.')
+      await page.getByText('was started again.').nth(1).waitFor()
+      await yva.sees('2 more may fail.')
+      const said = await page.locator('.tour li', { hasText: 'Sent:' }).allInnerTexts()
+      assert.equal(said.length, 8)
+      await yva.openConversation('#tour')
+      await yva.untilTexts(said.map((line) => /"(.*)"/.exec(line)?.[1] ?? ''))
+      await leave(yva)
+    } finally {
+      control.close()
+      control.closeAllConnections()
+    }
   })
 })
 

@@ -68,6 +68,8 @@ export function watchCluster(start: readonly string[], show: (view: ClusterView)
   const ask = (one: Asked) => {
     if (one.waiting) return
     one.waiting = true
+    // One that was away is asked each time anew, without the back-off that a client grants it.
+    if (one.own === null) one.client.wake()
     const askedAtMs = performance.now()
     one.client
       .call('getStatus', {}, { timeoutMs: intervalMs * 0.9, read: 'local' })
