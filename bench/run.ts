@@ -7,7 +7,7 @@ import { cpus, tmpdir, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { toHex } from '../src/base/bytes.ts'
-import { createClient, type Client } from '../src/client/index.ts'
+import { createClient, history, type Client } from '../src/client/index.ts'
 import type { Target } from '../src/gen/parley/v1/model.ts'
 import { startCluster, type BenchCluster } from './cluster.ts'
 import { benchEtcd, etcdVersion } from './etcd.ts'
@@ -276,12 +276,7 @@ async function measureKills(cluster: BenchCluster, kills: number): Promise<Repor
 /** Acknowledged messages that are not in the room exactly once. */
 async function countLost({ client, to }: Sender, acknowledged: readonly string[]): Promise<number> {
   const found = new Map<string, number>()
-  let afterSeq = 0
-  for (;;) {
-    const response = await client.call('listMessages', { conversation: to, afterSeq, pageSize: 500 })
-    for (const { id } of response.messages) found.set(toHex(id), (found.get(toHex(id)) ?? 0) + 1)
-    if (!response.more) break
-    afterSeq = response.lastSeq
-  }
+  for await (const messages of history(client, to))
+    for (const { id } of messages) found.set(toHex(id), (found.get(toHex(id)) ?? 0) + 1)
   return acknowledged.filter((id) => found.get(id) !== 1).length
 }

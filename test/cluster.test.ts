@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
-import { createClient, type Client } from '../src/client/index.ts'
+import { createClient, history, type Client } from '../src/client/index.ts'
 import { startCluster, type TestCluster } from './support/cluster.ts'
 import { checkSameState } from './support/state.ts'
 
@@ -35,12 +35,8 @@ function keepSending(client: Client, name: string): { stop(): Promise<readonly s
 
 async function textsWith(client: Client, name: string): Promise<string[]> {
   const texts: string[] = []
-  for (let afterSeq = 0; ;) {
-    const page = await client.call('listMessages', { conversation: to(name), afterSeq, pageSize: 500 })
-    texts.push(...page.messages.map((message) => message.text))
-    if (!page.more) return texts
-    afterSeq = page.lastSeq
-  }
+  for await (const page of history(client, to(name))) texts.push(...page.map((message) => message.text))
+  return texts
 }
 
 test('two of five are killed, the leader first, while people talk: nothing is lost, doubled or reordered', async () => {

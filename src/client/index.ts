@@ -1,6 +1,7 @@
 export { createClient } from './client.ts'
 export { ParleyError, reasonWords } from './error.ts'
 export type { CallOutcome } from './error.ts'
+export { history } from './history.ts'
 export { memoryStorage } from './outbox.ts'
 export { webSocketConnect } from './platform.ts'
 export type { WebSocketLike } from './platform.ts'

@@ -256,6 +256,22 @@ export class FakeReplica {
           },
           position,
         ]
+      case 'listMessages': {
+        const { beforeSeq, afterSeq, pageSize } = op.value
+        const all = this.chat.messages.filter(
+          ({ seq }) => seq > afterSeq && (beforeSeq === 0 || seq < beforeSeq),
+        )
+        const messages = afterSeq > 0 ? all.slice(0, pageSize) : all.slice(-pageSize)
+        const value = {
+          messages,
+          more: messages.length < all.length,
+          marks: undefined,
+          position,
+          firstSeq: messages[0]?.seq ?? 0,
+          lastSeq: messages.at(-1)?.seq ?? 0,
+        }
+        return [{ $case: 'listMessages', value }, position]
+      }
       case 'sendMessage': {
         if (connection.signedIn === null) return [error('REASON_NOT_SIGNED_IN'), 0]
         const sent = this.chat.send(op.value)
