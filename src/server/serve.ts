@@ -21,6 +21,7 @@ import type { ClusterReplica } from './cluster-file.ts'
 import { openReplicaFolder, type Identity } from './folders.ts'
 import type { ServerIo } from './io.ts'
 import { createLogger } from './logging.ts'
+import { tidyMemoryWhenIdle } from './memory.ts'
 import type { ServeOptions } from './options.ts'
 import { problemOf, ServerError } from './problems.ts'
 import { systemRandom } from './random.ts'
@@ -105,6 +106,7 @@ async function serve(
   reportTo(io, identity.replica, replica)
   // Now rather than at the end: a process that is killed would leave nothing for the next start.
   flushCompileCache()
+  const stopTidying = tidyMemoryWhenIdle(systemClock, () => replica.position)
   const stopListening = io.onStop((signal) => {
     logger.info({ signal }, 'stopping')
     end.gracefully()
@@ -122,6 +124,7 @@ async function serve(
     logger.info({}, 'stopped')
   }
   stopListening()
+  stopTidying()
   return code ?? 0
 }
 

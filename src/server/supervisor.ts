@@ -42,6 +42,8 @@ export interface Supervisor {
 }
 
 const entry = resolve(import.meta.dirname, '../../bin/parley.js')
+/** The several replicas of one machine should not each let 100 MB of garbage pile up before it is collected. */
+const youngSpace = '--max-semi-space-size=8'
 const firstRestartMs = 500
 const longestRestartMs = 10_000
 /** A replica that ran for so long starts again at once. */
@@ -61,7 +63,7 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
     // Its own process group: Ctrl-C in the terminal reaches the supervisor alone, which then stops the replicas in order.
     const child = spawn(
       process.execPath,
-      [entry, 'serve', '--data', folder, '--log', 'file', '--log-level', options.logLevel],
+      [youngSpace, entry, 'serve', '--data', folder, '--log', 'file', '--log-level', options.logLevel],
       {
         stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
         detached: true,
