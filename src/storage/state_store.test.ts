@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { cpSync, mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, test } from 'node:test'
@@ -249,6 +249,63 @@ test('a database without room is told from other failures, and goes on when ther
   assert.ok(!isDatabaseError(new Error('other')))
 })
 
+test('a checkpoint for which there is no room is tried again with the next one', async () => {
+  const worker = createInlineStateWorker(setImmediate)
+  let room = false
+  const failures: Error[] = []
+  const store = openStateStore({
+    folder: newFolder(),
+    worker: {
+      ...worker,
+      runAndWait: (job, forMs, done) =>
+        room ? worker.runAndWait(job, forMs, done) : setImmediate(() => done(failed('ENOSPC'))),
+    },
+    onFailed: (error) => failures.push(error),
+  })
+  stores.add(store)
+  const first = checkpoint(store)
+  await new Promise((resolve) => setImmediate(() => setImmediate(resolve)))
+  room = true
+  assert.deepEqual(await Promise.all([first, checkpoint(store)]), [0, 0])
+  assert.deepEqual(failures, [])
+})
+
+test('a checkpoint that fails stops the replica, and is told once', async () => {
+  const worker = createInlineStateWorker(setImmediate)
+  const failures: Error[] = []
+  const store = openStateStore({
+    folder: newFolder(),
+    worker: { ...worker, runAndWait: (_job, _forMs, done) => setImmediate(() => done(failed('EIO'))) },
+    onFailed: (error) => failures.push(error),
+  })
+  stores.add(store)
+  for (let i = 0; i < 3; i += 1) {
+    store.checkpoint(() => assert.fail('nothing is durable'))
+    await new Promise((resolve) => setImmediate(() => setImmediate(resolve)))
+  }
+  assert.equal(failures.length, 1)
+  assert.match(failures[0]?.message ?? '', /Cannot write the state back .* EIO.* This replica stops/)
+})
+
+test('what came of a copy and is not what it was, as after a power cut, is thrown away, and the copy comes anew', async () => {
+  const source = open(newFolder())
+  for (let i = 1; i <= 100; i += 1) write(source, i, `note ${i}`)
+  const copy = await source.takeSnapshot()
+  const folder = newFolder()
+  writeFile(join(folder, 'snapshots'), `incoming-${copy.id}.part`, new Uint8Array(8192))
+  const target = open(folder)
+  const sink = await target.receiveSnapshot(offerOf(copy))
+  assert.equal(sink.offset, 8192)
+  await transfer(copy, sink)
+  await assert.rejects(sink.finish(), SnapshotRejectedError)
+  const again = await target.receiveSnapshot(offerOf(copy))
+  assert.equal(again.offset, 0)
+  await transfer(copy, again)
+  await again.finish()
+  again.install()
+  assert.equal(target.appliedIndex, 100)
+})
+
 test("SQLite's write-ahead log stays bounded while the writer never rests", async () => {
   const folder = newFolder()
   const store = open(folder)
@@ -267,6 +324,15 @@ test("SQLite's write-ahead log stays bounded while the writer never rests", asyn
   }
   assert.ok(largest > 30_000_000 && largest < 250_000_000, `${largest} of 300,000,000 bytes`)
 })
+
+function failed(code: string): { readonly kind: 'failed'; readonly error: Error } {
+  return { kind: 'failed', error: Object.assign(new Error(code), { code }) }
+}
+
+function writeFile(folder: string, name: string, bytes: Uint8Array): void {
+  mkdirSync(folder, { recursive: true })
+  writeFileSync(join(folder, name), bytes)
+}
 
 function newFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), 'parley-state-'))

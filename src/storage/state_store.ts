@@ -223,7 +223,9 @@ function openDatabase(path: string): OpenDatabase {
       updateMeta: db.prepare(updateMetaSql),
     }
   } catch (error) {
-    if (error instanceof DamagedError || isOutOfSpace(error)) throw error
+    if (error instanceof DamagedError) throw error
+    if (isOutOfSpace(error))
+      throw Object.assign(new Error(`ENOSPC: no room to open ${path}`, { cause: error }), { code: 'ENOSPC' })
     throw damagedState(path, error instanceof Error ? error.message : String(error), error)
   }
 }

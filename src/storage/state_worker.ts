@@ -24,11 +24,12 @@ export function createStateWorker(): StateWorker {
     if (waiting.size === 0) thread.unref()
     done?.(result ?? failed(Object.assign(new Error(details?.message), details?.fields)))
   })
-  thread.on('error', (error) => {
+  const failAll = (error: Error): void => {
     const all = [...waiting.values()]
     waiting.clear()
     for (const done of all) done(failed(error))
-  })
+  }
+  thread.on('error', failAll)
   // It keeps the process alive only while something is to be done.
   thread.unref()
   const run = (job: StateJob, done: (result: StateJobResult) => void): void => {
@@ -67,6 +68,7 @@ export function createStateWorker(): StateWorker {
     },
     async close() {
       await thread.terminate()
+      failAll(new Error('the state was closed'))
     },
   }
 }

@@ -21,6 +21,7 @@ type NameChange =
 
 interface Operation {
   readonly name: string
+  readonly path: string
   /** Does it; the result is called afterwards. */
   readonly run: () => () => void
   /** What happens instead, before `done` is called with an error. */
@@ -30,8 +31,8 @@ interface Operation {
   readonly write: { readonly file: MemoryFile; readonly offset: number; readonly bytes: Uint8Array } | null
 }
 
-/** What one operation on the disk comes to: its number from 0, and its name. */
-export type Fault = (number: number, name: string) => 'ENOSPC' | 'EIO' | null
+/** What one operation on the disk comes to: its number from 0, its name, and the path. */
+export type Fault = (number: number, name: string, path: string) => 'ENOSPC' | 'EIO' | null
 
 export class MemoryDisk implements Disk {
   /** Operations that have ended. */
@@ -58,7 +59,7 @@ export class MemoryDisk implements Disk {
   step(): void {
     const operation = this.waiting.shift()
     if (operation === undefined) return
-    const code = this.fault(this.operations, operation.name)
+    const code = this.fault(this.operations, operation.name, operation.path)
     this.operations += 1
     if (code === null) operation.run()()
     else {
@@ -122,14 +123,14 @@ export class MemoryDisk implements Disk {
   }
 
   remove(path: string, done: DiskCallback): void {
-    this.later('remove', done, () => {
+    this.later('remove', path, done, () => {
       this.names.delete(path)
       this.nameChanges.push({ kind: 'remove', path })
     })
   }
 
-  flushFolder(_path: string, done: DiskCallback): void {
-    this.later('flushFolder', done, () => this.flushFolderNow())
+  flushFolder(path: string, done: DiskCallback): void {
+    this.later('flushFolder', path, done, () => this.flushFolderNow())
   }
 
   flushFolderNow(): void {
@@ -153,7 +154,7 @@ export class MemoryDisk implements Disk {
         // Kept as it is now: whoever changes a buffer before the write has ended is found out.
         const bytes = Buffer.concat(buffers)
         const write = { file, offset, bytes }
-        this.later('write', done, () => apply(file, offset, Buffer.concat(buffers)), write)
+        this.later('write', path, done, () => apply(file, offset, Buffer.concat(buffers)), write)
       },
       flush: (done) => {
         const covered = { ...file, current: file.current.slice() }
@@ -163,7 +164,7 @@ export class MemoryDisk implements Disk {
         const failed = (): void => {
           for (const sector of differing(covered)) file.lost.add(sector)
         }
-        this.later('flush', done, flushed, null, failed)
+        this.later('flush', path, done, flushed, null, failed)
       },
       writeNow: (offset, bytes) => apply(file, offset, bytes),
       flushNow: () => {
@@ -185,6 +186,7 @@ export class MemoryDisk implements Disk {
 
   private later(
     name: string,
+    path: string,
     done: DiskCallback,
     effect: () => void,
     write: Operation['write'] = null,
@@ -194,7 +196,7 @@ export class MemoryDisk implements Disk {
       effect()
       return () => done(null)
     }
-    this.waiting.push({ name, run, fail, done, write })
+    this.waiting.push({ name, path, run, fail, done, write })
   }
 
   private endWrites(random: Random): void {

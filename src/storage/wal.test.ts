@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { crc32 } from 'node:zlib'
 import { seededRandom } from '../base/random.ts'
 import { sectorBytes } from './sectors.ts'
-import { MemoryDisk, type Fault } from './testing.ts'
+import { MemoryDisk } from './testing.ts'
 import { DamagedError } from './types.ts'
 import { openLog } from './wal.ts'
 import { configurationOf, configured, crashRun, data, noop, origin, Run, texts } from './wal_testing.ts'
@@ -219,14 +219,40 @@ test('a full disk is told, loses nothing, and appends go on by themselves when t
   assert.equal(run.log.lastIndex, 100)
 })
 
-test('a disk that gets full while a segment is made gives back what was taken', () => {
+test('a disk that gets full while a segment is made gives back what was taken, and goes on later', () => {
   const run = new Run(seededRandom(1))
   run.append({ term: 1, vote: 1 }, [])
   run.settle()
-  run.disk.fault = failing('ENOSPC', (_, name) => name === 'write', 3)
-  for (let i = 1; i <= 40; i += 1) run.append(null, [data(i, 1, 'x'.repeat(300))])
+  let refused = 0
+  const third = 'log/0000000000000003.wal'
+  run.disk.fault = (_, name, path) => {
+    if (path !== third || name === 'remove' || refused === 3) return null
+    refused += 1
+    return 'ENOSPC'
+  }
+  let acknowledged = 0
+  for (let i = 1; i <= 60; i += 1)
+    run.log.append({ hardState: null, entries: [data(i, 1, 'x'.repeat(300))] }, () => {
+      acknowledged = i
+    })
+  for (let steps = 0; steps < 10_000 && !run.log.full; steps += 1) run.disk.step()
+  assert.equal(run.log.full, true)
+  while (!run.disk.idle) run.disk.step()
+  assert.ok(!run.disk.contents().has(third))
   run.settle()
-  assert.ok(run.failures.length <= 1)
+  assert.deepEqual(run.failures, [])
+  assert.equal(acknowledged, 60)
+  assert.equal(run.log.full, false)
+})
+
+test('a segment that cannot be made for another reason stops the log', () => {
+  for (const operation of ['write', 'flush', 'flushFolder']) {
+    const run = new Run(seededRandom(1))
+    run.disk.fault = (_, name, path) => (name === operation && !path.includes('01.wal') ? 'EIO' : null)
+    run.settle()
+    assert.equal(run.failures.length, 1)
+    assert.match(run.failures[0]?.message ?? '', /^Cannot make a segment of the log: EIO/)
+  }
 })
 
 test('closing waits for what was appended', () => {
@@ -301,18 +327,5 @@ function damage(pattern: RegExp): (error: Error) => true {
     assert.ok(error instanceof DamagedError, error.stack ?? error.message)
     assert.match(error.message, pattern)
     return true
-  }
-}
-
-function failing(
-  code: 'ENOSPC' | 'EIO',
-  which: (number: number, name: string) => boolean,
-  times: number,
-): Fault {
-  let left = times
-  return (number, name) => {
-    if (left === 0 || !which(number, name)) return null
-    left -= 1
-    return code
   }
 }
