@@ -396,7 +396,7 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
       )
     }
     await scrollUntil(true)
-    await nia.sees('This is the beginning of oli.')
+    await nia.sees('This is the beginning of your conversation with oli.')
     await scrollUntil(false)
     await sender.call('sendMessage', { to: account('nia'), text: 'the very last' })
     await until(() => isInView(nia, 'the very last'), 'what arrives at the end is followed', limitMs)

@@ -280,7 +280,11 @@ function TimelineView(props: {
       >
         <div className="filler" />
         {timeline !== undefined && !timeline.moreBefore && (
-          <div className="empty">This is the beginning of {conversationTitle(conversation)}.</div>
+          <div className="empty">
+            This is the beginning of{' '}
+            {conversation.kind === ConversationKind.DIRECT && 'your conversation with '}
+            {conversationTitle(conversation)}.
+          </div>
         )}
         {timeline === undefined && <div className="empty">Loading…</div>}
         {rows}
