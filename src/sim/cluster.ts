@@ -30,7 +30,13 @@ export interface Machine {
   /** Why it does not start any more: its disk was lost or is damaged, or it was removed. */
   retired: 'broken' | 'removed' | null
   /** Crash after so many more steps of file operations. */
-  crashIn: { operations: number; readonly power: boolean; readonly downMs: number } | null
+  crashIn: {
+    operations: number
+    readonly power: boolean
+    readonly downMs: number
+    /** All machines crash with it, and come back after so long each. */
+    readonly all: readonly number[] | null
+  } | null
 }
 
 export interface SimProcess extends Owner {
@@ -105,6 +111,8 @@ export interface Cluster {
   start(id: ReplicaId): void
   /** Ends the process of a machine; it starts again after `downMs`. */
   crash(id: ReplicaId, power: boolean, downMs: number): void
+  /** All machines lose power; each comes back by itself. */
+  blackout(downMs: readonly number[]): void
   /** A machine that has never been used; it joins when it has been added to the configuration. */
   newMachine(): Machine
   retire(id: ReplicaId, why: 'broken' | 'removed'): void
@@ -180,7 +188,8 @@ export function createCluster(options: ClusterOptions): Cluster {
           crashIn.operations -= 1
           if (crashIn.operations > 0) return
           machine.crashIn = null
-          crash(id, crashIn.power, crashIn.downMs)
+          if (crashIn.all === null) crash(id, crashIn.power, crashIn.downMs)
+          else blackout(crashIn.all)
         },
       }),
       clockCondition: {
@@ -311,6 +320,10 @@ export function createCluster(options: ClusterOptions): Cluster {
     if (downMs < Infinity) scheduler.at(scheduler.nowMs + downMs, null, () => start(id))
   }
 
+  function blackout(downMs: readonly number[]): void {
+    for (const id of machines.keys()) crash(id, true, downMs[id % downMs.length] ?? 100)
+  }
+
   function retire(id: ReplicaId, why: 'broken' | 'removed'): void {
     const machine = machines.get(id)
     if (machine === undefined) return
@@ -338,6 +351,7 @@ export function createCluster(options: ClusterOptions): Cluster {
     },
     start,
     crash,
+    blackout,
     retire,
     leader,
     newMachine: () =>

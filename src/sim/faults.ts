@@ -20,6 +20,30 @@ type FaultBody =
     }
   /** All machines at once; each comes back by itself. */
   | { readonly kind: 'blackout'; readonly downMs: readonly number[] }
+  /** All machines at once, at the so-manieth step of a file operation of the target. */
+  | {
+      readonly kind: 'blackoutAtOperation'
+      readonly target: Target
+      readonly operations: number
+      readonly downMs: readonly number[]
+    }
+  /** All processes stand still together, so that all time-outs end together; then each crashes at one of its next file operations, or not. */
+  | {
+      readonly kind: 'storm'
+      readonly durationMs: number
+      readonly seed: number
+      readonly power: boolean
+      readonly downMs: number
+    }
+  /** Something happens to each new leader, soon after it is elected, some times. */
+  | {
+      readonly kind: 'regicide'
+      readonly action: 'crash' | 'isolate' | 'tail' | 'stall'
+      readonly power: boolean
+      readonly afterMs: number
+      readonly durationMs: number
+      readonly times: number
+    }
   /** One after another is killed and comes back. */
   | { readonly kind: 'rolling'; readonly everyMs: number; readonly downMs: number }
   /** The process does nothing for a while, then goes on. */
@@ -106,6 +130,9 @@ export const faultKinds: readonly FaultKind[] = [
   'crash',
   'crashAtOperation',
   'blackout',
+  'blackoutAtOperation',
+  'storm',
+  'regicide',
   'rolling',
   'stall',
   'partition',
@@ -132,6 +159,7 @@ export const failStopFaults: readonly FaultKind[] = [
   'crash',
   'crashAtOperation',
   'blackout',
+  'blackoutAtOperation',
   'rolling',
   'slowLinks',
   'slowDisk',
@@ -182,6 +210,30 @@ function drawBody(random: Random, kind: FaultKind, target: Target, replicas: num
       return { kind, target, power, operations: 1 + random.below(60), downMs }
     case 'blackout':
       return { kind, downMs: Array.from({ length: 9 }, () => skewed(random, 20, 3000)) }
+    case 'blackoutAtOperation':
+      return {
+        kind,
+        target,
+        operations: 1 + random.below(12),
+        downMs: Array.from({ length: 9 }, () => skewed(random, 20, 3000)),
+      }
+    case 'storm':
+      return {
+        kind,
+        durationMs: skewed(random, 300, 1500),
+        seed: random.below(1_000_000),
+        power,
+        downMs: skewed(random, 5, 500),
+      }
+    case 'regicide':
+      return {
+        kind,
+        action: (['crash', 'isolate', 'tail', 'stall'] as const)[random.below(4)] ?? 'crash',
+        power,
+        afterMs: skewed(random, 1, 300),
+        durationMs: skewed(random, 100, 2000),
+        times: 1 + random.below(10),
+      }
     case 'rolling':
       return { kind, everyMs: 300 + random.below(1500), downMs: 20 + random.below(800) }
     case 'stall':

@@ -29,6 +29,8 @@ export function createInjector(options: {
   readonly random: Random
   readonly trace: Trace
   readonly clients: () => Clients
+  /** Calls back whenever somebody is first seen to lead in a term. */
+  readonly onLeader: (listener: (replica: ReplicaId) => void) => void
   /** Replicas that a disk may be lost of, in all: the model survives no more at a time. */
   readonly mayLoseDisks: boolean
 }): Injector {
@@ -165,6 +167,42 @@ export function createInjector(options: {
     later(fault.everyMs / 2 + chance.below(fault.everyMs), () => flap(fault, chance, times - 1))
   }
 
+  /** Against the next leaders. */
+  const plots: { readonly fault: Fault & { readonly kind: 'regicide' }; left: number }[] = []
+  options.onLeader((id) => {
+    for (const plot of plots) {
+      if (plot.left === 0 || healed) continue
+      plot.left -= 1
+      later(random.below(2 * plot.fault.afterMs), () => strike(plot.fault, id))
+    }
+  })
+
+  function strike(fault: Fault & { readonly kind: 'regicide' }, id: ReplicaId): void {
+    const machine = cluster.machines.get(id)
+    if (machine === undefined || machine.retired !== null) return
+    trace.add('strike', id, fault.number, () => `${fault.action} of the new leader`)
+    switch (fault.action) {
+      case 'crash':
+        return cluster.crash(id, fault.power, fault.durationMs)
+      case 'stall':
+        if (machine.process !== null) machine.process.stalledUntilMs = scheduler.nowMs + fault.durationMs
+        return
+      case 'isolate':
+      case 'tail': {
+        const others = [...cluster.machines.keys()].filter((other) => other !== id)
+        const only = fault.action === 'tail' ? others[random.below(Math.max(1, others.length))] : undefined
+        eachLink((condition, from, to) => {
+          const inside = [id, only].includes(from)
+          if (inside !== [id, only].includes(to)) condition.blocked = true
+        })
+        later(fault.durationMs, mendLinks)
+        return
+      }
+      default:
+        unreachable(fault.action)
+    }
+  }
+
   function inject(fault: Fault): void {
     const note = (): void => {
       counts.set(fault.kind, (counts.get(fault.kind) ?? 0) + 1)
@@ -173,8 +211,26 @@ export function createInjector(options: {
     switch (fault.kind) {
       case 'blackout':
         note()
-        for (const machine of cluster.machines.values())
-          cluster.crash(machine.id, true, fault.downMs[machine.id % fault.downMs.length] ?? 100)
+        cluster.blackout(fault.downMs)
+        return
+      case 'storm': {
+        note()
+        const chance = seededRandom(fault.seed)
+        for (const machine of cluster.running()) {
+          if (machine.process !== null) machine.process.stalledUntilMs = scheduler.nowMs + fault.durationMs
+          if (chance.below(3) > 0)
+            machine.crashIn = {
+              operations: 1 + chance.below(8),
+              power: fault.power,
+              downMs: fault.downMs,
+              all: null,
+            }
+        }
+        return
+      }
+      case 'regicide':
+        note()
+        plots.push({ fault, left: fault.times })
         return
       case 'rolling':
         note()
@@ -237,7 +293,20 @@ export function createInjector(options: {
         cluster.crash(id, fault.power, fault.downMs)
         return
       case 'crashAtOperation':
-        machine.crashIn = { operations: fault.operations, power: fault.power, downMs: fault.downMs }
+        machine.crashIn = {
+          operations: fault.operations,
+          power: fault.power,
+          downMs: fault.downMs,
+          all: null,
+        }
+        return
+      case 'blackoutAtOperation':
+        machine.crashIn = {
+          operations: fault.operations,
+          power: true,
+          downMs: 0,
+          all: fault.downMs,
+        }
         return
       case 'stall':
         if (machine.process !== null) machine.process.stalledUntilMs = scheduler.nowMs + fault.durationMs

@@ -14,6 +14,8 @@ export interface Invariants {
   fail(rule: string, message: string): void
   /** Election safety: at most one leader in a term (Raft §5.2). */
   leads(replica: ReplicaId, term: Term): void
+  /** Calls back whenever somebody is first seen to lead in a term. */
+  onLeader(listener: (replica: ReplicaId) => void): void
   /** Log matching and leader completeness, by what leaders send (Raft §5.3, §5.4). */
   sent(message: Message): void
   /** State-machine safety: every replica applies the same at each index, and nothing twice or out of turn (Raft §5.4.3). */
@@ -34,6 +36,7 @@ const remembered = 20_000
 
 export function createInvariants(): Invariants {
   let violation: Violation | null = null
+  const leaderListeners: ((replica: ReplicaId) => void)[] = []
   const leaders = new Map<Term, ReplicaId>()
   /** What is known of the entry of a term at an index: its content and the term of the entry before. */
   const entries = new Map<Index, Map<Term, { readonly hash: number; readonly prevTerm: Term }>>()
@@ -49,8 +52,10 @@ export function createInvariants(): Invariants {
 
   function leads(replica: ReplicaId, term: Term): void {
     const before = leaders.get(term)
-    if (before === undefined) leaders.set(term, replica)
-    else if (before !== replica)
+    if (before === undefined) {
+      leaders.set(term, replica)
+      for (const listener of leaderListeners) listener(replica)
+    } else if (before !== replica)
       fail('election safety', `${replicaName(before)} and ${replicaName(replica)} both lead in term ${term}`)
   }
 
@@ -76,6 +81,7 @@ export function createInvariants(): Invariants {
     },
     fail,
     leads,
+    onLeader: (listener) => leaderListeners.push(listener),
     sent(message) {
       if (message.kind === 'heartbeat') leads(message.from, message.term)
       if (message.kind !== 'append') return

@@ -7,6 +7,7 @@ import {
   drawFaults,
   failStopFaults,
   faultKinds,
+  skewed,
   type Fault,
   type FaultKind,
 } from './faults.ts'
@@ -72,12 +73,12 @@ const workloads: Readonly<Record<WorkloadName, (parts: WorkloadParts) => Workloa
 /** Small sizes, so that in a minute of virtual time everything happens that takes a production cluster months. */
 function drawTuning(draw: (limit: number) => number): Partial<EngineTuning> {
   return {
-    wal: { segmentBytes: 4096 * (1 + draw(16)), cacheBytes: 512 * (1 + draw(64)) },
+    wal: { segmentBytes: 4096 * (1 + draw(4)), cacheBytes: 512 * (1 + draw(64)) },
     compaction: {
-      afterBytes: 2000 + draw(60_000),
-      afterEntries: 20 + draw(1000),
-      keepBytes: draw(30_000),
-      mostBytes: 100_000 + draw(400_000),
+      afterBytes: 1000 + draw(20_000),
+      afterEntries: 10 + draw(300),
+      keepBytes: draw(2) * draw(10_000),
+      mostBytes: 50_000 + draw(200_000),
     },
     core: {
       maxAppendBytes: 200 + draw(20_000),
@@ -96,7 +97,7 @@ export async function simulate(options: SimOptions): Promise<SimResult> {
   const clientRandom = fork(random)
   const faultRandom = fork(random)
   const replicas = options.replicas ?? [1, 2, 3, 3, 3, 4, 5, 5, 5, 5, 6, 7][planRandom.below(12)] ?? 3
-  const durationMs = options.durationMs ?? 10_000 + planRandom.below(50_000)
+  const durationMs = options.durationMs ?? skewed(planRandom, 6000, 60_000)
   const survivable = options.faultModel === 'majority' ? faultKinds : failStopFaults
   const kinds = survivable.filter((kind) => options.kinds === null || options.kinds.includes(kind))
   const plan = drawFaults(planRandom, { replicas, durationMs, kinds })
@@ -124,6 +125,7 @@ export async function simulate(options: SimOptions): Promise<SimResult> {
     random: faultRandom,
     trace,
     clients: () => clients,
+    onLeader: (listener) => invariants.onLeader(listener),
     mayLoseDisks: options.faultModel === 'majority',
   })
   const clients = workload.begin({ cluster, scheduler, random: clientRandom, trace, invariants })
