@@ -9,6 +9,7 @@ const options = {
   afterEntries: 1000,
   keepBytes: 4 * mebibyte,
   mostBytes: 20 * mebibyte,
+  markBytes: mebibyte,
 }
 
 function compaction(): Compaction {

@@ -8,6 +8,8 @@ export interface CompactionOptions {
   readonly keepBytes: number
   /** Above this size nothing is kept for followers that lag further. Default 512 MiB. */
   readonly mostBytes: number
+  /** So many bytes apart are the places at which the log can be cut. Default 1 MiB. */
+  readonly markBytes: number
 }
 
 export const defaultCompaction: CompactionOptions = {
@@ -15,10 +17,8 @@ export const defaultCompaction: CompactionOptions = {
   afterEntries: 100_000,
   keepBytes: 32 * 1024 * 1024,
   mostBytes: 512 * 1024 * 1024,
+  markBytes: 1024 * 1024,
 }
-
-/** So many bytes apart are the places at which the log can be cut. */
-const markBytes = 1024 * 1024
 
 /** A checkpoint that is not done after so long failed, for want of space perhaps: another is asked for. */
 const checkpointPatienceMs = 60_000
@@ -43,7 +43,7 @@ export class Compaction {
     this.newest = log.lastIndex
     this.sinceIndex = log.startIndex
     this.bytes = log.sizeBytes
-    const marks = Math.floor(log.sizeBytes / markBytes)
+    const marks = Math.floor(log.sizeBytes / options.markBytes)
     for (let i = 1; i <= marks; i += 1) {
       const part = i / marks
       const index = log.startIndex + Math.floor((log.lastIndex - log.startIndex) * part)
@@ -60,7 +60,7 @@ export class Compaction {
     while ((this.marks.at(-1)?.index ?? 0) >= first) this.marks.pop()
     this.newest = last.index
     const before = this.marks.at(-1)
-    if (before === undefined || this.bytes - before.bytes >= markBytes)
+    if (before === undefined || this.bytes - before.bytes >= this.options.markBytes)
       this.marks.push({ index: last.index, bytes: this.bytes })
   }
 

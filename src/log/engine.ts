@@ -60,6 +60,8 @@ export interface EngineTuning {
   readonly compaction: Partial<CompactionOptions>
   /** Most bytes that are applied before input is handled again. Default 1 MiB. */
   readonly maxApplyBytes: number
+  /** Most bytes of a copy of the state that travel in one piece. Default 256 KiB. */
+  readonly chunkBytes: number
   /** How long a leader that stops waits for another one. Default 1,000 ms. */
   readonly handOverMs: number
 }
@@ -70,6 +72,7 @@ const defaultTuning: EngineTuning = {
   wal: {},
   compaction: {},
   maxApplyBytes: 1024 * 1024,
+  chunkBytes: 256 * 1024,
   handOverMs: 1000,
 }
 
@@ -168,6 +171,7 @@ export class Engine implements ReplicatedLog {
     const shared = { self: options.self, clock: this.clock, transport: this.transport, logger: this.logger }
     this.sender = new SnapshotSender({
       ...shared,
+      chunkBytes: this.tuning.chunkBytes,
       takeSnapshot: () => this.running().consumer.takeSnapshot(),
       taken: (to, source) =>
         this.guarded(() => {

@@ -8,6 +8,8 @@ import type { SnapshotChunkReply, Transport } from './transport.ts'
 /** What the sender needs of the engine. */
 export interface SenderHost {
   readonly self: ReplicaId
+  /** Most bytes in one chunk. */
+  readonly chunkBytes: number
   readonly clock: Clock
   readonly transport: Transport
   readonly logger: Logger
@@ -19,7 +21,6 @@ export interface SenderHost {
   failed(error: unknown): void
 }
 
-const chunkBytes = 256 * 1024
 /** On its way at once to one replica: as much as the link takes without delay, between these. */
 const leastWindowBytes = 64 * 1024
 const mostWindowBytes = 4 * 1024 * 1024
@@ -85,7 +86,7 @@ export class SnapshotSender {
       reading: false,
       next: 0,
       acked: 0,
-      windowBytes: chunkBytes,
+      windowBytes: this.host.chunkBytes,
       sent: [],
       heardMs: now,
       progressMs: now,
@@ -203,7 +204,7 @@ export class SnapshotSender {
     if (transfer.next >= source.sizeBytes || transfer.next - transfer.acked >= transfer.windowBytes) return
     const offset = transfer.next
     transfer.reading = true
-    source.read(offset, Math.min(chunkBytes, transfer.windowBytes)).then(
+    source.read(offset, Math.min(this.host.chunkBytes, transfer.windowBytes)).then(
       (bytes) => {
         transfer.reading = false
         if (transfer.ended) return
@@ -245,6 +246,6 @@ export class SnapshotSender {
     const tookMs = now - sentMs
     if (tookMs > slowMs) transfer.windowBytes = Math.max(leastWindowBytes, transfer.windowBytes / 2)
     else if (tookMs < quickMs)
-      transfer.windowBytes = Math.min(mostWindowBytes, transfer.windowBytes + chunkBytes)
+      transfer.windowBytes = Math.min(mostWindowBytes, transfer.windowBytes + this.host.chunkBytes)
   }
 }
