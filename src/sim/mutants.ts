@@ -95,15 +95,15 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a stale append cuts what was acknowledged',
     file: 'raft/core.ts',
-    find: '({ index, term }) => index > state.commitIndex && log.termAt(index) !== term,',
-    replace: '({ index }) => index > state.commitIndex,',
+    find: 'message.entries.findIndex(({ index, term }) => !this.matches(index, term))',
+    replace: 'message.entries.findIndex(({ index }) => index > state.commitIndex)',
     workload: ledger,
   },
   {
     name: 'append without looking at the entry before',
     file: 'raft/core.ts',
-    find: 'if (message.prevIndex > state.commitIndex && log.termAt(message.prevIndex) !== message.prevTerm) {',
-    replace: 'if (message.prevIndex > log.lastIndex) {',
+    find: 'if (!this.matches(message.prevIndex, message.prevTerm)) {',
+    replace: 'if (message.prevIndex > state.log.lastIndex) {',
     workload: ledger,
   },
   {
@@ -189,8 +189,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'take over a snapshot that is not needed',
     file: 'raft/core.ts',
-    find: "      this.role.kind !== 'leader' &&\n      point.index > this.state.commitIndex &&\n      this.state.log.termAt(point.index) !== point.term",
-    replace: "      this.role.kind !== 'leader' && point.index > 0",
+    find: 'return point.index > commitIndex && log.termAt(point.index) !== point.term',
+    replace: 'return point.index > commitIndex || log.lastIndex > 0',
     workload: ledger,
   },
   {
@@ -277,8 +277,9 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'the state remembers the first replica set',
     file: 'log/engine.ts',
-    find: 'this.engineState = encodeEngineState(last.term, configuration)',
-    replace: 'this.engineState = encodeEngineState(last.term, this.options.configuration)',
+    find: 'const engineState = same ? this.engineState : encodeEngineState(last.term, configuration)',
+    replace:
+      'const engineState = same ? this.engineState : encodeEngineState(last.term, this.options.configuration)',
     workload: ledger,
   },
   {

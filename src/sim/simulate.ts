@@ -79,7 +79,9 @@ function drawTuning(draw: (limit: number) => number): Partial<EngineTuning> {
       afterEntries: 10 + draw(300),
       keepBytes: draw(2) * draw(10_000),
       mostBytes: 50_000 + draw(200_000),
+      markBytes: 200 + draw(3000),
     },
+    chunkBytes: 100 + draw(20_000),
     core: {
       maxAppendBytes: 200 + draw(20_000),
       maxInflightMessages: 1 + draw(16),
