@@ -307,6 +307,16 @@ test('a short loss of the quorum is not told, a longer one is, to all who wait',
   assert.deepEqual(results, ['under way: outcomeUnknown noQuorum', 'too late: refused noQuorum'])
 })
 
+test('the loss of the quorum is told once even if the timer fires before its time', async () => {
+  const { clock, log, replica } = await setUp()
+  const states: boolean[] = []
+  replica.onStateChange(() => states.push(replica.state.quorum))
+  clock.earlyMs = 3
+  log.setAvailable(false)
+  clock.run(1998)
+  assert.deepEqual(states.slice(-1), [false])
+})
+
 test('a read waits until the replica has applied what was committed when it began', async () => {
   const { clock, log, replica, signUp, send } = await setUp()
   const alice = signUp('alice')

@@ -103,8 +103,8 @@ class LogReplica implements RunningReplica, LogConsumer {
   private draining = false
   private failed = false
   private appliedCommands = 0
-  /** When the quorum was lost: at the start there never was one; null while there is one. */
-  private lostAtMs: number | null = -Infinity
+  /** `missing`: lost so lately that clients are not bothered with it. At the start there never was one. */
+  private quorum: 'there' | 'missing' | 'lost' = 'lost'
   private cancelGrace: Cancel | null = null
   private cancelAgain: Cancel | null = null
   private stateText = ''
@@ -364,24 +364,23 @@ class LogReplica implements RunningReplica, LogConsumer {
   }
 
   private hasQuorum(): boolean {
-    return this.lostAtMs === null || this.clock.monotonicMs() - this.lostAtMs < this.graceMs
-  }
-
-  private get graceMs(): number {
-    return this.options.graceMs ?? 2000
+    return this.quorum !== 'lost'
   }
 
   private watchQuorum(): void {
     if (this.logStatus.available) {
-      if (this.lostAtMs !== null) this.presence.quorumGained()
-      this.lostAtMs = null
+      if (this.quorum !== 'there') this.presence.quorumGained()
+      this.quorum = 'there'
       this.cancelGrace?.()
       this.cancelGrace = null
       return
     }
-    if (this.lostAtMs !== null) return
-    this.lostAtMs = this.clock.monotonicMs()
-    this.cancelGrace ??= this.clock.after(this.graceMs, () => {
+    if (this.quorum !== 'there') return
+    const graceMs = this.options.graceMs ?? 2000
+    this.quorum = graceMs > 0 ? 'missing' : 'lost'
+    this.cancelGrace = this.clock.after(graceMs, () => {
+      // The timer decides, not a look at the clock: timers fire a little early now and then, and this is told only once.
+      this.quorum = 'lost'
       this.pending.giveUp('noQuorum')
       this.reads.giveUp('noQuorum')
       this.tellState()

@@ -67,7 +67,9 @@ export async function runInteractive(context: Context): Promise<number> {
   }
   void io.stopped.then(() => finish(exitCodes.ok))
   try {
-    screen.print(`${welcome} ${colors.dim(`(${describeState(client.state)})`)}`)
+    // Who is not connected yet is told when they are.
+    const connected = client.state.kind === 'connected'
+    screen.print(connected ? `${welcome} ${colors.dim(`(${describeState(client.state)})`)}` : welcome)
     screen.print(colors.dim('/query NAME opens a conversation, /inbox shows what waits, /help the rest.'))
     await talk.start()
     const code = await finished

@@ -57,12 +57,13 @@ export class Talk {
 
   /** Begins to follow what happens. */
   async start(): Promise<void> {
+    // From here on, not from the first answer on: the connection that a new session needs is often still being made.
+    this.stops = [this.client.onState((state) => this.stateChanged(state))]
     const position = await this.load()
-    this.stops = [
+    this.stops.push(
       this.client.subscribe(position, (events) => this.happened(events)),
-      this.client.onState((state) => this.stateChanged(state)),
       this.client.outbox.onChange((change) => this.outboxChanged(change)),
-    ]
+    )
     this.draw()
   }
 
