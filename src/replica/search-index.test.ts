@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, fstatSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -7,7 +7,7 @@ import { test, type TestContext } from 'node:test'
 
 import { openChat } from '../chat/machine.ts'
 import type { Target } from '../gen/parley/v1/model.ts'
-import { matchExpression, SearchIndex } from './search-index.ts'
+import { isDamage, matchExpression, removeIndex, SearchIndex } from './search-index.ts'
 import { ChatScript } from './testing.ts'
 
 function setUp(t: TestContext) {
@@ -119,5 +119,27 @@ test('the index goes on where it was, follows edits and deletions, and is made a
   index = open()
   assert.equal(index.position, 0)
   assert.deepEqual(find(index, alice.account, 'pear'), ['a pear and an apple', 'one pear'])
+  index.close()
+})
+
+test('damage that shows only later is recognised, and costs nothing but the time to index anew', (t) => {
+  const { script, open, indexPath } = setUp(t)
+  const [alice] = script.accounts('alice', 'bob')
+  for (let i = 0; i < 300; i += 1) script.send(alice, 'bob', `needle number ${i} ${'hay '.repeat(50)}`)
+  let index = open()
+  assert.equal(find(index, alice.account, 'needle').length, 300)
+  index.close()
+  // The pages of the words, behind those that say what the file is.
+  const file = openSync(indexPath, 'r+')
+  writeSync(file, Buffer.alloc(fstatSync(file).size - 12_288, 0xa5), 0, null, 12_288)
+  closeSync(file)
+  assert.throws(() => {
+    index = open()
+    find(index, alice.account, 'needle')
+  }, isDamage)
+  index.close()
+  removeIndex(indexPath)
+  index = open()
+  assert.equal(find(index, alice.account, 'needle').length, 300)
   index.close()
 })

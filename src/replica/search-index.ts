@@ -130,12 +130,27 @@ function placeFrom(pageToken: string): number {
   return /^[0-9]{1,16}$/.test(pageToken) ? Number(pageToken) : Number.MAX_SAFE_INTEGER
 }
 
+/** Removes the files of an index, which is then made anew when it is opened next. */
+export function removeIndex(path: string): void {
+  for (const suffix of ['', '-wal', '-shm']) rmSync(`${path}${suffix}`, { force: true })
+}
+
+/** Whether SQLite found a database file damaged. */
+export function isDamage(error: unknown): boolean {
+  if (!(error instanceof Error) || !('errcode' in error) || typeof error.errcode !== 'number') return false
+  const code = error.errcode & 0xff
+  return code === sqliteCorrupt || code === sqliteNotADatabase
+}
+
+const sqliteCorrupt = 11
+const sqliteNotADatabase = 26
+
 function openIndex(path: string): { readonly db: DatabaseSync; readonly position: number } {
   try {
     return open(path)
   } catch {
     // Missing tables, another version, or damage: the index can always be made anew.
-    for (const suffix of ['', '-wal', '-shm']) rmSync(`${path}${suffix}`, { force: true })
+    removeIndex(path)
     return open(path)
   }
 }

@@ -2,7 +2,7 @@ import { flushCompileCache } from 'node:module'
 import { parentPort, workerData } from 'node:worker_threads'
 
 import { openChat } from '../chat/machine.ts'
-import { SearchIndex } from './search-index.ts'
+import { isDamage, removeIndex, SearchIndex } from './search-index.ts'
 import type { SearchJob, SearchReply, SearchWorkerData } from './search.ts'
 
 /** The thread that keeps `search.db` and answers searches. */
@@ -26,7 +26,9 @@ port.on('message', (job: SearchJob) => {
     index ??= new SearchIndex(indexPath, statePath, (db) => openChat(db).queries)
     port.postMessage(work(index, job))
   } catch (error) {
+    index?.close()
     index = null
+    if (isDamage(error)) removeIndex(indexPath)
     const reply: SearchReply = { kind: 'failed', number: job.number, message: String(error) }
     port.postMessage(reply)
   }
