@@ -77,7 +77,7 @@ const files: Files = {
   writePrivate(path, content) {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
     const fresh = `${path}.${process.pid}`
-    writeFileSync(fresh, content, { mode: 0o600, flag: 'wx' })
+    writeFileSync(fresh, content, { mode: 0o600 })
     renameSync(fresh, path)
   },
   remove: (path) => rmSync(path, { force: true }),

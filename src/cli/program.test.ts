@@ -155,6 +155,22 @@ for (const [argv, says] of [
     assert.deepEqual(network.replica(1).seenOps, [])
   })
 
+test('with --json every complaint is one JSON object on stderr', async () => {
+  for (const argv of [
+    ['sned'],
+    ['send', 'bob'],
+    ['read'],
+    ['send', 'bob', 'hi'],
+    ['login', 'ann', '--nonsense'],
+  ]) {
+    const { fake, run } = start()
+    assert.notEqual(await run(...argv, '--json'), 0)
+    assert.equal(fake.errLines.length, 1, argv.join(' '))
+    const { error } = JSON.parse(fake.errLines[0] ?? '') as { error: Record<string, unknown> }
+    assert.equal(typeof error['message'], 'string')
+  }
+})
+
 test('help of every verb works and shows what it takes', async () => {
   for (const verb of verbs) {
     const { fake, run } = start()

@@ -93,7 +93,7 @@ export async function runCli(
   let exitCode: number = exitCodes.ok
   // Decided before commander has a word: also its own complaints are said as JSON then.
   const json = argv.includes('--json')
-  const program = makeProgram(io, async (one, given, flags) => {
+  const program = makeProgram(io, json, async (one, given, flags) => {
     exitCode = await runVerb(io, flags, (context) => one.execute(given, context))
   })
   try {
@@ -169,7 +169,7 @@ type RunVerb = (
   flags: GlobalFlags,
 ) => Promise<void>
 
-function makeProgram(io: Io, run: RunVerb): Command {
+function makeProgram(io: Io, json: boolean, run: RunVerb): Command {
   const program = new Command('parley')
     .description(
       'Parley, a chat that keeps talking while its servers die.\n\nWithout a verb: the interactive client.',
@@ -177,14 +177,17 @@ function makeProgram(io: Io, run: RunVerb): Command {
     .usage('[verb] [options]')
     .version(version, '-V, --version', 'print the version')
     .helpCommand('help [verb]', 'show what a verb does')
-    .showHelpAfterError('("parley --help" shows all verbs)')
+    .showHelpAfterError(json ? false : '("parley --help" shows all verbs)')
     .exitOverride()
     .configureOutput({
       writeOut: (text) => io.out(text.trimEnd()),
       writeErr: (text) => io.err(text.trimEnd()),
       getOutHelpWidth: () => io.columns(),
       getErrHelpWidth: () => io.columns(),
-      outputError: (text, write) => write(text.replace(/^error: /, 'parley: ')),
+      outputError: (text, write) => {
+        const message = text.replace(/^error: /, '').trimEnd()
+        write(json ? safeJson({ error: { reason: 'USAGE', message } }) : `parley: ${message}`)
+      },
     })
     .configureHelp({ showGlobalOptions: true })
   for (const [flags, description] of globalOptions) program.addOption(new Option(flags, description))

@@ -200,10 +200,10 @@ export class Talk {
           `${printable(this.labels.get(event.value.conversation))}/${event.value.seq} was deleted`,
         )
       case 'marks': {
-        const { conversation, openedUpTo, readUpTo } = event.value
+        const { conversation, openedUpTo, unreadCount } = event.value
         this.opened.set(conversation, Math.max(openedUpTo, this.opened.get(conversation) ?? 0))
-        // Read on another device.
-        if (readUpTo >= (this.opened.get(conversation) ?? 0)) this.unread.delete(conversation)
+        if (unreadCount === 0) this.unread.delete(conversation)
+        else this.unread.set(conversation, unreadCount)
         return null
       }
       case 'conversation': {

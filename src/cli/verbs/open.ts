@@ -18,7 +18,7 @@ const mostAtOnce = 500
 export const open = verb(
   {
     name: 'open',
-    summary: 'take the oldest messages out of the inbox and show them: open 10, open all',
+    summary: 'take the oldest messages out of the inbox, show them and mark them read: open 10, open all',
     arguments: ['[count]'],
     options: [['--from <conversation>', 'only from this conversation']],
     examples: ['parley open', 'parley open 10', "parley open all --from '#dev'"],
@@ -54,6 +54,7 @@ export async function openReport(
     if (part.messages.length === 0) break
   } while (messages.length < count && remaining > 0)
   await labels.of(messages)
+  await markRead(client, messages)
   return {
     data: {
       messages: messages.map((message) => messageJson(message, labels.get(message.conversation))),
@@ -72,4 +73,15 @@ export async function openReport(
       ),
     ],
   }
+}
+
+/** The oldest were opened first, so in each conversation everything up to the last one has been shown. */
+async function markRead(client: Client, messages: readonly Message[]): Promise<void> {
+  const upTo = new Map<number, number>()
+  for (const { conversation, seq } of messages) upTo.set(conversation, seq)
+  await Promise.all(
+    [...upTo].map(([conversation, value]) =>
+      client.call('markRead', { conversation, mark: { $case: 'upTo', value } }),
+    ),
+  )
 }
