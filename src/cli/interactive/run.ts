@@ -73,7 +73,10 @@ export async function runInteractive(context: Context): Promise<number> {
     screen.print(colors.dim('/query NAME opens a conversation, /inbox shows what waits, /help the rest.'))
     await talk.start()
     const code = await finished
-    if (settings.logOut && code === exitCodes.ok) await leave(session)
+    if (settings.logOut && code === exitCodes.ok) {
+      talk.stop()
+      await leave(session)
+    }
     return code
   } finally {
     talk.stop()
