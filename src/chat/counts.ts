@@ -5,19 +5,6 @@ import { boolean, integer, type Statements } from './statements.ts'
 /** Counts of messages stop here: nobody needs to know more exactly. */
 export const maxCount = 1000
 
-/** Messages of others that the member has not opened. */
-export function countUnopened(sql: Statements, conversation: ConversationRow, member: MemberRow): number {
-  const above = conversation.lastSeq - member.openedUpTo - member.ownUnopened
-  return above === 0 ? 0 : cap(above - countExceptions(sql, member, member.openedUpTo, 0))
-}
-
-/** Messages of others that the member has not read. */
-export function countUnread(sql: Statements, conversation: ConversationRow, member: MemberRow): number {
-  const above = conversation.lastSeq - member.readUpTo - member.ownUnread
-  const unread = above === 0 ? 0 : above - countExceptions(sql, member, member.readUpTo, 1)
-  return cap(unread + countMarkedUnread(sql, member))
-}
-
 /** Messages in the inbox of an account. Looks at conversations with news only. */
 export function countInbox(sql: Statements, account: number): number {
   let count = 0
@@ -41,15 +28,44 @@ export function conversationsWithNews(
     .map((row) => ({ conversation: conversationFromRow(row), member: memberFromRow(row) }))
 }
 
+/** Messages of others that the member has not opened. */
+export function countUnopened(sql: Statements, conversation: ConversationRow, member: MemberRow): number {
+  const above = othersAbove(conversation, member.openedUpTo, member.ownUnopened)
+  if (above === 0) return 0
+  const marked = sql
+    .of(
+      `SELECT count(*) AS n FROM mark k JOIN message m ON m.conversation = k.conversation AND m.seq = k.seq
+       WHERE k.account = ? AND k.conversation = ? AND k.seq > ? AND m.deleted = 0`,
+    )
+    .get(member.account, member.conversation, member.openedUpTo)
+  return cap(above - countGone(sql, member, member.openedUpTo).opened - integer(marked?.['n']))
+}
+
+/** What the member has read and opened, with the counts that follow from it. */
 export function readMarks(sql: Statements, conversation: ConversationRow, member: MemberRow): Marks {
   const unread: number[] = []
   const read: number[] = []
+  let unreadCount = othersAbove(conversation, member.readUpTo, member.ownUnread)
+  let unopenedCount = othersAbove(conversation, member.openedUpTo, member.ownUnopened)
+  if (unreadCount > 0) {
+    const gone = countGone(sql, member, member.readUpTo)
+    unreadCount -= gone.read
+    unopenedCount -= gone.opened
+  }
   for (const row of sql
-    .of('SELECT seq, read FROM mark WHERE account = ? AND conversation = ? ORDER BY seq')
+    .of(
+      `SELECT k.seq, k.read, m.deleted FROM mark k JOIN message m ON m.conversation = k.conversation AND m.seq = k.seq
+       WHERE k.account = ? AND k.conversation = ? ORDER BY k.seq`,
+    )
     .all(member.account, member.conversation)) {
     const seq = integer(row['seq'])
-    if (boolean(row['read'])) read.push(seq)
+    const isRead = boolean(row['read'])
+    if (isRead) read.push(seq)
     else if (seq <= member.readUpTo) unread.push(seq)
+    if (boolean(row['deleted'])) continue
+    if (isRead) unreadCount -= 1
+    else if (seq <= member.readUpTo) unreadCount += 1
+    if (seq > member.openedUpTo) unopenedCount -= 1
   }
   return {
     conversation: member.conversation,
@@ -57,37 +73,30 @@ export function readMarks(sql: Statements, conversation: ConversationRow, member
     openedUpTo: member.openedUpTo,
     unread,
     read,
-    unreadCount: countUnread(sql, conversation, member),
-    unopenedCount: countUnopened(sql, conversation, member),
+    unreadCount: cap(unreadCount),
+    unopenedCount: cap(unopenedCount),
   }
 }
 
-/**
- * Messages of others above a number that do not count: deleted for all, hidden by the account, or marked one by one.
- *
- * @param leastRead 1: only those that are marked read; 0: those that were, and are marked unread again, too.
- */
-function countExceptions(sql: Statements, member: MemberRow, above: number, leastRead: number): number {
-  const { account, conversation } = member
-  const row = sql
-    .of(
-      `SELECT count(*) AS n FROM (
-        SELECT seq FROM message WHERE deleted = 1 AND conversation = ? AND seq > ? AND sender <> ?
-        UNION SELECT seq FROM hidden WHERE account = ? AND conversation = ? AND seq > ? AND own = 0
-        UNION SELECT seq FROM mark WHERE account = ? AND conversation = ? AND seq > ? AND read >= ?)`,
-    )
-    .get(conversation, above, account, account, conversation, above, account, conversation, above, leastRead)
-  return integer(row?.['n'])
+/** Messages of others above a number, of which `own` are the member's own: no row is looked at. */
+function othersAbove(conversation: ConversationRow, above: number, own: number): number {
+  return conversation.lastSeq - above - own
 }
 
-function countMarkedUnread(sql: Statements, { account, conversation, readUpTo }: MemberRow): number {
+/** Messages of others above `above`, and of these above what was opened, that were deleted for all or hidden by the account. */
+function countGone(
+  sql: Statements,
+  { account, conversation, openedUpTo }: MemberRow,
+  above: number,
+): { readonly read: number; readonly opened: number } {
   const row = sql
     .of(
-      `SELECT count(*) AS n FROM mark k JOIN message m ON m.conversation = k.conversation AND m.seq = k.seq
-       WHERE k.account = ? AND k.conversation = ? AND k.seq <= ? AND k.read = 0 AND m.deleted = 0`,
+      `SELECT count(*) AS read, count(*) FILTER (WHERE seq > ?) AS opened FROM (
+        SELECT seq FROM message WHERE deleted = 1 AND conversation = ? AND seq > ? AND sender <> ?
+        UNION SELECT seq FROM hidden WHERE account = ? AND conversation = ? AND seq > ? AND own = 0)`,
     )
-    .get(account, conversation, readUpTo)
-  return integer(row?.['n'])
+    .get(openedUpTo, conversation, above, account, account, conversation, above)
+  return { read: integer(row?.['read']), opened: integer(row?.['opened']) }
 }
 
 function cap(count: number): number {

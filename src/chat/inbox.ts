@@ -1,10 +1,11 @@
 import type { OpenInboxRequest } from '../gen/parley/v1/service.ts'
 import type { ConversationRow, MemberRow } from './conversations.ts'
-import { conversationsWithNews, countInbox, readMarks } from './counts.ts'
+import { countInbox, readMarks } from './counts.ts'
 import { maxPageBytes, utf8Length } from './limits.ts'
 import { moveOpened } from './marks.ts'
 import { messageFromRow, viewMessage, type MessageRow } from './messages.ts'
 import { conversationNotFound, type Result } from './rejections.ts'
+import { integer } from './statements.ts'
 import type { SignedInRows, State } from './state.ts'
 
 /** Takes the oldest messages out of the inbox, across conversations. */
@@ -12,9 +13,10 @@ export function openInbox(state: State, who: SignedInRows, request: OpenInboxReq
   const account = who.account.id
   if (request.conversation !== 0 && state.conversations.member(account, request.conversation) === null)
     return conversationNotFound
-  const unopened = conversationsWithNews(state.sql, account)
-    .filter(({ conversation }) => request.conversation === 0 || conversation.id === request.conversation)
-    .map(({ conversation }) => new Unopened(state, conversation.id, account))
+  // Messages of so many conversations are opened at most: of those in which something has waited longest.
+  const unopened = findWaiting(state, account, request.conversation, request.count).map(
+    (conversation) => new Unopened(state, conversation, account, request.count),
+  )
   const opened: MessageRow[] = []
   let bytes = 0
   while (opened.length < request.count) {
@@ -33,6 +35,24 @@ export function openInbox(state: State, who: SignedInRows, request: OpenInboxReq
   return { $case: 'openInbox', value: { messages, remaining: countInbox(state.sql, account) } }
 }
 
+/** Of a message above what was opened: it is not the account's own, and neither deleted, hidden nor marked. */
+const isInInbox = `x.sender <> ? AND x.deleted = 0
+  AND NOT EXISTS (SELECT 1 FROM hidden h WHERE h.account = ? AND h.conversation = x.conversation AND h.seq = x.seq)
+  AND NOT EXISTS (SELECT 1 FROM mark k WHERE k.account = ? AND k.conversation = x.conversation AND k.seq = x.seq)`
+
+/** Conversations with messages in the inbox, those with the oldest one first. */
+function findWaiting(state: State, account: number, only: number, limit: number): readonly number[] {
+  return state.sql
+    .of(
+      `SELECT m.conversation, (SELECT x.place FROM message x WHERE x.conversation = m.conversation AND x.seq > m.opened_up_to AND ${isInInbox} ORDER BY x.seq LIMIT 1) AS first
+       FROM member m JOIN conversation c ON c.id = m.conversation
+       WHERE m.account = ? AND (? = 0 OR m.conversation = ?) AND c.last_seq > m.opened_up_to + m.own_unopened AND first IS NOT NULL
+       ORDER BY first LIMIT ?`,
+    )
+    .all(account, account, account, account, only, only, limit)
+    .map((row) => integer(row['conversation']))
+}
+
 function findOldest(unopened: readonly Unopened[]): Unopened | null {
   let oldest: Unopened | null = null
   let oldestPlace = Infinity
@@ -45,7 +65,7 @@ function findOldest(unopened: readonly Unopened[]): Unopened | null {
   return oldest
 }
 
-/** Rows that are read ahead, once a conversation gave its first. */
+/** Rows that are read ahead at most. */
 const readAhead = 50
 
 /** The messages of one conversation that are in an account's inbox, in order. */
@@ -55,16 +75,19 @@ class Unopened {
   private readonly member: MemberRow
   private rows: readonly MessageRow[] = []
   private index = 0
+  private readonly rowsAtOnce: number
   private isComplete = false
   private taken = 0
 
-  constructor(state: State, conversation: number, account: number) {
+  /** @param count how many messages are wanted at most. */
+  constructor(state: State, conversation: number, account: number, count: number) {
     const row = state.conversations.get(conversation)
     const member = state.conversations.member(account, conversation)
     if (row === null || member === null) throw new Error('a conversation of an account exists')
     this.state = state
     this.conversation = row
     this.member = member
+    this.rowsAtOnce = Math.min(readAhead, count)
   }
 
   peek(): MessageRow | null {
@@ -89,14 +112,11 @@ class Unopened {
   }
 
   private read(): void {
-    const limit = this.taken === 0 ? 1 : readAhead
     const { account, conversation } = this.member
+    const limit = this.rowsAtOnce
     this.rows = this.state.sql
       .of(
-        `SELECT * FROM message m WHERE m.conversation = ? AND m.seq > ? AND m.sender <> ? AND m.deleted = 0
-         AND NOT EXISTS (SELECT 1 FROM hidden h WHERE h.account = ? AND h.conversation = m.conversation AND h.seq = m.seq)
-         AND NOT EXISTS (SELECT 1 FROM mark k WHERE k.account = ? AND k.conversation = m.conversation AND k.seq = m.seq)
-         ORDER BY m.seq LIMIT ?`,
+        `SELECT * FROM message x WHERE x.conversation = ? AND x.seq > ? AND ${isInInbox} ORDER BY x.seq LIMIT ?`,
       )
       .all(conversation, Math.max(this.taken, this.member.openedUpTo), account, account, account, limit)
       .map(messageFromRow)

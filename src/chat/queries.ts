@@ -18,14 +18,7 @@ import {
   type ConversationRow,
   type MemberRow,
 } from './conversations.ts'
-import {
-  conversationsWithNews,
-  countInbox,
-  countUnopened,
-  countUnread,
-  maxCount,
-  readMarks,
-} from './counts.ts'
+import { conversationsWithNews, countInbox, countUnopened, maxCount, readMarks } from './counts.ts'
 import { draftFromRow } from './drafts.ts'
 import { audienceFrom, eventKind, MessageEvent, oldestCursorAt, positionAfterEvents } from './events.ts'
 import { literalPrefix, matchesGlob } from './glob.ts'
@@ -224,10 +217,14 @@ class Queries implements ChatQueries {
       finite(id, Number.MAX_SAFE_INTEGER),
       pageSize + 1,
     )
-    const shown = rows.slice(0, pageSize).map((row) => conversationFromRow(row))
-    const last = shown.at(-1)
+    const shown = rows.slice(0, pageSize)
+    const end = shown.at(-1)
+    const last = end === undefined ? undefined : conversationFromRow(end)
+    const names = this.nameReader()
     return {
-      items: shown.map((row) => this.viewConversation(account, row)),
+      items: shown.map((row) =>
+        this.viewConversation(account, conversationFromRow(row), memberFromRow(row), names),
+      ),
       nextPageToken: rows.length > pageSize && last !== undefined ? `${last.lastPosition}.${last.id}` : '',
     }
   }
@@ -496,8 +493,12 @@ class Queries implements ChatQueries {
     return viewConversationOf(row, peer)
   }
 
-  private viewConversation(account: number, row: ConversationRow): Conversation {
-    const member = this.member(account, row.id)
+  private viewConversation(
+    account: number,
+    row: ConversationRow,
+    member = this.member(account, row.id),
+    names = this.nameReader(),
+  ): Conversation {
     const shape = this.shape(account, row)
     if (member === null) return { ...shape, member: false }
     const last = this.get(
@@ -508,14 +509,15 @@ class Queries implements ChatQueries {
       row.lastSeq,
       account,
     )
-    const view = this.viewerOf(account, row.id)
+    const marks = readMarks(this.sql, row, member)
+    const view = this.messageViewer(account, marks, names)
     return {
       ...shape,
-      lastMessage: last === undefined || view === null ? undefined : view(messageFromRow(last)),
-      readUpTo: member.readUpTo,
-      openedUpTo: member.openedUpTo,
-      unread: countUnread(this.sql, row, member),
-      unopened: countUnopened(this.sql, row, member),
+      lastMessage: last === undefined ? undefined : view(messageFromRow(last)),
+      readUpTo: marks.readUpTo,
+      openedUpTo: marks.openedUpTo,
+      unread: marks.unreadCount,
+      unopened: marks.unopenedCount,
     }
   }
 
@@ -526,8 +528,11 @@ class Queries implements ChatQueries {
     return this.messageViewer(account, readMarks(this.sql, row, member))
   }
 
-  private messageViewer(account: number, marks: Marks): (row: MessageRow) => Message {
-    const names = this.nameReader()
+  private messageViewer(
+    account: number,
+    marks: Marks,
+    names = this.nameReader(),
+  ): (row: MessageRow) => Message {
     const read = new Set(marks.read)
     const unread = new Set(marks.unread)
     return (row) => {
