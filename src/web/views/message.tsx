@@ -1,5 +1,5 @@
 import { Menu } from '@base-ui/react/menu'
-import { memo } from 'react'
+import { memo, useState } from 'react'
 import type { OutboxItem } from '../../client/index.ts'
 import type { Message } from '../../gen/parley/v1/model.ts'
 import { Avatar, clockText, fullTimeText, Icon, MessageText } from './parts.tsx'
@@ -67,6 +67,30 @@ function MessageMenu(props: {
   readonly read: boolean
   readonly onEdit: (message: Message) => void
 }) {
+  // Hundreds of menus would make a long history slow: each begins as a plain button.
+  const [wanted, setWanted] = useState(false)
+  const label = `Actions for the message of ${props.message.senderName}`
+  if (wanted) return <OpenedMenu {...props} label={label} />
+  return (
+    <button
+      type="button"
+      className="button plain tiny"
+      aria-haspopup="menu"
+      aria-label={label}
+      onClick={() => setWanted(true)}
+    >
+      <Icon name="more" />
+    </button>
+  )
+}
+
+function OpenedMenu(props: {
+  readonly message: Message
+  readonly mine: boolean
+  readonly read: boolean
+  readonly label: string
+  readonly onEdit: (message: Message) => void
+}) {
   const app = useApp()
   const { message, mine, read } = props
   const ref = { conversation: message.conversation, seq: message.seq }
@@ -76,11 +100,8 @@ function MessageMenu(props: {
     )
   const remove = (forAll: boolean) => app.attempt(() => app.call('deleteMessage', { message: ref, forAll }))
   return (
-    <Menu.Root>
-      <Menu.Trigger
-        className="button plain tiny"
-        aria-label={`Actions for the message of ${message.senderName}`}
-      >
+    <Menu.Root defaultOpen>
+      <Menu.Trigger className="button plain tiny" aria-label={props.label}>
         <Icon name="more" />
       </Menu.Trigger>
       <Menu.Portal>
