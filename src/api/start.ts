@@ -53,7 +53,7 @@ export async function startApi(replica: Replica, options: ApiOptions): Promise<A
       clusterId: replica.state.clusterId,
       quorum: replica.state.quorum,
       draining: replica.state.draining || isClosing,
-      nowMs: clock.wallMs(),
+      nowMs: replica.nowMs,
       addresses: replica.state.addresses,
       leader: replica.state.leader,
       version,

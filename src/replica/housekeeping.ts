@@ -9,6 +9,8 @@ export interface HousekeepingOptions {
   readonly clock: Clock
   readonly queries: () => ChatQueries
   readonly status: () => LogStatus
+  /** By the cluster's clock. */
+  readonly nowMs: () => number
   readonly execute: (command: Command, done: (result: Executed) => void) => void
 }
 
@@ -61,7 +63,7 @@ export class Housekeeping {
     this.clearLostReplicas(status, nowMs)
     if (nowMs - this.sessionsEndedMs >= endSessionsMs) {
       this.sessionsEndedMs = nowMs
-      if (this.options.queries().sessionsDue(this.options.clock.wallMs()))
+      if (this.options.queries().sessionsDue(this.options.nowMs()))
         this.run('endSessions', { $case: 'endSessions', value: {} })
     }
   }

@@ -423,6 +423,22 @@ test('the answer to a command and its event carry the same position, which a loc
   assert.equal(positions[0], positions[1])
 })
 
+test('where the clock of another replica is far ahead, clients are given its time for their ids', async () => {
+  const { clock, log, replica, results, settle, signUp } = await setUp()
+  const alice = signUp('alice')
+  signUp('bob')
+  const days = 30 * 86_400_000
+  const endSessions = { $case: 'endSessions', value: {} } as const
+  const commands = [{ id: new Uint8Array(0), fingerprint: 0, account: 0, session: 0, op: endSessions }]
+  const atMs = clock.wallMs() + days
+  log.commit([CommandBatch.encode({ origin: 2, incarnation: 1, number: 1, atMs, commands }).finish()])
+  for (const ms of [clock.wallMs(), replica.nowMs]) {
+    replica.execute(sendCommand(alice, 'bob', 'hello', ms), 1000, (result) => results.push(describe(result)))
+    settle()
+  }
+  assert.deepEqual(results, ['REASON_ID_OUT_OF_WINDOW', 'sendMessage'])
+})
+
 test('a replica that drains refuses what is new and finishes what is under way', async () => {
   const { clock, log, replica, results, signUp, send } = await setUp()
   const alice = signUp('alice')

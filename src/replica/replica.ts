@@ -136,7 +136,13 @@ class LogReplica implements RunningReplica, LogConsumer {
       position: () => this.chat.machine.position,
       onConnected: (session, connected) => this.presence.setConnected(session, connected),
     })
-    this.housekeeping = new Housekeeping({ clock, queries, status: () => this.logStatus, execute })
+    this.housekeeping = new Housekeeping({
+      clock,
+      queries,
+      status: () => this.logStatus,
+      nowMs: () => this.nowMs,
+      execute,
+    })
     this.reads = new ReadWaiters(clock, log)
   }
 
@@ -151,7 +157,7 @@ class LogReplica implements RunningReplica, LogConsumer {
   }
 
   get nowMs(): number {
-    return this.clock.wallMs()
+    return Math.max(this.clock.wallMs(), this.chat.machine.nowMs)
   }
 
   get state(): ReplicaState {

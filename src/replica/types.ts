@@ -38,6 +38,10 @@ export interface Replica {
 
   status(): GetStatusResponse
   readonly position: number
+  /**
+   * Milliseconds since 1970 by the cluster's clock, which follows the replica that is furthest ahead. Ids must carry this time: by the clock of a replica that is days behind
+   * they would all be refused.
+   */
   readonly nowMs: number
   /** Calls back whenever quorum, leader, draining or addresses change; the result stops it. */
   onStateChange(listener: () => void): () => void
