@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { Event } from '../gen/parley/v1/service.ts'
-import { Harness, toAccount, toConversation, toRoom } from './harness.ts'
+import { Reason, type Target } from '../gen/parley/v1/model.ts'
+import { Harness, toAccount, toConversation, toRoom, type Op } from './harness.ts'
 
 function start(): Harness {
   return new Harness(new DatabaseSync(':memory:'))
@@ -50,4 +51,56 @@ test('events after a cursor are those that were given out', () => {
     stored.map(({ position, audience, bytes }) => ({ position, audience, event: Event.decode(bytes) })),
     live.map(({ position, audience, bytes }) => ({ position, audience, event: Event.decode(bytes) })),
   )
+})
+
+test('a message that cannot be delivered is rejected with the reason, and nothing is made for it', () => {
+  const chat = start()
+  const alice = chat.register('alice')
+  chat.register('bob')
+  const cases: readonly (readonly [Target, string, Reason])[] = [
+    [toAccount('carol'), 'x', Reason.ACCOUNT_NOT_FOUND],
+    [toAccount('ALICE'), 'x', Reason.NOT_TO_ONESELF],
+    [toConversation(99), 'x', Reason.CONVERSATION_NOT_FOUND],
+    [toRoom('tea'), 'x', Reason.ROOM_NOT_FOUND],
+    [toAccount('bob'), ' \n', Reason.INVALID_ARGUMENT],
+    [toAccount('no name'), 'x', Reason.INVALID_ARGUMENT],
+    [toAccount('bob'), 'x'.repeat(16_385), Reason.MESSAGE_TOO_LARGE],
+    [{ target: undefined }, 'x', Reason.INVALID_ARGUMENT],
+  ]
+  for (const [to, text, reason] of cases) {
+    const op: Op = { $case: 'sendMessage', value: { id: new Uint8Array(0), to, text } }
+    assert.equal(chat.rejected(alice, op).reason, reason)
+    assert.deepEqual(chat.lastEvents(), [])
+  }
+  assert.equal(chat.queries.conversation(alice.account, toAccount('bob')), null)
+})
+
+test('texts are kept as they are: any characters, up to the limit', () => {
+  const chat = start()
+  const alice = chat.register('alice')
+  const texts = ['a\u0000b', '  indented\n', '🙂'.repeat(4096), '<b>&amp;', "'; DROP TABLE message; --"]
+  for (const text of texts) chat.send(alice, toRoom('everyone'), text)
+  const page = chat.queries.messages(alice.account, 1, { beforeSeq: 0, afterSeq: 0, pageSize: 50 })
+  assert.deepEqual(
+    page?.messages.map(({ text }) => text),
+    texts,
+  )
+})
+
+test('numbers have no gap, and places are in the order of sending, whatever was rejected in between', () => {
+  const chat = start()
+  const alice = chat.register('alice')
+  const seqs: number[] = []
+  for (let i = 0; i < 4; i += 1) {
+    seqs.push(chat.send(alice, toRoom('everyone'), 'x').seq)
+    chat.rejected(alice, {
+      $case: 'sendMessage',
+      value: { id: new Uint8Array(0), to: toRoom('everyone'), text: '' },
+    })
+  }
+  assert.deepEqual(seqs, [1, 2, 3, 4])
+  const positions = chat.queries
+    .messages(alice.account, 1, { beforeSeq: 0, afterSeq: 0, pageSize: 50 })
+    ?.messages.map(({ position }) => position)
+  assert.deepEqual(positions, [2, 4, 6, 8])
 })
