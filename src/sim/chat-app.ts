@@ -228,6 +228,12 @@ function simulatedWorker(files: ChatStore, clock: Clock, random: Random): StateW
   const inline = createInlineStateWorker((callback) => callback())
   return {
     ...inline,
+    runAndWait(job, forMs, done) {
+      inline.runAndWait(job, forMs, (result) => {
+        if (job.kind === 'checkpoint') files.checkpointed(job.path)
+        done(result)
+      })
+    },
     run(job, done) {
       const end = (): void => done({ kind: 'failed', error: new Error('the process has ended') })
       underWay.add(end)

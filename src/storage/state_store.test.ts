@@ -257,8 +257,7 @@ test('a checkpoint for which there is no room is tried again with the next one',
     folder: newFolder(),
     worker: {
       ...worker,
-      runAndWait: (job, forMs, done) =>
-        room ? worker.runAndWait(job, forMs, done) : setImmediate(() => done(failed('ENOSPC'))),
+      run: (job, done) => (room ? worker.run(job, done) : setImmediate(() => done(failed('ENOSPC')))),
     },
     onFailed: (error) => failures.push(error),
   })
@@ -275,7 +274,7 @@ test('a checkpoint that fails stops the replica, and is told once', async () => 
   const failures: Error[] = []
   const store = openStateStore({
     folder: newFolder(),
-    worker: { ...worker, runAndWait: (_job, _forMs, done) => setImmediate(() => done(failed('EIO'))) },
+    worker: { ...worker, run: (_job, done) => setImmediate(() => done(failed('EIO'))) },
     onFailed: (error) => failures.push(error),
   })
   stores.add(store)

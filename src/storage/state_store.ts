@@ -11,6 +11,7 @@ import {
   type SnapshotOffer,
   type SnapshotSink,
   type SnapshotSource,
+  type StateJobResult,
   type StateStore,
   type StateStoreOptions,
 } from './types.ts'
@@ -86,7 +87,9 @@ class SqliteStateStore implements StateStore {
     this.appliedIndex = appliedIndex
     this.engineState = engineState
     this.commits += 1
-    if (!this.isCheckpointing && !this.snapshots.isCopying && this.walBytes() > largeWalBytes)
+    if (this.isCheckpointing) return
+    // What waits is what there was no room for.
+    if (this.waiting.length > 0 || (!this.snapshots.isCopying && this.walBytes() > largeWalBytes))
       this.runCheckpoint()
   }
 
@@ -138,7 +141,7 @@ class SqliteStateStore implements StateStore {
     const { path, appliedIndex, commits, waiting } = this
     const walBytes = this.walBytes()
     this.waiting = []
-    this.options.worker.runAndWait({ kind: 'checkpoint', path }, waitMs, (result) => {
+    const ended = (result: StateJobResult): void => {
       this.isCheckpointing = false
       this.onIdle?.()
       // After a snapshot was installed all of the old state is behind it, and durable with it.
@@ -152,7 +155,10 @@ class SqliteStateStore implements StateStore {
       for (const done of waiting) done(appliedIndex)
       if (this.waiting.length > 0) this.runCheckpoint()
       else if (this.commits > commits) this.writeBackRest(walBytes)
-    })
+    }
+    const job = { kind: 'checkpoint', path } as const
+    if (waitMs === 0) this.options.worker.run(job, ended)
+    else this.options.worker.runAndWait(job, waitMs, ended)
   }
 
   /**

@@ -79,7 +79,7 @@ export interface StateStore {
 
   /**
    * Makes everything applied so far survive a power cut, off this thread; calls that wait share one checkpoint. Calls back with the applied index that is safe now.
-   * Not called back when it fails: then `onFailed` is told, unless there is only no space, when it is tried again with the next call.
+   * Not called back when it fails: then `onFailed` is told, unless there is only no space, when it is tried again with the next commit or call.
    */
   checkpoint(done: (durableIndex: number) => void): void
 
