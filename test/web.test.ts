@@ -169,6 +169,27 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
     await leave(benAgain, cleo)
   })
 
+  test('a message that is refused says why, and is tried again or discarded', async () => {
+    const zoe = await signUp('zoe', 1)
+    await zoe.page.goto(`http://${address(1)}/#/to/nobody_yet`)
+    await zoe.page.getByRole('heading', { level: 1, name: 'nobody_yet' }).waitFor()
+    await zoe.say('first')
+    await zoe.row('first').getByText('not sent:').waitFor()
+    await zoe.say('second')
+    await zoe.row('second').getByText('not sent:').waitFor()
+    // It is still so after a reload.
+    await zoe.page.reload()
+    await zoe.row('second').getByText('not sent:').waitFor()
+    await zoe.row('first').getByRole('button', { name: 'Discard' }).click()
+    await zoe.seesNoMore(zoe.row('first'))
+    await client('nobody_yet')
+    await zoe.row('second').getByRole('button', { name: 'Try again' }).click()
+    await zoe.entry('nobody_yet').waitFor()
+    await zoe.untilTexts(['second'])
+    await zoe.seesNoMore(zoe.page.locator('.message.pending'))
+    await leave(zoe)
+  })
+
   test('what somebody pastes is text, and links are safe', async () => {
     const dan = await signUp('dan')
     const evil = `<img src=x onerror="window.broken=1"><script>window.broken=1</script> javascript:alert(1)`
@@ -438,6 +459,10 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
     await keyboard.press('Alt+Shift+ArrowDown')
     await heading('#quay').waitFor()
     await rob.seesNoMore(rob.entry('#quay').locator('.badge'))
+    await sender.call('sendMessage', { to: account('rob'), text: 'psst again' })
+    await rob.entry('sue').locator('.badge').waitFor()
+    await keyboard.press('Alt+Shift+ArrowUp')
+    await heading('sue').waitFor()
 
     await rob.open('People')
     await sender.call('sendMessage', { to: account('rob'), text: 'again' })
