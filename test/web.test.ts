@@ -586,6 +586,8 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
       await person.page.evaluate(() => Object.assign(window, { sameDocument: true }))
     }
 
+    // Sent just when the leader is gone.
+    await xia.page.evaluate(watchForFlicker, 'xia 4')
     for (let i = 1; i <= 12; i += 1) {
       await Promise.all([wes.say(`wes ${i}`), xia.say(`xia ${i}`)])
       if (i === 3) await cluster.end(leader, 'SIGKILL')
@@ -606,6 +608,7 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
       await person.banner().getByText('connected via').waitFor()
     }
     assert.ok(!(await wes.banner().innerText()).includes(`r${leader}`))
+    assert.deepEqual(await xia.page.evaluate(() => Reflect.get(window, 'flickers')), [])
 
     await cluster.end(third, 'SIGKILL')
     for (const person of [wes, xia]) await person.banner().getByText('no quorum: read-only').waitFor()
@@ -730,6 +733,20 @@ async function isInView(person: Person, text: string): Promise<boolean> {
   return (
     frame !== null && box !== null && box.y >= frame.y - 1 && box.y + box.height <= frame.y + frame.height + 1
   )
+}
+
+/** Runs in the page: from when the text is first shown it must be there once, in every frame. */
+function watchForFlicker(text: string): void {
+  const flickers: number[] = []
+  Object.assign(window, { flickers })
+  let shown = false
+  const look = () => {
+    const rows = [...document.querySelectorAll('.message .text')].filter((row) => row.textContent === text)
+    shown ||= rows.length > 0
+    if (shown && rows.length !== 1) flickers.push(rows.length)
+    requestAnimationFrame(look)
+  }
+  look()
 }
 
 /** Runs in the page, where axe has been put. */
