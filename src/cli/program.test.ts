@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { FakeNetwork } from '../client/testing.ts'
 import { runCli, verbs } from './program.ts'
 import { FakeProcess, finish } from './testing.ts'
+import { recipientsFrom } from './verbs/drafts.ts'
 
 const noTalk = (): Promise<number> => Promise.resolve(0)
 const statePath = '/home/ann/.local/state/parley/default.json'
@@ -129,6 +130,7 @@ test('a replica that dies under a verb is not noticed', async () => {
 })
 
 for (const [argv, says] of [
+  [['serve'], /which replica/],
   [['sned', 'bob', 'hi'], /unknown command 'sned'[\s\S]*send/],
   [['rooms', 'crate', 'x'], /unknown command 'crate'|too many arguments/],
   [['send'], /say to whom/],
@@ -188,6 +190,19 @@ test('all verbs are there', () => {
     drafts send, drafts rm, rooms list, rooms create, rooms join, rooms leave, rooms invite, rooms members, account delete, sessions list, sessions revoke,
     policy get, policy set, up, serve, status, completion`
   for (const name of wanted.split(/,\s+/)) assert.ok(names.includes(name), name)
+})
+
+test('what cannot be meant so is quoted without control characters', async () => {
+  const { fake, run } = start()
+  assert.equal(await run('rooms', 'create', '\u001B[31m'), 2)
+  assert.equal(fake.errLines.join('').includes('\u001B'), false)
+})
+
+test('a draft goes once to whom it names twice', () => {
+  assert.deepEqual(
+    recipientsFrom('ann, #dev,ANN,@ann,#Dev')?.map(({ target }) => target?.$case),
+    ['account', 'room'],
+  )
 })
 
 test('the interactive client runs when nothing is said, on a terminal', async () => {

@@ -140,7 +140,9 @@ async function runVerb(
 function complain(error: unknown, io: Io, json: boolean): number {
   if (error instanceof UsageError) {
     io.err(
-      json ? safeJson({ error: { reason: 'USAGE', message: error.message } }) : `parley: ${error.message}`,
+      json
+        ? safeJson({ error: { reason: 'USAGE', message: error.message } })
+        : `parley: ${printable(error.message)}`,
     )
     return exitCodes.usage
   }

@@ -165,11 +165,12 @@ export function pick(drafts: readonly Draft[], name: string): Draft {
 
 export function recipientsFrom(to: unknown): readonly Target[] | null {
   if (typeof to !== 'string') return null
-  return to
+  const names = to
     .split(',')
-    .map((name) => name.trim())
+    .map((name) => name.trim().replace(/^@/, ''))
     .filter((name) => name !== '')
-    .map(parseTarget)
+  // Nobody gets a draft twice because they were named twice.
+  return [...new Map(names.map((name) => [name.toLowerCase(), name])).values()].map(parseTarget)
 }
 
 async function idsOf(client: Client, names: readonly string[] | null): Promise<readonly Uint8Array[]> {

@@ -1,4 +1,5 @@
 import { serveOptions } from '../../server/options.ts'
+import { UsageError } from '../io.ts'
 import { verb } from '../verb.ts'
 import { flagsOf, serverOptions } from './up.ts'
 
@@ -13,6 +14,8 @@ export const serve = verb(
   (given, { io, settings }) =>
     serverOptions(serveOptions, given, io.environment, settings.file['serve'], false),
   async (options, { io }) => {
+    if (options.data === '')
+      throw new UsageError('which replica? Name its data folder: parley serve --data DIR/r1')
     const { runServe } = await import('../../server/serve.ts')
     return runServe(options, io.server())
   },
