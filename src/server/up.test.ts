@@ -12,7 +12,7 @@ import { claimFolder } from './folders.ts'
 import type { ServerIo } from './io.ts'
 import { readOptions, serveOptions, upOptions } from './options.ts'
 import { runServe } from './serve.ts'
-import { runUp } from './up.ts'
+import { moreMayFail, runUp } from './up.ts'
 
 const plan = { replicas: 3, host: '127.0.0.1', httpPort: 20_001, grpcPort: 20_011, peerPort: 20_021 }
 
@@ -104,4 +104,11 @@ test('making a cluster goes on where it was interrupted', (t) => {
   createCluster(folder, { ...cluster, replicas: cluster.replicas.slice(0, 1) })
   const made = createCluster(folder, cluster)
   assert.deepEqual(made, { ...cluster, complete: true })
+})
+
+test('never fewer than no replicas may fail, also when the others were started by hand', () => {
+  assert.deepEqual(
+    [5, 4, 3, 2].map((running) => moreMayFail(running, 5)),
+    [2, 1, 0, 0],
+  )
 })

@@ -93,6 +93,11 @@ async function prepare(options: UpOptions, io: ServerIo): Promise<ClusterFile> {
   return createCluster(folder, cluster)
 }
 
+/** How many more of `running` processes may end before a majority is gone. Replicas that were started by hand are not among them, so there may be a quorum with fewer. */
+export function moreMayFail(running: number, replicas: number): number {
+  return Math.max(0, running - (Math.floor(replicas / 2) + 1))
+}
+
 class Up {
   private readonly options: UpOptions
   private readonly io: ServerIo
@@ -252,14 +257,12 @@ class Up {
     }
   }
 
-  /** How many more processes may end before a majority is gone. */
   private mayFail(): number {
-    const replicas = this.cluster.replicas.length
-    return this.supervisor.running.size - (Math.floor(replicas / 2) + 1)
+    return moreMayFail(this.supervisor.running.size, this.cluster.replicas.length)
   }
 
   private servingText(leader: number, mayFail: number): string {
-    const first = `Parley serves; ${replicaName(leader)} leads. ${mayFail} more of its ${this.cluster.replicas.length} replicas may fail.`
+    const first = `Parley serves; ${replicaName(leader)} leads. ${mayFail === 0 ? 'No' : mayFail} more of its ${this.cluster.replicas.length} replicas may fail.`
     if (this.served) return first
     const web = this.cluster.replicas[0]?.http ?? ''
     const pid = this.supervisor.running.get(leader)
