@@ -35,7 +35,7 @@ export interface CommittedEntry {
 
 /** Who applies the log: one per replica. Its methods are called on one thread, never one inside another. */
 export interface LogConsumer {
-  /** What has been applied and would survive a crash of the process; the log is replayed from here at start. */
+  /** What has been applied. At start, and after an installed snapshot, the log goes on from here; so at start it is what survived the crash of the process. */
   readonly appliedIndex: number
   /** The bytes that the engine gave with the newest applied entry; empty when there are none. */
   readonly engineState: Uint8Array

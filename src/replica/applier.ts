@@ -33,36 +33,131 @@ export type ApplyResult =
   /** The database, or the state machine outside of any command, failed: this replica cannot go on. Nothing was applied. */
   | { readonly kind: 'failed'; readonly error: unknown }
 
-/** Applies entries to the state machine: all of them in one transaction, or none. */
-export function applyEntries(
-  entries: readonly CommittedEntry[],
-  engineState: Uint8Array,
-  machine: ChatMachine,
-  store: ApplyStore,
-  logger: Logger,
-): ApplyResult {
-  const last = entries.at(-1)
-  assert(last !== undefined, 'there is something to apply')
-  const batches = decode(entries, logger)
-  for (const careful of [false, true]) {
+/** What became of an attempt to commit. */
+export type CommitResult =
+  | { readonly kind: 'committed' }
+  /** Everything is applied as before, and still not committed. */
+  | { readonly kind: 'noSpace' }
+  | { readonly kind: 'failed'; readonly error: unknown }
+
+/** While the disk has no room, so much is applied before more is refused. */
+const maxUncommittedBytes = 1024 * 1024
+
+/**
+ * Applies entries to the state machine: of one call, all or none.
+ *
+ * The transaction of `state.db` is left open over many calls and committed now and then, since a commit costs as much as applying tens of messages. Everything that reads through
+ * the same connection sees what was applied. A crash takes the state back to the last commit, and the log applies the rest again; so does a rollback in here, from the
+ * entries that are kept until they are committed.
+ */
+export class Applier {
+  private readonly machine: ChatMachine
+  private readonly store: ApplyStore
+  private readonly logger: Logger
+  private isOpen = false
+  private uncommitted: CommittedEntry[] = []
+  private uncommittedBytes = 0
+  private engineState: Uint8Array = new Uint8Array(0)
+
+  constructor(machine: ChatMachine, store: ApplyStore, logger: Logger) {
+    this.machine = machine
+    this.store = store
+    this.logger = logger
+  }
+
+  /** Something is applied and not committed. */
+  get isDirty(): boolean {
+    return this.uncommitted.length > 0
+  }
+
+  apply(entries: readonly CommittedEntry[], engineState: Uint8Array): ApplyResult {
+    assert(entries.length > 0, 'there is something to apply')
+    if (this.uncommittedBytes >= maxUncommittedBytes) {
+      const result = this.commit()
+      if (result.kind !== 'committed') return result
+    }
+    const batches = decode(entries, this.logger)
     try {
-      store.begin()
-      const results = batches.map((batch) => ({ batch, applied: machine.applyBatch(batch, careful) }))
-      machine.flush()
-      store.commit(last.index, engineState)
+      const results = this.run(batches, false)
+      this.applied(entries, engineState)
       return { kind: 'applied', batches: results }
     } catch (error) {
-      const failure = undo(machine, store)
-      if (failure !== null) return { kind: 'failed', error: failure }
-      if (isOutOfSpace(error)) return { kind: 'noSpace' }
-      if (careful || isDatabaseError(error)) return { kind: 'failed', error }
-      logger.error(
-        { error: error instanceof Error ? error.stack : String(error), index: last.index },
-        'a command failed while it was applied; applying again, each command on its own',
-      )
+      return this.applyAgain(entries, batches, engineState, error)
     }
   }
-  return { kind: 'failed', error: new Error('unreachable') }
+
+  /** Makes what was applied survive the end of the process. */
+  commit(): CommitResult {
+    const last = this.uncommitted.at(-1)
+    if (last === undefined) return { kind: 'committed' }
+    try {
+      this.store.commit(last.index, this.engineState)
+    } catch (error) {
+      const failure = this.undo()
+      if (failure !== null) return { kind: 'failed', error: failure }
+      return isOutOfSpace(error) ? { kind: 'noSpace' } : { kind: 'failed', error }
+    }
+    this.isOpen = false
+    this.uncommitted = []
+    this.uncommittedBytes = 0
+    return { kind: 'committed' }
+  }
+
+  private applyAgain(
+    entries: readonly CommittedEntry[],
+    batches: readonly CommandBatch[],
+    engineState: Uint8Array,
+    error: unknown,
+  ): ApplyResult {
+    const failure = this.undo()
+    if (failure !== null) return { kind: 'failed', error: failure }
+    if (isOutOfSpace(error)) return { kind: 'noSpace' }
+    if (isDatabaseError(error)) return { kind: 'failed', error }
+    this.logger.error(
+      { error: error instanceof Error ? error.stack : String(error), index: entries.at(-1)?.index },
+      'a command failed while it was applied; applying again, each command on its own',
+    )
+    try {
+      const results = this.run(batches, true)
+      this.applied(entries, engineState)
+      return { kind: 'applied', batches: results }
+    } catch (secondError) {
+      const secondFailure = this.undo()
+      if (secondFailure === null && isOutOfSpace(secondError)) return { kind: 'noSpace' }
+      return { kind: 'failed', error: secondFailure ?? secondError }
+    }
+  }
+
+  private run(batches: readonly CommandBatch[], careful: boolean): readonly AppliedBatch[] {
+    if (!this.isOpen) {
+      this.store.begin()
+      this.isOpen = true
+    }
+    const results = batches.map((batch) => ({ batch, applied: this.machine.applyBatch(batch, careful) }))
+    this.machine.flush()
+    return results
+  }
+
+  private applied(entries: readonly CommittedEntry[], engineState: Uint8Array): void {
+    for (const entry of entries) {
+      this.uncommitted.push(entry)
+      this.uncommittedBytes += entry.data === null ? 0 : entry.data.length
+    }
+    this.engineState = engineState
+  }
+
+  /** Takes back what is half done: everything since the last commit, and then applies again what had been applied in whole. Returns what went wrong with that. */
+  private undo(): unknown {
+    try {
+      this.isOpen = false
+      this.store.rollback()
+      this.machine.reload()
+      if (this.uncommitted.length > 0) this.run(decode(this.uncommitted, this.logger), true)
+      return null
+    } catch (error) {
+      return error
+    }
+  }
 }
 
 /** Bytes that are no batch were written by a faulty or newer replica. All replicas skip them alike, so that they stay the same. */
@@ -77,14 +172,4 @@ function decode(entries: readonly CommittedEntry[], logger: Logger): readonly Co
     }
   }
   return batches
-}
-
-function undo(machine: ChatMachine, store: ApplyStore): unknown {
-  try {
-    store.rollback()
-    machine.reload()
-    return null
-  } catch (error) {
-    return error
-  }
 }

@@ -225,17 +225,19 @@ test('what was lost without a word is proposed again after a while', async () =>
 })
 
 test('an entry that holds no batch is skipped, and so is a batch that came twice', async () => {
-  const { clock, log, results, signUp, send, texts, store } = await setUp()
+  const { clock, log, results, settle, signUp, send, texts, store } = await setUp()
   const alice = signUp('alice')
   signUp('bob')
+  settle()
+  const before = store.appliedIndex
   send(alice, 'bob', 'one')
   clock.run()
-  const before = store.appliedIndex
   const [batch] = log.waiting.splice(0)
   assert.ok(batch !== undefined)
   assert.equal(log.commit([Uint8Array.of(0xff, 0xff), batch, batch]), 'applied')
   assert.deepEqual(results, ['one: sendMessage'])
   assert.deepEqual(texts(alice, 'bob'), ['one'])
+  clock.run(50)
   assert.equal(store.appliedIndex, before + 3)
 })
 
@@ -252,20 +254,73 @@ test('a command that throws while it is applied is rejected, and its neighbours 
   assert.deepEqual(fatal, [])
 })
 
-test('without space nothing is applied, and all of it once there is some', async () => {
-  const { clock, log, store, results, signUp, send, texts, fatal } = await setUp()
+test('what was applied is committed a little later, all of it at once', async () => {
+  const { clock, log, store, signUp, send, texts } = await setUp()
   const alice = signUp('alice')
   signUp('bob')
+  const before = store.appliedIndex
+  for (const text of ['one', 'two', 'three']) {
+    send(alice, 'bob', text)
+    clock.run()
+    log.commit()
+  }
+  assert.deepEqual(texts(alice, 'bob'), ['one', 'two', 'three'])
+  assert.equal(store.appliedIndex, before)
+  clock.run(50)
+  assert.equal(store.appliedIndex, before + 3)
+})
+
+test('a poisonous command takes back nothing that was applied before it and not committed yet', async () => {
+  const { clock, log, store, results, signUp, send, texts, fatal } = await setUp(({ op }) => {
+    if (op?.$case === 'sendMessage' && op.value.text === 'poison') throw new TypeError('a bug')
+  })
+  const alice = signUp('alice')
+  signUp('bob')
+  const before = store.appliedIndex
+  for (const text of ['one', 'poison', 'two']) {
+    send(alice, 'bob', text)
+    clock.run()
+    log.commit()
+  }
+  assert.deepEqual(results, ['one: sendMessage', 'poison: REASON_COMMAND_FAILED', 'two: sendMessage'])
+  assert.deepEqual(texts(alice, 'bob'), ['one', 'two'])
+  clock.run(50)
+  assert.equal(store.appliedIndex, before + 3)
+  assert.deepEqual(fatal, [])
+})
+
+test('without space a little more is applied and then no more, nothing is lost, and all is well once there is some', async () => {
+  const { clock, log, store, replica, results, settle, signUp, send, texts, fatal } = await setUp()
+  const alice = signUp('alice')
+  signUp('bob')
+  const before = store.appliedIndex
+  store.problem = Object.assign(new Error('database or disk is full'), { errcode: 13 })
   send(alice, 'bob', 'one')
   clock.run()
-  store.problem = Object.assign(new Error('database or disk is full'), { errcode: 13 })
-  const entries = log.waiting.splice(0)
-  assert.equal(log.commit(entries), 'later')
-  assert.deepEqual(texts(alice, 'bob'), [])
-  store.problem = null
-  assert.equal(log.commit(entries), 'applied')
-  assert.deepEqual(results, ['one: sendMessage'])
+  log.commit()
+  // The commit fails, and so takes back what was applied.
+  clock.run(50)
   assert.deepEqual(texts(alice, 'bob'), ['one'])
+  const large = 'x'.repeat(16_000)
+  let sent = 1
+  const commitOne = (): 'applied' | 'later' => {
+    send(alice, 'bob', large)
+    sent += 1
+    clock.run()
+    return log.commit(log.waiting)
+  }
+  while (commitOne() === 'applied') log.waiting.splice(0)
+  assert.ok(sent < 100, `${sent} were applied`)
+  assert.equal(log.commit(log.waiting), 'later')
+  assert.equal(store.appliedIndex, before)
+  store.problem = null
+  assert.equal(log.commit(), 'applied')
+  settle()
+  clock.run(1050)
+  assert.equal(store.appliedIndex, replica.status().replicas[0]?.appliedIndex)
+  assert.equal(results.length, sent)
+  const target = { target: { $case: 'account', value: 'bob' } } as const
+  assert.equal(replica.queries.conversation(alice.account, target)?.lastSeq, sent)
   assert.deepEqual(fatal, [])
 })
 
@@ -275,15 +330,20 @@ test('a database that fails ends the replica, which applies nothing any more', a
   signUp('bob')
   send(alice, 'bob', 'one')
   clock.run()
+  log.commit()
+  assert.deepEqual(results, ['one: sendMessage'])
   const before = store.appliedIndex
   store.problem = Object.assign(new Error('disk I/O error'), { errcode: 10 })
-  const entries = log.waiting.splice(0)
-  log.commit(entries)
+  clock.run(50)
+  assert.equal(fatal.length, 1)
   store.problem = null
-  log.commit(entries)
+  send(alice, 'bob', 'two')
+  clock.run()
+  assert.equal(log.commit(), 'later')
+  clock.run(1000)
   assert.equal(fatal.length, 1)
   assert.equal(store.appliedIndex, before)
-  assert.deepEqual(results, [])
+  assert.deepEqual(results, ['one: sendMessage'])
 })
 
 test('a short loss of the quorum is not told, a longer one is, to all who wait', async () => {

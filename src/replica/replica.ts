@@ -19,7 +19,7 @@ import type {
   SnapshotSource,
 } from '../log/port.ts'
 import { parseAddresses } from './addresses.ts'
-import { applyEntries, type AppliedBatch, type ApplyStore, type OpenChat } from './applier.ts'
+import { Applier, type AppliedBatch, type ApplyStore, type OpenChat } from './applier.ts'
 import { Housekeeping } from './housekeeping.ts'
 import { PendingCommands } from './pending.ts'
 import { Presence } from './presence.ts'
@@ -98,7 +98,11 @@ class LogReplica implements RunningReplica, LogConsumer {
   private readonly reads: ReadWaiters
   private readonly listeners = new Set<() => void>()
   private readonly startedMs: number
+  /** Of the newest entry that was applied. */
+  appliedIndex: number
   private chat: OpenChat
+  private applier: Applier
+  private cancelCommit: Cancel | null = null
   private logStatus: LogStatus
   private draining = false
   private failed = false
@@ -117,6 +121,8 @@ class LogReplica implements RunningReplica, LogConsumer {
     this.store = store
     this.startedMs = clock.monotonicMs()
     this.chat = options.openChat(store.db)
+    this.applier = new Applier(this.chat.machine, store, logger)
+    this.appliedIndex = store.appliedIndex
     this.logStatus = log.status()
     this.pending = new PendingCommands({
       origin: self,
@@ -183,7 +189,7 @@ class LogReplica implements RunningReplica, LogConsumer {
     } else if (read.local) {
       this.reads.atPosition(read.minPosition, this.position, read.timeoutMs, done)
     } else if (this.hasQuorum()) {
-      this.reads.linearizable(this.store.appliedIndex, read.timeoutMs, done)
+      this.reads.linearizable(this.appliedIndex, read.timeoutMs, done)
     } else {
       this.clock.soon(() => done('noQuorum'))
     }
@@ -191,6 +197,8 @@ class LogReplica implements RunningReplica, LogConsumer {
 
   async search(account: number, request: SearchMessagesRequest): Promise<SearchMessagesResponse> {
     if (this.options.search === null) return { messages: [], nextPageToken: '' }
+    // The index reads the state through a connection of its own.
+    this.commit()
     return this.options.search.search(account, request, this.position)
   }
 
@@ -210,7 +218,7 @@ class LogReplica implements RunningReplica, LogConsumer {
     return statusResponse({
       clusterId: this.options.clusterId,
       log: this.log.status(),
-      appliedIndex: this.store.appliedIndex,
+      appliedIndex: this.appliedIndex,
       stateBytes: this.store.sizeBytes,
       position: this.position,
       quorum: this.hasQuorum(),
@@ -252,6 +260,7 @@ class LogReplica implements RunningReplica, LogConsumer {
   }
 
   close(): void {
+    this.commit()
     this.failed = true
     this.presence.close()
     this.housekeeping.close()
@@ -266,10 +275,6 @@ class LogReplica implements RunningReplica, LogConsumer {
 
   // LogConsumer
 
-  get appliedIndex(): number {
-    return this.store.appliedIndex
-  }
-
   get engineState(): Uint8Array {
     return this.store.engineState
   }
@@ -277,16 +282,17 @@ class LogReplica implements RunningReplica, LogConsumer {
   apply(entries: readonly CommittedEntry[], engineState: Uint8Array): 'applied' | 'later' {
     // After a failure nothing may be applied any more: the process is about to end.
     if (this.failed) return 'later'
-    const result = applyEntries(entries, engineState, this.chat.machine, this.store, this.options.logger)
+    const result = this.applier.apply(entries, engineState)
     switch (result.kind) {
       case 'applied':
+        this.appliedIndex = entries.at(-1)?.index ?? this.appliedIndex
+        this.cancelCommit ??= this.clock.after(commitMs, () => this.commit())
         this.tell(result.batches)
         return 'applied'
       case 'noSpace':
         return 'later'
       case 'failed':
-        this.failed = true
-        this.options.onFatal(result.error)
+        this.fail(result.error)
         return 'later'
     }
   }
@@ -328,13 +334,30 @@ class LogReplica implements RunningReplica, LogConsumer {
 
   // Inside
 
-  private stateSwapped(): void {
-    this.chat = this.options.openChat(this.store.db)
-    this.subscriptions.reload()
-    this.reads.advanced(this.store.appliedIndex, this.position)
+  private commit(): void {
+    this.cancelCommit?.()
+    this.cancelCommit = null
+    if (this.failed) return
+    const result = this.applier.commit()
+    if (result.kind === 'failed') this.fail(result.error)
+    else if (result.kind === 'noSpace')
+      this.cancelCommit = this.clock.after(commitAgainMs, () => this.commit())
   }
 
-  /** After the transaction has committed: answers, then events. */
+  private fail(error: unknown): void {
+    this.failed = true
+    this.options.onFatal(error)
+  }
+
+  private stateSwapped(): void {
+    this.chat = this.options.openChat(this.store.db)
+    this.applier = new Applier(this.chat.machine, this.store, this.options.logger)
+    this.appliedIndex = this.store.appliedIndex
+    this.subscriptions.reload()
+    this.reads.advanced(this.appliedIndex, this.position)
+  }
+
+  /** Answers, then events. */
   private tell(batches: readonly AppliedBatch[]): void {
     const all: Applied[] = []
     const { self, incarnation } = this.options
@@ -348,7 +371,7 @@ class LogReplica implements RunningReplica, LogConsumer {
         this.pending.settle(batch.number, applied)
     }
     this.subscriptions.publish(all)
-    this.reads.advanced(this.store.appliedIndex, this.position)
+    this.reads.advanced(this.appliedIndex, this.position)
   }
 
   private noticeReplicaGone(commands: readonly Command[]): void {
@@ -414,3 +437,7 @@ class LogReplica implements RunningReplica, LogConsumer {
 
 /** Commands of the cluster itself are asked again by those who made them. */
 const ownTimeoutMs = 10_000
+/** What was applied is committed so often: a commit costs as much as applying tens of messages. */
+const commitMs = 50
+/** A disk without room is tried again so often. */
+const commitAgainMs = 1000

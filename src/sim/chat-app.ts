@@ -152,6 +152,7 @@ export function openChatApp(files: ChatStore, context: AppContext, invariants: I
   hooks.restored(store.appliedIndex)
   let replica: RunningReplica | null = null
   let up = false
+  let consumer: LogConsumer | null = null
   const started = (): RunningReplica => {
     if (replica === null) throw new Error('the replica was not started')
     return replica
@@ -165,11 +166,13 @@ export function openChatApp(files: ChatStore, context: AppContext, invariants: I
       return started()
     },
     get appliedIndex() {
-      return store.appliedIndex
+      return consumer?.appliedIndex ?? store.appliedIndex
     },
     digest: () => String(hashBytes(new TextEncoder().encode(digest(store.db)))),
     async start(engine: Engine) {
-      const log = watchedLog(engine, hooks)
+      const log = watchedLog(engine, hooks, (begun) => {
+        consumer = begun
+      })
       replica = createReplica({
         self: context.self,
         incarnation: context.incarnation,
@@ -190,11 +193,11 @@ export function openChatApp(files: ChatStore, context: AppContext, invariants: I
           get sizeBytes() {
             return store.sizeBytes
           },
-          begin() {
+          begin: () => store.begin(),
+          commit(index, engineState) {
             if (files.isFull) throw Object.assign(new Error('database or disk is full'), { errcode: 13 })
-            store.begin()
+            store.commit(index, engineState)
           },
-          commit: (index, engineState) => store.commit(index, engineState),
           rollback: () => store.rollback(),
           checkpoint: (done) => store.checkpoint(done),
           takeSnapshot: () => store.takeSnapshot(),
@@ -249,9 +252,14 @@ function simulatedWorker(files: ChatStore, clock: Clock, random: Random): StateW
 }
 
 /** Tells of what the log hands to the replica. */
-function watchedLog(engine: Engine, hooks: AppHooks): ReplicatedLog {
+function watchedLog(
+  engine: Engine,
+  hooks: AppHooks,
+  onStart: (consumer: LogConsumer) => void,
+): ReplicatedLog {
   return {
     start(consumer) {
+      onStart(consumer)
       const watched: LogConsumer = {
         get appliedIndex() {
           return consumer.appliedIndex

@@ -53,6 +53,8 @@ class SqliteStateStore implements StateStore {
   private waiting: ((durableIndex: number) => void)[] = []
   private isCheckpointing = false
   private commits = 0
+  /** The size of SQLite's log before the last pass, when what that left is to be written back after the next commit. */
+  private restDue: number | null = null
   private durableIndex = 0
   private isClosed = false
   private isFailed = false
@@ -88,9 +90,12 @@ class SqliteStateStore implements StateStore {
     this.engineState = engineState
     this.commits += 1
     if (this.isCheckpointing) return
+    const { restDue } = this
+    this.restDue = null
     // What waits is what there was no room for.
-    if (this.waiting.length > 0 || (!this.snapshots.isCopying && this.walBytes() > largeWalBytes))
-      this.runCheckpoint()
+    if (this.waiting.length > 0) this.runCheckpoint()
+    else if (restDue !== null) this.writeBackRest(restDue)
+    else if (!this.snapshots.isCopying && this.walBytes() > largeWalBytes) this.runCheckpoint()
   }
 
   rollback(): void {
@@ -154,11 +159,17 @@ class SqliteStateStore implements StateStore {
       if (waiting.length > 0) this.durableIndex = appliedIndex
       for (const done of waiting) done(appliedIndex)
       if (this.waiting.length > 0) this.runCheckpoint()
-      else if (this.commits > commits) this.writeBackRest(walBytes)
+      else if (this.commits > commits || this.open.db.isTransaction) this.restAfter(walBytes)
     }
     const job = { kind: 'checkpoint', path } as const
     if (waitMs === 0) this.options.worker.run(job, ended)
     else this.options.worker.runAndWait(job, waitMs, ended)
+  }
+
+  /** SQLite can begin its log anew only in a transaction that began after all was written back: so the writer waits for that between two transactions. */
+  private restAfter(walBytesBefore: number): void {
+    if (this.open.db.isTransaction) this.restDue = walBytesBefore
+    else this.writeBackRest(walBytesBefore)
   }
 
   /**
