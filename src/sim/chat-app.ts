@@ -26,7 +26,7 @@ import type { OpenChat } from '../replica/applier.ts'
 import { createReplica, type RunningReplica } from '../replica/replica.ts'
 import { openStateStore } from '../storage/state_store.ts'
 import { createInlineStateWorker } from '../storage/state_worker.ts'
-import type { StateStore, StateWorker } from '../storage/types.ts'
+import type { StateJob, StateJobResult, StateStore, StateWorker } from '../storage/types.ts'
 import type { App, AppContext, AppHooks, AppStore } from './cluster.ts'
 import type { Invariants } from './invariants.ts'
 import { hashBytes } from './trace.ts'
@@ -229,25 +229,28 @@ function simulatedWorker(files: ChatStore, clock: Clock, random: Random): StateW
     for (const end of underWay) end()
   }
   const inline = createInlineStateWorker((callback) => callback())
+  const finish = (job: StateJob, done: (result: StateJobResult) => void): void =>
+    inline.run(job, (result) => {
+      if (job.kind === 'checkpoint') files.checkpointed(job.path)
+      done(result)
+    })
+  const run = (job: StateJob, done: (result: StateJobResult) => void): void => {
+    const end = (): void => done({ kind: 'failed', error: new Error('the process has ended') })
+    underWay.add(end)
+    clock.after(0.2 + random.below(100) / 10, () => {
+      underWay.delete(end)
+      finish(job, done)
+    })
+  }
   return {
-    ...inline,
-    runAndWait(job, forMs, done) {
-      inline.runAndWait(job, forMs, (result) => {
-        if (job.kind === 'checkpoint') files.checkpointed(job.path)
-        done(result)
-      })
+    run,
+    runAndWait(job, waitMs, done) {
+      if (waitMs > 0) finish(job, done)
+      else run(job, done)
     },
-    run(job, done) {
-      const end = (): void => done({ kind: 'failed', error: new Error('the process has ended') })
-      underWay.add(end)
-      clock.after(0.2 + random.below(100) / 10, () => {
-        inline.run(job, (result) => {
-          underWay.delete(end)
-          if (job.kind === 'checkpoint') files.checkpointed(job.path)
-          done(result)
-        })
-      })
-    },
+    read: (path, offset, length) => inline.read(path, offset, length),
+    write: (path, offset, bytes) => inline.write(path, offset, bytes),
+    close: () => inline.close(),
   }
 }
 

@@ -223,7 +223,7 @@ export function createCluster(options: ClusterOptions): Cluster {
       engine: null,
     }
     machine.process = process
-    trace.add('start', id, machine.incarnation, () => `run ${machine.incarnation}`)
+    trace.add('start', id, machine.incarnation, () => name)
     scheduler.at(scheduler.nowMs, process, () => {
       const clock = createSimClock(scheduler, process, machine.clockCondition)
       const logger = tracingLogger(trace, counts, id)
