@@ -523,12 +523,12 @@ export class Engine implements ReplicatedLog {
       const { core, log } = this.running()
       this.sender.begin(to, core.status().term, log.start.index)
     }
-    for (const { id, index, refused } of ready.changes) {
+    for (const { id, index, term, refused } of ready.changes) {
       const resolve = this.changes.get(id)
       this.changes.delete(id)
       if (resolve === undefined) continue
       if (index === null) resolve({ ok: false, refused: refused ?? 'notLeader' })
-      else this.appendedChanges.push({ index, term: this.running().core.status().term, resolve })
+      else this.appendedChanges.push({ index, term, resolve })
     }
     for (const peer of ready.regressed) {
       const reason = `the log of ${replicaName(peer)} went back behind what it had acknowledged: its disk was replaced or restored from an old copy. Remove this replica from the cluster and add a new one in its place`

@@ -523,6 +523,22 @@ test('a leader that hears nobody because only its ears are cut steps down, thoug
 
 // Membership
 
+test('a change names the term that it was appended in, even when that is over before anybody hears of it', () => {
+  const cluster = clusterOf([1, 2, 3]).elect(1).settle()
+  const host = cluster.host(1)
+  const { term } = host.core.status()
+  host.step({ kind: 'change', id: 7, change: { kind: 'remove', id: 3 } })
+  host.step({
+    kind: 'message',
+    message: { kind: 'heartbeat', from: 2, to: 1, term: term + 1, commit: 0, round: 1 },
+  })
+  cluster.ready(1)
+  const answer = lastReady(host).changes.at(-1)
+  assert.equal(answer?.id, 7)
+  assert.equal(answer.term, term)
+  assert.equal(host.core.status().term, term + 1)
+})
+
 test('a leader changes nothing before it has committed in its term (Ongaro 2015)', () => {
   // The schedule of the erratum: r1 appends "add 5" alone; r2 is elected by r3 and must not go on from the older set before its own term is committed.
   const cluster = clusterOf([1, 2, 3, 4]).elect(1)

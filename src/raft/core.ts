@@ -141,7 +141,13 @@ export class RaftCore {
         return
       case 'change': {
         const result = leadership?.change(input.change) ?? { refused: 'notLeader' }
-        state.outputs.changes.push({ id: input.id, index: null, refused: null, ...result })
+        state.outputs.changes.push({
+          id: input.id,
+          index: null,
+          term: state.term,
+          refused: null,
+          ...result,
+        })
         this.advanceCommit()
         return
       }

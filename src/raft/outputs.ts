@@ -1,13 +1,12 @@
 import type { ReplicaId } from '../base/ids.ts'
-import type { ChangeRefusal, Entry, HardState, Index, Message, Ready, SnapshotPoint, Term } from './types.ts'
+import type { ChangeAnswer, Entry, HardState, Index, Message, Ready, SnapshotPoint, Term } from './types.ts'
 
 /** What the core has to say since the last Ready. */
 export class Outputs {
   send: Message[] = []
   sendAfterWrite: Message[] = []
   reads: { readonly id: number; readonly index: Index | null }[] = []
-  changes: { readonly id: number; readonly index: Index | null; readonly refused: ChangeRefusal | null }[] =
-    []
+  changes: ChangeAnswer[] = []
   snapshotsWanted: ReplicaId[] = []
   snapshotOffered: {
     readonly from: ReplicaId

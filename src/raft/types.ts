@@ -163,6 +163,13 @@ export type ConfigurationChange =
   | { readonly kind: 'remove'; readonly id: ReplicaId }
   | { readonly kind: 'setAddress'; readonly id: ReplicaId; readonly address: string }
 
+export interface ChangeAnswer {
+  readonly id: number
+  readonly index: Index | null
+  readonly term: Term
+  readonly refused: ChangeRefusal | null
+}
+
 export type ChangeRefusal =
   | 'notLeader'
   /** Another change has not committed yet. */
@@ -202,11 +209,8 @@ export interface Ready {
     readonly term: Term
     readonly point: SnapshotPoint
   } | null
-  readonly changes: readonly {
-    readonly id: number
-    readonly index: Index | null
-    readonly refused: ChangeRefusal | null
-  }[]
+  /** The place of each change in the log, and the term that it was appended in, which may be over by now; or why there is none. */
+  readonly changes: readonly ChangeAnswer[]
   /** A replica whose log went back behind what it had acknowledged: its disk was replaced or restored. It must be told and shut out. */
   readonly regressed: readonly ReplicaId[]
   /** Role, leader, term, configuration or quorum has changed since the last Ready. */
