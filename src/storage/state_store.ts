@@ -16,13 +16,15 @@ import {
   type StateStoreOptions,
 } from './types.ts'
 
-/** Above this SQLite's write-ahead log is written back. */
-const largeWalBytes = 32 * 1024 * 1024
+/** Above this SQLite's write-ahead log is written back, and again whenever it has grown by as much. */
+const largeWalBytes = 64 * 1024 * 1024
 /** Above this the writer waits as long as it takes for it to be written back, a second at most. */
 const hugeWalBytes = 256 * 1024 * 1024
 /** When no more than this is left to write back, the writer waits for it, for a short while. */
 const smallRestBytes = 2 * 1024 * 1024
 const shortWaitMs = 4
+/** After so many passes in a row it is left for later. */
+const maxPasses = 4
 const longWaitMs = 1000
 /** Smaller databases are checked whole at start: that takes 0.2 s. */
 const quickCheckBytes = 64 * 1024 * 1024
@@ -55,6 +57,9 @@ class SqliteStateStore implements StateStore {
   private commits = 0
   /** The size of SQLite's log before the last pass, when what that left is to be written back after the next commit. */
   private restDue: number | null = null
+  /** How large SQLite's log may become before it is written back. */
+  private toleratedWalBytes = largeWalBytes
+  private passes = 0
   private durableIndex = 0
   private isClosed = false
   private isFailed = false
@@ -95,7 +100,7 @@ class SqliteStateStore implements StateStore {
     // What waits is what there was no room for.
     if (this.waiting.length > 0) this.runCheckpoint()
     else if (restDue !== null) this.writeBackRest(restDue)
-    else if (!this.snapshots.isCopying && this.walBytes() > largeWalBytes) this.runCheckpoint()
+    else if (this.isWalTooLarge()) this.runCheckpoint()
   }
 
   rollback(): void {
@@ -172,15 +177,26 @@ class SqliteStateStore implements StateStore {
     else this.writeBackRest(walBytesBefore)
   }
 
+  /** A copy that is being made keeps SQLite from beginning its log anew. */
+  private isWalTooLarge(): boolean {
+    const walBytes = this.walBytes()
+    if (walBytes <= largeWalBytes) this.toleratedWalBytes = largeWalBytes
+    return walBytes > this.toleratedWalBytes && !this.snapshots.isCopying
+  }
+
   /**
-   * SQLite begins its log anew with the first commit that finds all of it written back. Beside a writer that goes on something is left after every pass, less each time. When
-   * little is left the writer waits for the last pass, which flushes two files and should take a millisecond.
+   * SQLite begins its log anew with the first commit that finds all of it written back. Beside a writer that goes on something is left after every pass, less each time unless
+   * the disk is too busy. When little is left the writer waits for the last pass, which flushes two files and should take a millisecond.
    */
   private writeBackRest(walBytesBefore: number): void {
+    this.passes += 1
     const walBytes = this.walBytes()
-    if (walBytes <= largeWalBytes || this.snapshots.isCopying) return
-    if (walBytes > hugeWalBytes) this.runCheckpoint(longWaitMs)
-    else this.runCheckpoint(walBytes - walBytesBefore <= smallRestBytes ? shortWaitMs : 0)
+    if (walBytes <= largeWalBytes || this.snapshots.isCopying) this.passes = 0
+    else if (walBytes > hugeWalBytes) this.runCheckpoint(longWaitMs)
+    else if (this.passes > maxPasses) {
+      this.passes = 0
+      this.toleratedWalBytes = walBytes + largeWalBytes
+    } else this.runCheckpoint(walBytes - walBytesBefore <= smallRestBytes ? shortWaitMs : 0)
   }
 
   private swapIn(path: string): void {
@@ -189,11 +205,13 @@ class SqliteStateStore implements StateStore {
     renameSync(path, this.pathOf(generation))
     flushFolder(this.options.folder)
     this.generation = generation
+    this.restDue = null
     this.path = this.pathOf(generation)
     this.open = openDatabase(this.path)
     this.readMeta()
     this.durableIndex = this.appliedIndex
     // It is not needed any more, so nothing of it need reach the disk.
+    if (old.db.isTransaction) old.db.exec('ROLLBACK')
     old.db.exec('PRAGMA synchronous = OFF')
     old.db.close()
     removeOtherGenerations(this.options.folder, generation)
