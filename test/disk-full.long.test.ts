@@ -32,6 +32,8 @@ test('without space on the disk writes are refused in words; with space again al
     t.after(() => witness.close())
     await witness.logIn({ name: 'talker0', password: 'a password for tests' })
     const ballast = join(folder, 'ballast')
+    // Each text is another one: what comes twice would be a repetition.
+    let witnessed = 0
     fill(ballast)
     // What was preallocated is used up first; what the cluster frees meanwhile is filled again.
     await until(
@@ -40,7 +42,7 @@ test('without space on the disk writes are refused in words; with space again al
         const reason = await witness
           .call('sendMessage', {
             to: { target: { $case: 'room', value: 'ledger' } },
-            text: 'x'.repeat(16_000),
+            text: `${(witnessed += 1)} ${'x'.repeat(16_000)}`,
           })
           .then(() => 'sent')
           .catch((error: unknown) =>
