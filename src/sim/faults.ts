@@ -44,6 +44,15 @@ type FaultBody =
       readonly durationMs: number
       readonly times: number
     }
+  /** Two replicas do not hear each other, and one between them crashes again and again: at file operations, or after a while. */
+  | {
+      readonly kind: 'wedge'
+      readonly seed: number
+      readonly power: boolean
+      readonly everyMs: number
+      readonly downMs: number
+      readonly times: number
+    }
   /** One after another is killed and comes back. */
   | { readonly kind: 'rolling'; readonly everyMs: number; readonly downMs: number }
   /** The process does nothing for a while, then goes on. */
@@ -133,6 +142,7 @@ export const faultKinds: readonly FaultKind[] = [
   'blackoutAtOperation',
   'storm',
   'regicide',
+  'wedge',
   'rolling',
   'stall',
   'partition',
@@ -233,6 +243,15 @@ function drawBody(random: Random, kind: FaultKind, target: Target, replicas: num
         afterMs: skewed(random, 1, 300),
         durationMs: skewed(random, 100, 2000),
         times: 1 + random.below(10),
+      }
+    case 'wedge':
+      return {
+        kind,
+        seed: random.below(1_000_000),
+        power,
+        everyMs: skewed(random, 50, 1500),
+        downMs: skewed(random, 1, 200),
+        times: 2 + random.below(12),
       }
     case 'rolling':
       return { kind, everyMs: 300 + random.below(1500), downMs: 20 + random.below(800) }

@@ -167,6 +167,26 @@ export function createInjector(options: {
     later(fault.everyMs / 2 + chance.below(fault.everyMs), () => flap(fault, chance, times - 1))
   }
 
+  function unsettle(
+    fault: Fault & { readonly kind: 'wedge' },
+    id: ReplicaId,
+    chance: Random,
+    times: number,
+  ): void {
+    if (times === 0) return mendLinks()
+    const machine = cluster.machines.get(id)
+    if (machine === undefined || machine.retired !== null) return
+    if (chance.below(2) === 0) cluster.crash(id, fault.power, fault.downMs)
+    else
+      machine.crashIn = {
+        operations: 1 + chance.below(16),
+        power: fault.power,
+        downMs: fault.downMs,
+        all: null,
+      }
+    later(fault.downMs + chance.below(2 * fault.everyMs), () => unsettle(fault, id, chance, times - 1))
+  }
+
   /** Against the next leaders. */
   const plots: { readonly fault: Fault & { readonly kind: 'regicide' }; left: number }[] = []
   options.onLeader((id) => {
@@ -226,6 +246,20 @@ export function createInjector(options: {
               all: null,
             }
         }
+        return
+      }
+      case 'wedge': {
+        note()
+        const chance = seededRandom(fault.seed)
+        const ids = [...cluster.machines.values()]
+          .filter(({ retired }) => retired === null)
+          .map(({ id }) => id)
+        const between = ids.splice(chance.below(ids.length), 1)[0]
+        const side = new Set(ids.filter(() => chance.below(2) === 0))
+        eachLink((condition, from, to) => {
+          if (from !== between && to !== between && side.has(from) !== side.has(to)) condition.blocked = true
+        })
+        if (between !== undefined) unsettle(fault, between, chance, fault.times)
         return
       }
       case 'regicide':

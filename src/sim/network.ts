@@ -77,7 +77,8 @@ export function createSimNetwork(options: {
   /** Raised when a link breaks: what was on its way is lost. */
   const epochs = new Map<string, number>()
   const counts: NetworkCounts = { delivered: 0, lost: 0, duplicated: 0, reordered: 0, linksBroken: 0 }
-  const tending = new Set<string>()
+  /** Looks after the link of each pair. */
+  const tending = new Map<string, () => void>()
 
   function direction(from: ReplicaId, to: ReplicaId): Direction {
     const key = `${from}>${to}`
@@ -134,7 +135,6 @@ export function createSimNetwork(options: {
   function tend(a: ReplicaId, b: ReplicaId): void {
     const key = pairKey(a, b)
     if (a === b || tending.has(key)) return
-    tending.add(key)
     let silentSinceMs: number | null = null
     const look = (): void => {
       const left = running(a)
@@ -162,9 +162,13 @@ export function createSimNetwork(options: {
         else if (left !== null && endpoints.has(b) && left.peers.has(b)) setLink(left, b, 'died')
         else if (right !== null && endpoints.has(a) && right.peers.has(a)) setLink(right, a, 'died')
       }
-      scheduler.at(scheduler.nowMs + retryMs / 2 + random.below(retryMs), null, look)
     }
-    scheduler.at(scheduler.nowMs + 1 + random.below(10), null, look)
+    tending.set(key, look)
+    const again = (): void => {
+      look()
+      scheduler.at(scheduler.nowMs + retryMs / 2 + random.below(retryMs), null, again)
+    }
+    scheduler.at(scheduler.nowMs + 1 + random.below(10), null, again)
   }
 
   function transmit(endpoint: Endpoint, to: ReplicaId, frame: Frame, urgent: boolean): void {
@@ -266,6 +270,11 @@ export function createSimNetwork(options: {
       return {
         start(handler) {
           endpoint.handler = handler
+          // A process that starts dials at once.
+          for (const other of endpoints.keys())
+            scheduler.at(scheduler.nowMs + 1 + random.below(20), null, () =>
+              tending.get(pairKey(self, other))?.(),
+            )
           return Promise.resolve()
         },
         send: (message) => transmit(endpoint, message.to, { kind: 'message', message }, true),

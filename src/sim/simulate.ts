@@ -1,4 +1,4 @@
-import { seededRandom } from '../base/random.ts'
+import { seededRandom, type Random } from '../base/random.ts'
 import type { EngineTuning } from '../log/engine.ts'
 import type { FaultModel } from '../raft/types.ts'
 import { createCluster, fork, type ClusterCounts } from './cluster.ts'
@@ -71,7 +71,8 @@ const workloads: Readonly<Record<WorkloadName, (parts: WorkloadParts) => Workloa
 }
 
 /** Small sizes, so that in a minute of virtual time everything happens that takes a production cluster months. */
-function drawTuning(draw: (limit: number) => number): Partial<EngineTuning> {
+function drawTuning(random: Random): Partial<EngineTuning> {
+  const draw = (limit: number): number => random.below(limit)
   return {
     wal: { segmentBytes: 4096 * (1 + draw(4)), cacheBytes: 512 * (1 + draw(64)) },
     compaction: {
@@ -83,8 +84,8 @@ function drawTuning(draw: (limit: number) => number): Partial<EngineTuning> {
     },
     chunkBytes: 100 + draw(20_000),
     core: {
-      maxAppendBytes: 200 + draw(20_000),
-      maxInflightMessages: 1 + draw(16),
+      maxAppendBytes: skewed(random, 1, 20_000),
+      maxInflightMessages: skewed(random, 1, 16),
       maxInflightBytes: 1000 + draw(100_000),
       maxUncommittedBytes: 2000 + draw(200_000),
     },
@@ -103,7 +104,7 @@ export async function simulate(options: SimOptions): Promise<SimResult> {
   const survivable = options.faultModel === 'majority' ? faultKinds : failStopFaults
   const kinds = survivable.filter((kind) => options.kinds === null || options.kinds.includes(kind))
   const plan = drawFaults(planRandom, { replicas, durationMs, kinds })
-  const tuning = drawTuning((limit) => planRandom.below(limit))
+  const tuning = drawTuning(planRandom)
 
   const scheduler = createScheduler(() => {})
   const trace = createTrace(() => scheduler.nowMs, options.keepEvents)
