@@ -5,7 +5,7 @@ import { createEngine } from '../src/log/engine.ts'
 import type { CommittedEntry, LogConsumer } from '../src/log/port.ts'
 import { createPeerLinks } from '../src/peer/links.ts'
 import { systemClock } from '../src/server/clock.ts'
-import { createNodeDisk } from '../src/storage/node_disk.ts'
+import { createNodeDisk } from '../src/storage/node-disk.ts'
 
 export interface Run {
   readonly outstanding: number

@@ -134,6 +134,13 @@ test('every test that FAULTS.md names exists', () => {
   )
 })
 
+test('files are named in kebab-case', () => {
+  const wrong = sources().filter(
+    (file) => !/^([a-z0-9-]+\/)+[a-z0-9]+(-[a-z0-9]+)*(\.[a-z]+)*\.tsx?$/.test(file),
+  )
+  assert.deepEqual(wrong, [])
+})
+
 function sources(): string[] {
   return readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })
     .map((path) => path.replaceAll('\\', '/'))

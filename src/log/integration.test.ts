@@ -10,7 +10,7 @@ import { seededRandom } from '../base/random.ts'
 import { createPeerLinks } from '../peer/links.ts'
 import type { Member } from '../raft/types.ts'
 import { systemClock } from '../server/clock.ts'
-import { createNodeDisk } from '../storage/node_disk.ts'
+import { createNodeDisk } from '../storage/node-disk.ts'
 import { createEngine, type Engine } from './engine.ts'
 import { ListConsumer } from './testing.ts'
 

@@ -2,7 +2,7 @@ import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { replicaName } from '../base/ids.ts'
-import { writeJson } from '../storage/json_file.ts'
+import { writeJson } from '../storage/json-file.ts'
 
 /** What `parley up` remembers of a local cluster, in `cluster.json`. */
 export interface ClusterFile {

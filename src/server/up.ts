@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 
 import { replicaName } from '../base/ids.ts'
-import { writeJson } from '../storage/json_file.ts'
+import { writeJson } from '../storage/json-file.ts'
 import { readClusterFile, replicaFolder, type ClusterFile, type ClusterReplica } from './cluster-file.ts'
 import { checkFolders, checkPorts, createCluster, planCluster } from './create-cluster.ts'
 import { claimFolder } from './folders.ts'

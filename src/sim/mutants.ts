@@ -239,7 +239,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'do not flush the name of a new segment',
-    file: 'storage/blank_segments.ts',
+    file: 'storage/blank-segments.ts',
     find: 'this.options.disk.flushFolder(logFolder, (folderError) => {',
     replace: 'this.options.clock.soon(() => {\n        const folderError = null as Error | null',
     workload: ledger,

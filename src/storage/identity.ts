@@ -2,9 +2,9 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { replicaName, type ReplicaId } from '../base/ids.ts'
-import { writeJson } from './json_file.ts'
+import { writeJson } from './json-file.ts'
 import { logFolder } from './recovery.ts'
-import { stateFilePattern } from './state_store.ts'
+import { stateFilePattern } from './state-store.ts'
 
 /** Whose memory a folder holds: `replica.json`. */
 export interface Identity<Member> {

@@ -7,7 +7,7 @@ import {
   failed,
   runStateJob,
   type CheckpointConnection,
-} from './state_jobs.ts'
+} from './state-jobs.ts'
 import type { StateJob, StateJobResult } from './types.ts'
 
 /** More pages than any database has: then the copy is made in one step, under one read transaction, and no writer can make it begin again. */

@@ -1,5 +1,5 @@
 import { test } from 'node:test'
-import { crashRun } from './wal_testing.ts'
+import { crashRun } from './wal-testing.ts'
 
 const kinds = [
   { how: 'crashed', runs: 4000 },

@@ -6,7 +6,7 @@ import { sectorBytes } from './sectors.ts'
 import { MemoryDisk } from './testing.ts'
 import { DamagedError } from './types.ts'
 import { openLog } from './wal.ts'
-import { configurationOf, configured, crashRun, data, noop, origin, Run, texts } from './wal_testing.ts'
+import { configurationOf, configured, crashRun, data, noop, origin, Run, texts } from './wal-testing.ts'
 
 test('what was appended can be read at once, and after a restart', () => {
   const run = new Run(seededRandom(1))

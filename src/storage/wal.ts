@@ -1,9 +1,9 @@
 import { assert } from '../base/assert.ts'
 import type { Configuration, Entry, HardState, Index, SnapshotPoint, Term } from '../raft/types.ts'
-import { BlankSegments } from './blank_segments.ts'
+import { BlankSegments } from './blank-segments.ts'
 import type { Disk } from './disk.ts'
-import { EntryCache } from './entry_cache.ts'
-import type { EntryTable, RecordPlace } from './entry_table.ts'
+import { EntryCache } from './entry-cache.ts'
+import type { EntryTable, RecordPlace } from './entry-table.ts'
 import {
   batchHeadBytes,
   decodeRecord,

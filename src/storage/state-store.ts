@@ -4,8 +4,8 @@ import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import type { Sql } from '../chat/sql.ts'
 import { isOutOfSpace } from './errors.ts'
 import { jobError, Snapshots } from './snapshots.ts'
-import { flushFolder } from './state_jobs.ts'
-import { createMeta, readMeta, updateMetaSql } from './state_meta.ts'
+import { flushFolder } from './state-jobs.ts'
+import { createMeta, readMeta, updateMetaSql } from './state-meta.ts'
 import {
   DamagedError,
   type SnapshotOffer,

@@ -5,8 +5,8 @@ import { join } from 'node:path'
 import { afterEach, test } from 'node:test'
 import { isDatabaseError, isOutOfSpace } from './errors.ts'
 import { SnapshotRejectedError } from './snapshots.ts'
-import { openStateStore } from './state_store.ts'
-import { createInlineStateWorker, createStateWorker } from './state_worker.ts'
+import { openStateStore } from './state-store.ts'
+import { createInlineStateWorker, createStateWorker } from './state-worker.ts'
 import { DamagedError, type SnapshotSink, type SnapshotSource, type StateStore } from './types.ts'
 
 const folders: string[] = []

@@ -3,7 +3,7 @@ import { closeSync, fdatasyncSync, fsyncSync, openSync, readSync, statSync } fro
 import { dirname } from 'node:path'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { pathToFileURL } from 'node:url'
-import { readMeta } from './state_meta.ts'
+import { readMeta } from './state-meta.ts'
 import type { SnapshotOffer, StateJob, StateJobResult } from './types.ts'
 
 /*

@@ -6,11 +6,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, test } from 'node:test'
 import type { DiskCallback } from './disk.ts'
-import { createNodeDisk } from './node_disk.ts'
+import { createNodeDisk } from './node-disk.ts'
 import { ManualClock } from './testing.ts'
 import type { WriteAheadLog } from './types.ts'
 import { openLog } from './wal.ts'
-import { data, origin } from './wal_testing.ts'
+import { data, origin } from './wal-testing.ts'
 
 const folders: string[] = []
 
@@ -98,9 +98,9 @@ function appender(folder: string): string {
   const from = (file: string): string => JSON.stringify(import.meta.resolve(file))
   return `
     import { writeSync } from 'node:fs'
-    import { createNodeDisk } from ${from('./node_disk.ts')}
+    import { createNodeDisk } from ${from('./node-disk.ts')}
     import { openLog } from ${from('./wal.ts')}
-    import { data, origin } from ${from('./wal_testing.ts')}
+    import { data, origin } from ${from('./wal-testing.ts')}
     const clock = { after: (ms, callback) => setTimeout(callback, ms), soon: setImmediate }
     const options = { segmentBytes: 65536, cacheBytes: 0, clock, onFailed: (error) => { throw error }, onFullChanged() {} }
     const { log } = openLog(createNodeDisk(${JSON.stringify(folder)}), options, origin)

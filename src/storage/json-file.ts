@@ -1,6 +1,6 @@
 import { closeSync, fsyncSync, openSync, renameSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { flushFolder } from './state_jobs.ts'
+import { flushFolder } from './state-jobs.ts'
 
 /** Replaces the file at `path` in one step; durable when it returns. */
 export function writeJson(path: string, value: unknown): void {

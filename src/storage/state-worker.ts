@@ -2,7 +2,7 @@ import { closeSync, openSync, readSync, writeFileSync, writeSync } from 'node:fs
 import { open } from 'node:fs/promises'
 import { DatabaseSync } from 'node:sqlite'
 import { Worker } from 'node:worker_threads'
-import { describeCopy, failed, runStateJob } from './state_jobs.ts'
+import { describeCopy, failed, runStateJob } from './state-jobs.ts'
 import type { StateJob, StateJobResult, StateWorker } from './types.ts'
 
 interface Reply {
