@@ -183,6 +183,10 @@ class ListLog implements Log {
     }
   }
 
+  otherClocksMs(): readonly number[] {
+    return []
+  }
+
   async stop(): Promise<void> {
     this.available = false
   }

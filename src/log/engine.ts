@@ -301,6 +301,11 @@ export class Engine implements ReplicatedLog {
     }
   }
 
+  otherClocksMs(): readonly (number | null)[] {
+    const { members } = this.parts?.core.status().configuration ?? this.options.configuration
+    return members.filter(({ id }) => id !== this.options.self).map(({ id }) => this.transport.clockMs(id))
+  }
+
   /** Changes the replica set; only the leader can. Resolves when the change is committed, or refused; `notLeader` also when leadership was lost meanwhile. */
   changeMembership(change: ConfigurationChange): Promise<ChangeResult> {
     if (this.phase !== 'running' || this.installing)

@@ -21,6 +21,9 @@ export interface ReplicatedLog {
 
   status(): LogStatus
 
+  /** What the wall clocks of the other replicas show now (milliseconds since 1970), one for each; null where that is not known. */
+  otherClocksMs(): readonly (number | null)[]
+
   /** Hands its duties to another replica where it can, writes what it must and stops. */
   stop(): Promise<void>
 }

@@ -222,6 +222,10 @@ export class MemoryTransport implements Transport {
     return this.isUp(peer) ? this.network.delayMs * 2000 : 0
   }
 
+  clockMs(peer: ReplicaId): number | null {
+    return this.isUp(peer) ? this.clock.wallMs() : null
+  }
+
   stop(): Promise<void> {
     this.network.kill(this.self)
     return Promise.resolve()

@@ -16,6 +16,8 @@ export interface Transport {
   isUp(peer: ReplicaId): boolean
   /** The newest measured round trip in microseconds; 0 = none yet. */
   roundTripUs(peer: ReplicaId): number
+  /** What the wall clock of `peer` shows now (milliseconds since 1970), by what it told last; null = it has told nothing, or its clock was never set. */
+  clockMs(peer: ReplicaId): number | null
   stop(): Promise<void>
 }
 

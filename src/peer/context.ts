@@ -73,6 +73,8 @@ export interface PeerLinksOptions {
   /** Most bytes that wait on one link; one that falls further behind is cut. Default 64 MiB. */
   readonly maxQueuedBytes?: number
   readonly timing?: Partial<LinkTiming>
+  /** The wall clock that the others are told of, in milliseconds since 1970. Default: the machine's. */
+  readonly wallMs?: () => number
   readonly sockets?: Sockets
 }
 

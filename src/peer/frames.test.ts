@@ -54,7 +54,7 @@ const frames: fc.Arbitrary<Frame> = fc.oneof(
     kind: fc.constant('chunkReply' as const),
     reply: fc.record({ from: id, to: id, snapshotId: fc.string(), nextOffset: number }),
   }),
-  fc.record({ kind: fc.constantFrom('ping' as const, 'pong' as const), id: number }),
+  fc.record({ kind: fc.constantFrom('ping' as const, 'pong' as const), sentMs: number }),
 )
 
 test('frames come out of a stream as they went in, however it is cut', () => {
@@ -113,7 +113,7 @@ test('a frame that is announced empty or above the limit is refused before any o
 })
 
 test('nothing more is handed out of a stream that was given up', () => {
-  const ping = Buffer.concat(encodeFrame({ kind: 'ping', id: 1 }))
+  const ping = Buffer.concat(encodeFrame({ kind: 'ping', sentMs: 1 }))
   let taken = 0
   new FrameSplitter(1000).push(Buffer.concat([ping, ping, ping]), () => {
     taken += 1

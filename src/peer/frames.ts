@@ -38,8 +38,10 @@ export type Frame =
   | { readonly kind: 'message'; readonly message: Message }
   | { readonly kind: 'chunk'; readonly chunk: SnapshotChunk }
   | { readonly kind: 'chunkReply'; readonly reply: SnapshotChunkReply }
-  | { readonly kind: 'ping'; readonly id: number }
-  | { readonly kind: 'pong'; readonly id: number }
+  /** A probe. Its number is what the sender's wall clock shows, in milliseconds since 1970: so each replica knows the clocks of the others. */
+  | { readonly kind: 'ping'; readonly sentMs: number }
+  /** The answer, with the number of the probe. */
+  | { readonly kind: 'pong'; readonly sentMs: number }
 
 /** Why one replica wants nothing to do with another. */
 export type RefusalCode =
@@ -195,7 +197,7 @@ function encodeBody(writer: ByteWriter, frame: Frame): void {
     }
     case 'ping':
     case 'pong':
-      writer.varint(frame.id)
+      writer.varint(frame.sentMs)
       return
     default:
       unreachable(frame)
@@ -250,7 +252,7 @@ function decodeBody(reader: ByteReader, kind: Frame['kind']): Frame {
       }
     case 'ping':
     case 'pong':
-      return { kind, id: reader.varint() }
+      return { kind, sentMs: reader.varint() }
     default:
       return unreachable(kind)
   }

@@ -21,6 +21,8 @@ export interface IncomingOwner {
   /** The link can be heard. */
   opened(link: IncomingLink): void
   frame(frame: Frame): void
+  /** What the wall clock of `peer` showed when it sent this. */
+  clock(peer: ReplicaId, wallMs: number): void
   refused(refusal: Refusal): void
   closed(link: IncomingLink): void
 }
@@ -107,7 +109,8 @@ export class IncomingLink {
       }
       case 'ping':
         this.expect(this.from !== 0)
-        this.write({ kind: 'pong', id: frame.id })
+        this.owner.clock(this.from, frame.sentMs)
+        this.write({ kind: 'pong', sentMs: frame.sentMs })
         return
       case 'message':
         this.expectAddressed(frame.message)

@@ -99,6 +99,34 @@ test('messages arrive in order, and the round trip is measured', async (t) => {
   assert.ok(a.links.roundTripUs(2) < 1_000_000)
 })
 
+test('replicas know what each other’s wall clocks show, and take no word of one that was never set', async (t) => {
+  const [a, b, c] = [
+    new Node(1, { wallMs: () => Date.UTC(2031) }),
+    new Node(2, { wallMs: () => Date.UTC(2030) }),
+    new Node(3, { wallMs: () => 5000 }),
+  ]
+  await nodes(t, a, b, c)
+  a.links.setPeers([
+    { id: 2, address: b.address },
+    { id: 3, address: c.address },
+  ])
+  b.links.setPeers([{ id: 1, address: a.address }])
+  c.links.setPeers([{ id: 1, address: a.address }])
+  assert.equal(a.links.clockMs(2), null)
+  for (const node of [b, c]) await node.until(() => node.links.isUp(1))
+  await a.until(() => a.links.isUp(2))
+  a.links.send(heartbeat(1, 2, 1))
+  b.links.send(heartbeat(2, 1, 1))
+  c.links.send(heartbeat(3, 1, 1))
+  // Whoever has heard a message of another replica knows its clock: a probe comes first.
+  await a.until(() => a.messages.length === 2)
+  await b.until(() => b.messages.length === 1)
+  const aheadMs = (a.links.clockMs(2) ?? 0) - Date.UTC(2030)
+  assert.ok(aheadMs >= 0 && aheadMs < 60_000, `${aheadMs} ms`)
+  assert.equal(new Date(b.links.clockMs(1) ?? 0).getUTCFullYear(), 2031)
+  assert.equal(a.links.clockMs(3), null)
+})
+
 test('chunks and their replies arrive, and messages pass chunks that wait', async (t) => {
   const [a, b] = [new Node(1), new Node(2)]
   await nodes(t, a, b)
@@ -226,7 +254,7 @@ test('garbage is cut off with a reason and harms nobody', async (t) => {
     Buffer.from('GET / HTTP/1.1\r\n\r\n'),
     Buffer.from([0, 0, 0, 1, 99]),
     Buffer.from([0, 0, 0, 0]),
-    Buffer.concat(encodeFrame({ kind: 'ping', id: 1 })),
+    Buffer.concat(encodeFrame({ kind: 'ping', sentMs: 1 })),
     Buffer.concat(encodeFrame({ kind: 'message', message: heartbeat(1, 2, 1) })),
     Buffer.concat(encodeFrame({ kind: 'welcome', version: 1, incarnation: 1 })),
   ]) {

@@ -24,6 +24,9 @@ export { formatEndpoint, parseEndpoint } from './context.ts'
 /** Connections that have not said yet who they are; more are cut at once. */
 const maxStrangers = 64
 
+/** A clock that shows an earlier time was never set: a machine without a battery starts in 1970. */
+const neverSetMs = Date.UTC(2020)
+
 /** TCP as it is. */
 const plainSockets: Sockets = {
   connect: ({ host, port }) => connect({ host, port, noDelay: true }),
@@ -41,6 +44,8 @@ export class PeerLinks implements Transport {
   private readonly strangers = new Set<IncomingLink>()
   private readonly shutOuts = new Map<ReplicaId, string>()
   private readonly lastRefusals = new Map<ReplicaId, string>()
+  /** By how much the wall clock of each replica was ahead of this process's own measure of time when it told of it. */
+  private readonly clocks = new Map<ReplicaId, number>()
   private members = new Map<ReplicaId, Endpoint>()
   private handler: TransportHandler | null = null
   private address = ''
@@ -60,6 +65,7 @@ export class PeerLinks implements Transport {
       timing: this.timing,
       sockets,
       maxQueuedBytes: options.maxQueuedBytes ?? 64 * 1024 * 1024,
+      wallMs: () => Math.max(0, Math.floor((options.wallMs ?? Date.now)())),
       hello: (to) => this.hello(to),
       admit: options.admit,
       refused: (refusal) => this.refused(refusal),
@@ -72,6 +78,7 @@ export class PeerLinks implements Transport {
       greet: (hello) => this.greet(hello),
       opened: (link) => this.opened(link),
       frame: (frame) => this.frame(frame),
+      clock: (peer, wallMs) => this.clock(peer, wallMs),
       refused: (refusal) => this.refused(refusal),
       closed: (link) => this.closed(link),
     }
@@ -153,6 +160,11 @@ export class PeerLinks implements Transport {
 
   roundTripUs(peer: ReplicaId): number {
     return this.outgoing.get(peer)?.roundTripUs ?? 0
+  }
+
+  clockMs(peer: ReplicaId): number | null {
+    const aheadMs = this.clocks.get(peer)
+    return aheadMs === undefined ? null : aheadMs + performance.now()
   }
 
   async stop(): Promise<void> {
@@ -249,6 +261,11 @@ export class PeerLinks implements Transport {
     if (frame.kind === 'message') this.handler.message(frame.message)
     else if (frame.kind === 'chunk') this.handler.chunk(frame.chunk)
     else if (frame.kind === 'chunkReply') this.handler.chunkReply(frame.reply)
+  }
+
+  private clock(peer: ReplicaId, wallMs: number): void {
+    if (wallMs < neverSetMs) this.clocks.delete(peer)
+    else this.clocks.set(peer, wallMs - performance.now())
   }
 
   private refused(refusal: Refusal): void {

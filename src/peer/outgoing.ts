@@ -22,6 +22,7 @@ export interface OutgoingOwner {
   readonly timing: LinkTiming
   readonly sockets: Sockets
   readonly maxQueuedBytes: number
+  wallMs(): number
   hello(to: ReplicaId): Frame
   admit(peer: ReplicaId, incarnation: number): string | null
   refused(refusal: Refusal): void
@@ -53,7 +54,8 @@ export class OutgoingLink {
   private refusedByPeer = false
   private corked = false
   private chunks: (readonly Uint8Array[])[] = []
-  private pingId = 0
+  /** By the wall clock, which is what the probe says, and by the one that measures. */
+  private pingWallMs = 0
   private pingSentMs = 0
   private unansweredPings = 0
 
@@ -122,9 +124,9 @@ export class OutgoingLink {
       return
     }
     this.unansweredPings += 1
-    this.pingId += 1
+    this.pingWallMs = this.owner.wallMs()
     this.pingSentMs = performance.now()
-    this.send(encodeFrame({ kind: 'ping', id: this.pingId }))
+    this.send(encodeFrame({ kind: 'ping', sentMs: this.pingWallMs }))
   }
 
   /** Tells the other side that it is not wanted, and closes. */
@@ -197,7 +199,7 @@ export class OutgoingLink {
         this.welcomed(frame)
         return
       case 'pong':
-        if (frame.id === this.pingId)
+        if (frame.sentMs === this.pingWallMs)
           this.roundTripUs = Math.max(1, Math.round((performance.now() - this.pingSentMs) * 1000))
         return
       case 'refused':

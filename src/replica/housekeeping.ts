@@ -12,6 +12,7 @@ export interface HousekeepingOptions {
   /** By the cluster's clock. */
   readonly nowMs: () => number
   readonly execute: (command: Command, done: (result: Executed) => void) => void
+  readonly lookAtClock: () => void
 }
 
 const tickMs = 2000
@@ -53,6 +54,7 @@ export class Housekeeping {
   }
 
   private tick(nowMs: number): void {
+    this.options.lookAtClock()
     const status = this.options.status()
     if (!status.available) return
     this.tellTouched(nowMs)

@@ -4,6 +4,8 @@ import type { Clock } from '../base/clock.ts'
 export class ManualClock implements Clock {
   /** Timers fire so much before their time, as those of a busy process do. */
   earlyMs = 0
+  /** The wall clock was put forward by so much. */
+  wallAheadMs = 0
   private nowMs = 1000
   private order = 0
   private due: { readonly atMs: number; readonly order: number; readonly callback: () => void }[] = []
@@ -13,7 +15,7 @@ export class ManualClock implements Clock {
   }
 
   wallMs(): number {
-    return 1_700_000_000_000 + this.nowMs
+    return 1_700_000_000_000 + this.nowMs + this.wallAheadMs
   }
 
   after(delayMs: number, callback: () => void): () => void {

@@ -41,6 +41,7 @@ function setUp(options: Partial<PendingOptions> = {}) {
     origin: 2,
     incarnation: 7,
     clock,
+    nowMs: () => clock.wallMs(),
     propose: (bytes) => proposed.push(CommandBatch.decode(bytes)),
     onStuck: () => undefined,
     ...options,

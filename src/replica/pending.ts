@@ -8,6 +8,8 @@ export interface PendingOptions {
   readonly origin: number
   readonly incarnation: number
   readonly clock: Clock
+  /** What batches are stamped with: milliseconds since 1970. */
+  readonly nowMs: () => number
   readonly propose: (batch: Uint8Array) => void
   /** Nothing has come back for a while, and nobody said that it may be lost: it should be proposed again, since that may have been lost too. */
   readonly onStuck: () => void
@@ -51,6 +53,7 @@ export class PendingCommands {
   private readonly origin: number
   private readonly incarnation: number
   private readonly clock: Clock
+  private readonly nowMs: () => number
   private readonly propose: (batch: Uint8Array) => void
   private readonly onStuck: () => void
   private readonly maxUnderWay: number
@@ -74,6 +77,7 @@ export class PendingCommands {
     this.origin = options.origin
     this.incarnation = options.incarnation
     this.clock = options.clock
+    this.nowMs = options.nowMs
     this.propose = options.propose
     this.onStuck = options.onStuck
     this.maxUnderWay = options.maxUnderWay ?? 4
@@ -182,7 +186,7 @@ export class PendingCommands {
       origin: this.origin,
       incarnation: this.incarnation,
       number,
-      atMs: Math.max(0, Math.floor(this.clock.wallMs())),
+      atMs: this.nowMs(),
       commands: items.map((item) => item.command),
     }).finish()
     if (this.batches.length === 0) this.progressMs = this.clock.monotonicMs()

@@ -18,6 +18,7 @@ class TestLog implements ReplicatedLog {
   full = false
   leader = 1
   unreachable = 0
+  clocksMs: (number | null)[] = []
   /** Proposed and not committed. */
   waiting: Uint8Array[] = []
   private consumer: LogConsumer | null = null
@@ -76,6 +77,10 @@ class TestLog implements ReplicatedLog {
         { ...member, id: 2, address: 'h:4 h:5 h:6', reachable: this.unreachable !== 2 },
       ],
     }
+  }
+
+  otherClocksMs(): readonly (number | null)[] {
+    return this.clocksMs
   }
 
   stop(): Promise<void> {
@@ -519,4 +524,31 @@ test('a replica that drains refuses what is new and finishes what is under way',
   assert.equal(drained, true)
   assert.deepEqual(results, ['two: refused draining', 'one: sendMessage'])
   assert.equal(replica.state.draining, true)
+})
+
+test('a replica whose clock runs far ahead of the others ends no session, and says what is wrong', async () => {
+  const { clock, log, replica, results, settle, signUp, send, texts } = await setUp()
+  const alice = signUp('alice')
+  signUp('bob')
+  const startMs = replica.nowMs
+  log.clocksMs = [clock.wallMs(), clock.wallMs()]
+  clock.wallAheadMs = 91 * 24 * 60 * 60 * 1000
+  replica.execute(sendCommand(alice, 'bob', 'still here', replica.nowMs), 10_000, (result) =>
+    results.push(describe(result)),
+  )
+  settle()
+  clock.run(5000)
+  assert.deepEqual(results, ['sendMessage'])
+  assert.deepEqual(texts(alice, 'bob'), ['still here'])
+  assert.ok(replica.nowMs - startMs < 60_000, 'the cluster’s clock goes on as the others do')
+  const own = replica.status().replicas.find(({ id }) => id === 1)
+  assert.match(own?.problem ?? '', /^its clock is 91 days ahead of most others/)
+
+  clock.wallAheadMs = 0
+  log.clocksMs = [clock.wallMs(), clock.wallMs()]
+  clock.run(2000)
+  send(alice, 'bob', 'two')
+  settle()
+  assert.deepEqual(results, ['sendMessage', 'two: sendMessage'])
+  assert.equal(replica.status().replicas.find(({ id }) => id === 1)?.problem, '')
 })

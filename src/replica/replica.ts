@@ -21,6 +21,7 @@ import type {
 import { parseAddresses } from './addresses.ts'
 import { Applier, type AppliedBatch, type ApplyStore, type OpenChat } from './applier.ts'
 import { Housekeeping } from './housekeeping.ts'
+import { OwnTime } from './own-time.ts'
 import { PendingCommands } from './pending.ts'
 import { Presence } from './presence.ts'
 import { ReadWaiters } from './reads.ts'
@@ -91,6 +92,7 @@ class LogReplica implements RunningReplica, LogConsumer {
   private readonly clock: Clock
   private readonly log: ReplicatedLog
   private readonly store: ReplicaStore
+  private readonly time: OwnTime
   private readonly pending: PendingCommands
   private readonly subscriptions: Subscriptions
   private readonly presence: Presence
@@ -124,10 +126,12 @@ class LogReplica implements RunningReplica, LogConsumer {
     this.applier = new Applier(this.chat.machine, store, logger)
     this.appliedIndex = store.appliedIndex
     this.logStatus = log.status()
+    this.time = new OwnTime(clock, logger, () => log.otherClocksMs())
     this.pending = new PendingCommands({
       origin: self,
       incarnation,
       clock,
+      nowMs: () => this.time.nowMs,
       propose: (batch) => log.propose(batch),
       onStuck: () => this.interrupted(),
     })
@@ -148,6 +152,7 @@ class LogReplica implements RunningReplica, LogConsumer {
       status: () => this.logStatus,
       nowMs: () => this.nowMs,
       execute,
+      lookAtClock: () => this.time.look(),
     })
     this.reads = new ReadWaiters(clock, log)
   }
@@ -163,7 +168,7 @@ class LogReplica implements RunningReplica, LogConsumer {
   }
 
   get nowMs(): number {
-    return Math.max(this.clock.wallMs(), this.chat.machine.nowMs)
+    return Math.max(this.time.nowMs, this.chat.machine.nowMs)
   }
 
   get state(): ReplicaState {
@@ -226,6 +231,7 @@ class LogReplica implements RunningReplica, LogConsumer {
       appliedCommands: this.appliedCommands,
       connections: this.subscriptions.size,
       vitals: this.options.vitals(),
+      clockProblem: this.time.problem,
     })
   }
 

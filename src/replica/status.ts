@@ -23,6 +23,8 @@ export interface StatusParts {
   readonly appliedCommands: number
   readonly connections: number
   readonly vitals: Vitals
+  /** Empty when this replica's clock agrees with the others. */
+  readonly clockProblem: string
 }
 
 /** The whole cluster as this replica sees it. */
@@ -62,7 +64,7 @@ function own(parts: StatusParts, member: LogMember): ReplicaStatus {
     residentBytes: vitals.residentBytes,
     cpuUs: vitals.cpuUs,
     appliedCommands: parts.appliedCommands,
-    problem: vitals.problem === '' && log.full ? 'the disk has no space left' : vitals.problem,
+    problem: vitals.problem || (log.full ? 'the disk has no space left' : parts.clockProblem),
   }
 }
 

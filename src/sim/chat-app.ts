@@ -300,6 +300,7 @@ function watchedLog(
     },
     propose: (data) => engine.propose(data),
     readBarrier: (timeoutMs, done) => engine.readBarrier(timeoutMs, done),
+    otherClocksMs: () => engine.otherClocksMs(),
     status: () => engine.status(),
     stop: () => engine.stop(),
   }

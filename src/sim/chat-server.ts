@@ -146,7 +146,7 @@ class Connection implements Caller, Receiver, ServerSide {
     this.parts.clock.soon(() => {
       this.flushing = false
       if (this.isClosed) return
-      const { replica, clock } = this.parts
+      const { replica } = this.parts
       const frame = ServerFrame.encode({
         responses: this.responses,
         events: this.due,
@@ -156,7 +156,7 @@ class Connection implements Caller, Receiver, ServerSide {
               clusterId,
               quorum: replica.state.quorum,
               draining: replica.state.draining,
-              nowMs: clock.wallMs(),
+              nowMs: replica.nowMs,
               addresses: [...replica.state.addresses],
               leader: replica.state.leader,
               version: 'sim',

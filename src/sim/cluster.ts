@@ -235,7 +235,7 @@ export function createCluster(options: ClusterOptions): Cluster {
           disk: machine.disk.mount(process),
           clock,
           random: fork(random),
-          transport: network.attach(id, process),
+          transport: network.attach(id, process, clock),
           logger,
           onFatal,
           tuning: options.tuning,

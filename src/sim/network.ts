@@ -1,3 +1,4 @@
+import type { Clock } from '../base/clock.ts'
 import type { ReplicaId } from '../base/ids.ts'
 import type { Random } from '../base/random.ts'
 import type { Transport, TransportHandler } from '../log/transport.ts'
@@ -8,7 +9,7 @@ import { hashBytes, type Trace } from './trace.ts'
 /** The links between the replicas of a cluster. */
 export interface SimNetwork {
   /** The transport of a process of a replica. `regressed` and other refusals are the peer link's business and not simulated. */
-  attach(self: ReplicaId, process: Owner): Transport
+  attach(self: ReplicaId, process: Owner, clock: Clock): Transport
   /** How messages from one replica to another fare; the faults change it. */
   condition(from: ReplicaId, to: ReplicaId): LinkCondition
   /** The process ended. `told`: the machine still runs and closes its sockets. */
@@ -39,6 +40,7 @@ export interface NetworkCounts {
 interface Endpoint {
   readonly self: ReplicaId
   readonly process: Owner
+  readonly clock: Clock
   handler: TransportHandler | null
   peers: ReadonlySet<ReplicaId>
   /** Whom this process has told to keep away. */
@@ -256,10 +258,11 @@ export function createSimNetwork(options: {
   return {
     counts,
     condition: (from, to) => direction(from, to).condition,
-    attach(self, process) {
+    attach(self, process, clock) {
       const endpoint: Endpoint = {
         self,
         process,
+        clock,
         handler: null,
         peers: new Set(),
         shutOut: new Set(),
@@ -298,6 +301,8 @@ export function createSimNetwork(options: {
           Math.round(
             1000 * (direction(self, peer).condition.delayMs + direction(peer, self).condition.delayMs),
           ),
+        clockMs: (peer) =>
+          endpoint.links.get(peer) === 'up' ? (running(peer)?.clock.wallMs() ?? null) : null,
         stop() {
           endpoint.handler = null
           return Promise.resolve()
