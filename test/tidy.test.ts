@@ -14,7 +14,8 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   storage: ['base', 'raft/types.ts', 'raft/codec.ts', 'chat/sql.ts', 'node:'],
   log: ['base', 'raft', 'storage'],
   replica: ['base', 'gen', 'log/port.ts', 'chat', 'storage', 'node:'],
-  peer: ['base', 'log/transport.ts', 'raft/types.ts', 'raft/codec.ts', 'node:'],
+  tls: ['base', 'storage/json-file.ts', 'client', 'node:', '@peculiar/x509', 'reflect-metadata', 'ws'],
+  peer: ['base', 'log/transport.ts', 'raft/types.ts', 'raft/codec.ts', 'tls/names.ts', 'node:'],
   api: [
     'base',
     'gen',
@@ -38,6 +39,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     'log',
     'replica',
     'peer',
+    'tls',
     'api',
     'node:',
     'pino',
@@ -45,7 +47,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     'vite',
   ],
   client: ['base', 'gen', '@bufbuild/protobuf'],
-  cli: ['base', 'gen', 'client', 'server', 'node:', 'commander', '@clack/prompts', 'smol-toml'],
+  cli: ['base', 'gen', 'client', 'tls', 'server', 'node:', 'commander', '@clack/prompts', 'smol-toml'],
   web: ['base', 'gen', 'client', 'react', 'react-dom', '@base-ui/react'],
   sim: [
     'base',

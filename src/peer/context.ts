@@ -11,11 +11,20 @@ export interface Endpoint {
 
 /** Where connections come from: TCP as it is, or with TLS under it. */
 export interface Sockets {
-  /** The socket must emit `connect` once it can carry frames (with TLS: after its handshake). */
-  connect(endpoint: Endpoint): Socket
+  /** `ready` is called when the socket can carry frames (with TLS: after its handshake). */
+  connect(endpoint: Endpoint, ready: (proof: Proof) => void): Socket
   /** `accepted` is called with each socket that can carry frames. */
-  createServer(accepted: (socket: Socket) => void): Server
+  createServer(accepted: (socket: Socket, proof: Proof) => void): Server
 }
+
+/** What the other side of a connection has proved about itself before the greeting. */
+export type Proof =
+  /** Nothing: what it says of itself is believed. */
+  | { readonly kind: 'none' }
+  /** That it is this replica of the cluster, and no other. */
+  | { readonly kind: 'replica'; readonly replica: ReplicaId }
+  /** That it must not be talked with. `reason` is for people. */
+  | { readonly kind: 'refused'; readonly reason: string }
 
 export interface Refusal {
   /** The other replica; 0 when it did not get as far as saying who it is. */

@@ -56,6 +56,8 @@ export type RefusalCode =
   | 'regressed'
   /** What came is not this protocol, or breaks it. */
   | 'malformed'
+  /** The other's certificate is missing, not of the cluster's authority, out of its time, or another replica's. */
+  | 'certificate'
 
 const frameKinds = {
   hello: 1,
@@ -75,6 +77,7 @@ const refusalCodes = {
   incarnation: 4,
   regressed: 5,
   malformed: 6,
+  certificate: 7,
 } as const satisfies Record<RefusalCode, number>
 
 const frameKindOf = new Map<number, Frame['kind']>()

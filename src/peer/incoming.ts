@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net'
 import { MalformedError } from '../base/bytes.ts'
-import type { ReplicaId } from '../base/ids.ts'
-import { closeWith, type Refusal } from './context.ts'
+import { replicaName, type ReplicaId } from '../base/ids.ts'
+import { closeWith, type Proof, type Refusal } from './context.ts'
 import {
   decodeFrame,
   encodeFrame,
@@ -35,14 +35,16 @@ export type Greeted =
 export class IncomingLink {
   private readonly owner: IncomingOwner
   private readonly socket: Socket
+  private readonly proof: Proof
   private readonly splitter = new FrameSplitter(maxGreetingBytes)
   private timer: NodeJS.Timeout | null
   private from: ReplicaId = 0
   private open = true
 
-  constructor(owner: IncomingOwner, socket: Socket) {
+  constructor(owner: IncomingOwner, socket: Socket, proof: Proof) {
     this.owner = owner
     this.socket = socket
+    this.proof = proof
     this.timer = setTimeout(() => this.cut(), owner.greetingMs)
     socket.setNoDelay(true)
     socket.setKeepAlive(true, 10_000)
@@ -94,6 +96,12 @@ export class IncomingLink {
     switch (frame.kind) {
       case 'hello': {
         if (this.from !== 0) throw new MalformedError('a second hello')
+        const { proof } = this
+        if (proof.kind === 'replica' && proof.replica !== frame.from) {
+          const reason = `a replica that calls itself ${replicaName(frame.from)} has the certificate of ${replicaName(proof.replica)}`
+          this.refuse('certificate', reason)
+          return
+        }
         const greeted = this.owner.greet(frame)
         this.from = frame.from
         if (!greeted.ok) {

@@ -3,85 +3,10 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
 import { test, type TestContext } from 'node:test'
-import tls from 'node:tls'
-import { silentLogger } from '../base/logger.ts'
-import { seededRandom } from '../base/random.ts'
-import type { SnapshotChunk, SnapshotChunkReply } from '../log/transport.ts'
-import type { Message } from '../raft/types.ts'
+import type { SnapshotChunk } from '../log/transport.ts'
 import { encodeFrame, maxFrameBytes, maxGreetingBytes, type Frame } from './frames.ts'
-import {
-  createPeerLinks,
-  parseEndpoint,
-  type PeerLinks,
-  type PeerLinksOptions,
-  type Refusal,
-  type Sockets,
-} from './links.ts'
-
-const clusterId = Uint8Array.from({ length: 16 }, (_, i) => i)
-
-/** A replica's links, with all that they told it. */
-class Node {
-  readonly links: PeerLinks
-  readonly messages: Message[] = []
-  readonly chunks: SnapshotChunk[] = []
-  readonly replies: SnapshotChunkReply[] = []
-  readonly news: string[] = []
-  readonly refusals: Refusal[] = []
-  private waiting: (() => void)[] = []
-
-  constructor(self: number, options: Partial<PeerLinksOptions> = {}) {
-    this.links = createPeerLinks({
-      self,
-      clusterId,
-      incarnation: 1,
-      listen: { host: '127.0.0.1', port: 0 },
-      random: seededRandom(self),
-      logger: silentLogger,
-      onRefused: (refusal) => this.add(this.refusals, refusal),
-      admit: () => null,
-      timing: { pingMs: 20 },
-      ...options,
-    })
-  }
-
-  async start(): Promise<this> {
-    await this.links.start({
-      message: (message) => this.add(this.messages, message),
-      chunk: (chunk) => this.add(this.chunks, chunk),
-      chunkReply: (reply) => this.add(this.replies, reply),
-      up: (peer) => this.add(this.news, `r${peer} up`),
-      down: (peer, evidence) => this.add(this.news, `r${peer} ${evidence}`),
-    })
-    return this
-  }
-
-  get address(): string {
-    return `127.0.0.1:${this.links.port}`
-  }
-
-  async until(condition: () => boolean): Promise<void> {
-    while (!condition()) await new Promise<void>((resolve) => this.waiting.push(resolve))
-  }
-
-  private add<T>(list: T[], item: T): void {
-    list.push(item)
-    const waiting = this.waiting
-    this.waiting = []
-    for (const resolve of waiting) resolve()
-  }
-}
-
-async function nodes(t: TestContext, ...made: Node[]): Promise<void> {
-  for (const node of made) {
-    t.after(() => node.links.stop())
-    await node.start()
-  }
-}
-
-function heartbeat(from: number, to: number, round: number): Message {
-  return { kind: 'heartbeat', from, to, term: 1, commit: 0, round }
-}
+import { parseEndpoint, type Refusal } from './links.ts'
+import { clusterId, heartbeat, Node, nodes } from './testing.ts'
 
 test('messages arrive in order, and the round trip is measured', async (t) => {
   const [a, b] = [new Node(1), new Node(2)]
@@ -414,33 +339,6 @@ test('a replica that is no member any more is let go when its process ends', asy
   await a.until(() => a.news.includes('r2 died'))
 })
 
-test('the same links run over TLS when they are given its sockets', async (t) => {
-  const secret = { psk: Buffer.alloc(32, 7), identity: 'cluster' }
-  const ciphers = 'PSK-AES128-GCM-SHA256'
-  const secure: Sockets = {
-    connect: (endpoint) =>
-      tls.connect({
-        ...endpoint,
-        ciphers,
-        maxVersion: 'TLSv1.2',
-        checkServerIdentity: () => undefined,
-        pskCallback: () => secret,
-      }),
-    createServer: (accepted) =>
-      tls.createServer({ ciphers, maxVersion: 'TLSv1.2', pskCallback: () => secret.psk }, accepted),
-  }
-  const [a, b, stranger] = [new Node(1, { sockets: secure }), new Node(2, { sockets: secure }), new Node(3)]
-  await nodes(t, a, b, stranger)
-  a.links.setPeers([{ id: 2, address: b.address }])
-  stranger.links.setPeers([{ id: 2, address: b.address }])
-  await b.until(() => b.links.isUp(1))
-  for (let round = 0; round < 100; round += 1) b.links.send(heartbeat(2, 1, round))
-  await a.until(() => a.messages.length === 100)
-  assert.equal(stranger.links.isUp(2), false)
-  await a.links.stop()
-  await b.until(() => b.news.includes('r1 died'))
-})
-
 test('addresses are host:port, with IPv6 in brackets', () => {
   assert.deepEqual(parseEndpoint('example.org:7600'), { host: 'example.org', port: 7600 })
   assert.deepEqual(parseEndpoint('[::1]:7600'), { host: '::1', port: 7600 })
@@ -497,8 +395,6 @@ async function readAll(socket: Socket): Promise<string[]> {
 async function startChild(t: TestContext, port: number): Promise<{ port: number; kill(): void }> {
   const code = `
     import { createPeerLinks } from ${JSON.stringify(import.meta.resolve('./links.ts'))}
-    import { silentLogger } from ${JSON.stringify(import.meta.resolve('../base/logger.ts'))}
-    import { seededRandom } from ${JSON.stringify(import.meta.resolve('../base/random.ts'))}
     const links = createPeerLinks({ self: 2, clusterId: Uint8Array.from({ length: 16 }, (_, i) => i), incarnation: 1,
       listen: { host: '127.0.0.1', port: ${port} }, random: seededRandom(2), logger: silentLogger, onRefused() {}, admit: () => null })
     await links.start({ message() {}, chunk() {}, chunkReply() {}, up() {}, down() {} })

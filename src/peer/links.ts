@@ -11,6 +11,7 @@ import {
   type Endpoint,
   type LinkTiming,
   type PeerLinksOptions,
+  type Proof,
   type Refusal,
   type Sockets,
 } from './context.ts'
@@ -29,8 +30,12 @@ const neverSetMs = Date.UTC(2020)
 
 /** TCP as it is. */
 const plainSockets: Sockets = {
-  connect: ({ host, port }) => connect({ host, port, noDelay: true }),
-  createServer: (accepted) => createServer({ noDelay: true }, accepted),
+  connect({ host, port }, ready) {
+    const socket = connect({ host, port, noDelay: true })
+    socket.once('connect', () => ready({ kind: 'none' }))
+    return socket
+  },
+  createServer: (accepted) => createServer({ noDelay: true }, (socket) => accepted(socket, { kind: 'none' })),
 }
 
 /** The links over TCP: each replica dials every other one and sends on what it dialled, so that each direction is one connection of its own. */
@@ -58,7 +63,7 @@ export class PeerLinks implements Transport {
     this.options = options
     this.timing = { ...defaultTiming, ...options.timing }
     const sockets = options.sockets ?? plainSockets
-    this.server = sockets.createServer((socket) => this.accept(socket))
+    this.server = sockets.createServer((socket, proof) => this.accept(socket, proof))
     this.outgoingOwner = {
       logger: options.logger,
       random: options.random,
@@ -179,13 +184,15 @@ export class PeerLinks implements Transport {
     })
   }
 
-  private accept(socket: Socket): void {
+  private accept(socket: Socket, proof: Proof): void {
     if (this.stopped || this.strangers.size >= maxStrangers) {
       socket.on('error', () => {})
       socket.destroy()
       return
     }
-    this.strangers.add(new IncomingLink(this.incomingOwner, socket))
+    const link = new IncomingLink(this.incomingOwner, socket, proof)
+    this.strangers.add(link)
+    if (proof.kind === 'refused') link.refuse('certificate', proof.reason)
   }
 
   private hello(to: ReplicaId): Frame {

@@ -3,7 +3,15 @@ import { MalformedError } from '../base/bytes.ts'
 import { replicaName, type ReplicaId } from '../base/ids.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Random } from '../base/random.ts'
-import { closeWith, type Endpoint, type LinkTiming, type Refusal, type Sockets } from './context.ts'
+import {
+  closeWith,
+  formatEndpoint,
+  type Endpoint,
+  type LinkTiming,
+  type Proof,
+  type Refusal,
+  type Sockets,
+} from './context.ts'
 import {
   decodeFrame,
   encodeFrame,
@@ -157,15 +165,14 @@ export class OutgoingLink {
     this.refusedByPeer = false
     this.corked = false
     this.chunks = []
-    const socket = this.owner.sockets.connect(this.endpoint)
+    const socket = this.owner.sockets.connect(this.endpoint, (proof) => {
+      if (this.socket === socket) this.connected(socket, proof)
+    })
     this.socket = socket
     this.timer = setTimeout(() => this.drop('silent'), this.owner.timing.greetingMs)
     let failure: NodeJS.ErrnoException | null = null
     socket.setNoDelay(true)
     socket.setKeepAlive(true, 10_000)
-    socket.once('connect', () => {
-      for (const part of encodeFrame(this.owner.hello(this.peer))) socket.write(part)
-    })
     const splitter = new FrameSplitter(maxFrameBytes)
     socket.on('data', (bytes) => {
       if (this.socket !== socket || typeof bytes === 'string') return
@@ -188,9 +195,27 @@ export class OutgoingLink {
     })
     socket.once('close', () => {
       if (this.socket !== socket) return
-      const died = failure === null || (failure.code !== undefined && deathCodes.has(failure.code))
-      this.drop(died && !this.refusedByPeer ? 'died' : 'silent')
+      this.drop(!this.refusedByPeer && this.provesDeath(failure) ? 'died' : 'silent')
     })
+  }
+
+  private connected(socket: Socket, proof: Proof): void {
+    if (proof.kind === 'refused') {
+      this.turnAway('certificate', proof.reason)
+      return
+    }
+    if (proof.kind === 'replica' && proof.replica !== this.peer) {
+      const reason = `${replicaName(this.peer)} is looked for at ${formatEndpoint(this.endpoint)}, and whoever answers there has the certificate of ${replicaName(proof.replica)}: check the addresses`
+      this.turnAway('certificate', reason)
+      return
+    }
+    for (const part of encodeFrame(this.owner.hello(this.peer))) socket.write(part)
+  }
+
+  /** Whoever has not greeted may have closed the connection for another reason than its end: then only a port on which nobody listens tells. */
+  private provesDeath(failure: NodeJS.ErrnoException | null): boolean {
+    if (this.state !== 'up') return failure?.code === 'ECONNREFUSED'
+    return failure === null || (failure.code !== undefined && deathCodes.has(failure.code))
   }
 
   private take(frame: Frame): void {
