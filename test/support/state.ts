@@ -37,7 +37,7 @@ export async function checkSameState(cluster: TestCluster): Promise<number> {
 }
 
 function readState(folder: string): { readonly position: number; readonly digest: string } {
-  const db = new DatabaseSync(statePath(folder), { readOnly: true })
+  const db = new DatabaseSync(newestState(folder), { readOnly: true })
   try {
     const position = Number(db.prepare('SELECT position FROM chat_state').get()?.['position'])
     return { position, digest: digest(db) }
@@ -47,7 +47,7 @@ function readState(folder: string): { readonly position: number; readonly digest
 }
 
 /** The newest generation: there is another one after each snapshot that was taken over. */
-function statePath(folder: string): string {
+export function newestState(folder: string): string {
   const generations = readdirSync(folder)
     .map((name) => Number(/^state-([0-9]+)\.db$/.exec(name)?.[1] ?? 0))
     .sort((a, b) => a - b)
