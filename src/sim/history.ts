@@ -10,11 +10,13 @@ export interface History<Input, Output> {
   /** A call begins; the result notes its answer, or that it got none. */
   call(client: string, part: string, input: Input): OpenCall<Output>
   readonly size: number
-  /** Null when every part is linearizable; else the first part that is not. */
+  /** Looks at the parts that have a model: what is wrong with the first one that is not linearizable, in words, or null; and the parts whose search was given up. */
   check(modelOf: (part: string) => SequentialModel<unknown, Input, Output> | null): {
-    readonly part: string
-    readonly verdict: LinearizabilityVerdict<Input, Output>
-  } | null
+    readonly violation: string | null
+    readonly undecided: readonly string[]
+  }
+  /** All calls, by part, in the order in which they began. */
+  operations(): Iterable<readonly [part: string, Operation<Input, Output>]>
   /**
    * What became of the calls without an answer has been found out: `fate` gives what the answer would have been, null when the call never took effect, or undefined when
    * nobody knows. Without this the search has to try them everywhere.
@@ -57,13 +59,20 @@ export function createHistory<Input, Output>(now: () => number): History<Input, 
       return calls
     },
     check(modelOf) {
+      const undecided: string[] = []
       for (const [part, operations] of parts) {
         const model = modelOf(part)
         if (model === null) continue
         const verdict = checkLinearizable(model, [...operations.values()])
-        if (verdict.kind !== 'linearizable') return { part, verdict }
+        if (verdict.kind === 'undecided') undecided.push(part)
+        else if (verdict.kind === 'violated')
+          return { violation: `${part}:\n${describe(verdict)}`, undecided }
       }
-      return null
+      return { violation: null, undecided }
+    },
+    *operations() {
+      for (const [part, operations] of parts)
+        for (const operation of operations.values()) yield [part, operation] as const
     },
     resolve(fate) {
       for (const [part, operations] of parts)
@@ -76,4 +85,13 @@ export function createHistory<Input, Output>(now: () => number): History<Input, 
         }
     },
   }
+}
+
+function describe<Input, Output>(
+  verdict: LinearizabilityVerdict<Input, Output> & { readonly kind: 'violated' },
+): string {
+  return [
+    ...verdict.explained.slice(-5).map((operation) => `explained: ${JSON.stringify(operation)}`),
+    ...verdict.stuck.map((operation) => `stuck: ${JSON.stringify(operation)}`),
+  ].join('\n')
 }

@@ -155,13 +155,10 @@ class LedgerClients implements Clients {
   }
 
   check(): void {
-    const found = this.history.check(() => ledgerModel as SequentialModel<unknown, LedgerInput, LedgerOutput>)
-    if (found === null || found.verdict.kind !== 'violated') return
-    const lines = [
-      ...found.verdict.explained.slice(-5).map((operation) => `explained: ${JSON.stringify(operation)}`),
-      ...found.verdict.stuck.map((operation) => `stuck: ${JSON.stringify(operation)}`),
-    ]
-    this.invariants.fail('linearizability', `${found.part}:\n${lines.join('\n')}`)
+    const { violation } = this.history.check(
+      () => ledgerModel as SequentialModel<unknown, LedgerInput, LedgerOutput>,
+    )
+    if (violation !== null) this.invariants.fail('linearizability', violation)
   }
 
   private loop(client: number, number: number, random: Random, pauseMs: number, replica: number): void {
