@@ -11,6 +11,8 @@ export interface SupervisorOptions {
   readonly logLevel: string
   /** Added to this process's environment. */
   readonly environment?: Readonly<Record<string, string>>
+  /** The command line that runs `command` where a replica belongs: on another host, say. The process must keep its pid. Default: right here. */
+  readonly place?: (replica: number, command: readonly string[]) => readonly string[]
   readonly onEvent: (event: SupervisorEvent) => void
 }
 
@@ -61,15 +63,14 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
   function startReplica(id: number, folder: string): void {
     const startedMs = performance.now()
     // Its own process group: Ctrl-C in the terminal reaches the supervisor alone, which then stops the replicas in order.
-    const child = spawn(
-      process.execPath,
-      [youngSpace, entry, 'serve', '--data', folder, '--log', 'file', '--log-level', options.logLevel],
-      {
-        stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-        detached: true,
-        env: { ...process.env, ...options.environment },
-      },
-    )
+    const serve = ['serve', '--data', folder, '--log', 'file', '--log-level', options.logLevel]
+    const command = [process.execPath, youngSpace, entry, ...serve]
+    const [file = '', ...args] = options.place?.(id, command) ?? command
+    const child = spawn(file, args, {
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+      detached: true,
+      env: { ...process.env, ...options.environment },
+    })
     const pid = child.pid
     if (pid !== undefined) {
       children.set(id, child)

@@ -2,10 +2,11 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
-import { replicaFolder, type ClusterReplica } from '../../src/server/cluster-file.ts'
+import { replicaFolder, type ClusterFile, type ClusterReplica } from '../../src/server/cluster-file.ts'
 import { createCluster, planCluster } from '../../src/server/create-cluster.ts'
 import type { ReplicaReport } from '../../src/server/io.ts'
 import { createSupervisor, type Supervisor } from '../../src/server/supervisor.ts'
+import type { Host } from './netns.ts'
 import { freePorts } from './ports.ts'
 
 export interface TestClusterOptions {
@@ -15,6 +16,12 @@ export interface TestClusterOptions {
   readonly environment?: Readonly<Record<string, string>>
   /** Keep the data folder afterwards and say where it is. */
   readonly keep?: boolean
+  /** Where the data goes; it stays there. Default: a temporary folder, which is removed. */
+  readonly folder?: string
+  /** The hosts of the replicas, one for each; the caller must be on one of the same network. Default: all on this one. */
+  readonly hosts?: readonly Host[]
+  /** A process has ended that nobody told to. */
+  readonly onCollapse?: (id: number, how: string) => void
 }
 
 /** A cluster of real processes in a temporary folder. Use with `await using`, or close it in a `finally`. */
@@ -28,6 +35,8 @@ export interface TestCluster {
   leader(): number
   /** Resolves with the leader once `replicas` of those that run (default: all that run) report it and a quorum. */
   untilServing(replicas?: number): Promise<number>
+  /** Whether a replica runs, is not halted, and reported last that it serves. */
+  serves(id: number): boolean
   /** Starts replicas that do not run. */
   start(...ids: readonly number[]): void
   /** Sends the signal; resolves when the process has ended. `SIGTERM` is a graceful stop. */
@@ -42,16 +51,34 @@ export interface TestCluster {
   [Symbol.asyncDispose](): Promise<void>
 }
 
+async function planFor({ replicas = 5, hosts }: TestClusterOptions): Promise<ClusterFile> {
+  if (hosts === undefined) {
+    const port = await freePorts(3 * replicas)
+    const plan = { replicas, host: '127.0.0.1', httpPort: port, grpcPort: port + replicas }
+    return planCluster({ ...plan, peerPort: port + 2 * replicas })
+  }
+  const plan = planCluster({ replicas, host: '', httpPort: 7400, grpcPort: 7500, peerPort: 7600 })
+  const at = (id: number, port: number): string => `${hosts[id - 1]?.address}:${port}`
+  return {
+    ...plan,
+    replicas: plan.replicas.map(({ id }) => ({
+      id,
+      http: at(id, 7400),
+      grpc: at(id, 7500),
+      peer: at(id, 7600),
+    })),
+  }
+}
+
 /** Makes a cluster and starts all its replicas. Resolves when it serves. */
 export async function startCluster(options: TestClusterOptions = {}): Promise<TestCluster> {
-  const folder = mkdtempSync(join(tmpdir(), 'parley-test-'))
-  const replicas = options.replicas ?? 5
-  const port = await freePorts(3 * replicas)
-  const plan = { replicas, host: '127.0.0.1', httpPort: port, grpcPort: port + replicas }
-  const cluster = createCluster(folder, planCluster({ ...plan, peerPort: port + 2 * replicas }))
+  const folder = options.folder ?? mkdtempSync(join(tmpdir(), 'parley-test-'))
+  const cluster = createCluster(folder, await planFor(options))
   const reports = new Map<number, ReplicaReport>()
   /** Replicas that were halted with SIGSTOP: what they reported last is stale. */
   const halted = new Set<number>()
+  /** Processes that were told to end. */
+  const condemned = new Set<number>()
   const lines: string[] = []
   const listeners = new Set<() => void>()
   const changed = (): void => {
@@ -62,6 +89,9 @@ export async function startCluster(options: TestClusterOptions = {}): Promise<Te
     restart: false,
     logLevel: process.env['PARLEY_TEST_LOG_LEVEL'] ?? 'info',
     environment: { PARLEY_PASSWORD_MEMORY_KIB: '64', ...options.environment },
+    ...(options.hosts === undefined
+      ? {}
+      : { place: (id, command) => options.hosts?.[id - 1]?.on(command) ?? command }),
     onEvent(event) {
       switch (event.kind) {
         case 'report':
@@ -74,6 +104,8 @@ export async function startCluster(options: TestClusterOptions = {}): Promise<Te
           reports.delete(event.replica)
           halted.delete(event.replica)
           lines.push(`r${event.replica} ended: ${event.signal ?? event.code}`)
+          if (!event.expected && !condemned.has(event.pid))
+            options.onCollapse?.(event.replica, String(event.signal ?? event.code))
           break
         case 'started':
           break
@@ -113,7 +145,7 @@ export async function startCluster(options: TestClusterOptions = {}): Promise<Te
     supervisor.kill()
     await until('all replicas end', () => supervisor.running.size === 0)
     if (options.keep === true) process.stderr.write(`data of the test: ${folder}\n`)
-    else rmSync(folder, { recursive: true, force: true })
+    else if (options.folder === undefined) rmSync(folder, { recursive: true, force: true })
   }
 
   const started: TestCluster = {
@@ -131,12 +163,17 @@ export async function startCluster(options: TestClusterOptions = {}): Promise<Te
       })
       return leader()
     },
+    serves(id) {
+      const report = reports.get(id)
+      return report !== undefined && report.quorum && report.leader !== 0 && !halted.has(id)
+    },
     start(...ids) {
       for (const id of ids) supervisor.start(id)
     },
     async end(id, signal) {
       const pid = supervisor.running.get(id)
       if (pid === undefined) return
+      condemned.add(pid)
       process.kill(pid, signal)
       await until(`r${id} ends`, () => supervisor.running.get(id) !== pid)
     },
