@@ -691,7 +691,7 @@ test('a new replica joins as a learner, catches up and is promoted', async () =>
   })
   void leader.engine.changeMembership({ kind: 'promote', id: 4 }).then(note)
   await cluster.clock.until(() => results.length === 2)
-  void cluster.follower(leader).engine.changeMembership({ kind: 'remove', id: 4 }).then(note)
+  void cluster.follower(leader).engine.changeMembership({ kind: 'remove', id: 9 }).then(note)
   await cluster.clock.until(() => results.length === 3)
   assert.deepEqual(
     results.map((result) => (result as { ok: boolean }).ok),

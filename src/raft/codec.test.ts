@@ -24,15 +24,17 @@ const data = fc.oneof(
   fc.uint8Array({ maxLength: 50 }),
   fc.integer({ min: 4090, max: 5000 }).map((length) => new Uint8Array(length).fill(length)),
 )
-const configuration: fc.Arbitrary<Configuration> = record({
-  faultModel: fc.constantFrom('majority', 'fail-stop'),
-  members: fc
-    .uniqueArray(record({ id: replica, voter: fc.boolean(), address: fc.string({ unit: 'grapheme' }) }), {
-      selector: (member) => member.id,
-      maxLength: 7,
-    })
-    .map((members) => [...members].sort((a, b) => a.id - b.id)),
-})
+const faultModel = fc.constantFrom('majority' as const, 'fail-stop' as const)
+const members: fc.Arbitrary<Configuration['members']> = fc
+  .uniqueArray(record({ id: replica, voter: fc.boolean(), address: fc.string({ unit: 'grapheme' }) }), {
+    selector: (member) => member.id,
+    maxLength: 7,
+  })
+  .map((some) => [...some].sort((a, b) => a.id - b.id))
+const configuration: fc.Arbitrary<Configuration> = fc.oneof(
+  record({ faultModel, members }),
+  record({ faultModel, members, highestId: replica }),
+)
 
 function entryAt(term: fc.Arbitrary<number>, index: fc.Arbitrary<number>): fc.Arbitrary<Entry> {
   return fc.oneof(
@@ -96,6 +98,25 @@ const body: fc.Arbitrary<MessageBody> = fc.oneof(
   }),
   record({ kind: fc.constant('snapshotReply' as const), index: number }),
   record({ kind: fc.constantFrom('timeoutNow' as const, 'proposalsLost' as const) }),
+  record({
+    kind: fc.constant('change' as const),
+    id: number,
+    change: fc.oneof(
+      record({ kind: fc.constantFrom('promote' as const, 'remove' as const), id: replica }),
+      record({
+        kind: fc.constantFrom('addLearner' as const, 'setAddress' as const),
+        id: replica,
+        address: fc.string({ unit: 'grapheme' }),
+      }),
+    ),
+  }),
+  record({
+    kind: fc.constant('changeReply' as const),
+    id: number,
+    index: number,
+    refused: fc.constantFrom(null, 'notLeader' as const, 'idUsed' as const, 'quorumAtRisk' as const),
+  }),
+  record({ kind: fc.constant('transfer' as const), successor: replica }),
 )
 
 const message: fc.Arbitrary<Message> = fc

@@ -2,7 +2,9 @@ import { unreachable } from '../base/assert.ts'
 import { MalformedError, type ByteReader, type ByteWriter } from '../base/bytes.ts'
 import type { ReplicaId } from '../base/ids.ts'
 import type {
+  ChangeRefusal,
   Configuration,
+  ConfigurationChange,
   Entry,
   FaultModel,
   Index,
@@ -35,15 +37,39 @@ const messageKinds = {
   snapshotReply: 13,
   timeoutNow: 14,
   proposalsLost: 15,
+  change: 16,
+  changeReply: 17,
+  transfer: 18,
 } as const satisfies Record<MessageBody['kind'], number>
 
 const entryKinds = { data: 1, configuration: 2, noop: 3 } as const satisfies Record<Entry['kind'], number>
 
 const faultModels = { majority: 1, 'fail-stop': 2 } as const satisfies Record<FaultModel, number>
+/** Stands before the fault model when the highest id that was ever given follows it. */
+const withHighestId = 16
+
+const changeKinds = { addLearner: 1, promote: 2, remove: 3, setAddress: 4 } as const satisfies Record<
+  ConfigurationChange['kind'],
+  number
+>
+
+const refusals = {
+  notLeader: 1,
+  unanswered: 2,
+  changeInProgress: 3,
+  termNotOpened: 4,
+  alreadyMember: 5,
+  idUsed: 6,
+  notMember: 7,
+  notCaughtUp: 8,
+  quorumAtRisk: 9,
+} as const satisfies Record<ChangeRefusal, number>
 
 const messageKindOf = inverted<MessageBody['kind']>(messageKinds)
 const entryKindOf = inverted<Entry['kind']>(entryKinds)
 const faultModelOf = inverted<FaultModel>(faultModels)
+const changeKindOf = inverted<ConfigurationChange['kind']>(changeKinds)
+const refusalOf = inverted<ChangeRefusal>(refusals)
 
 const largestReplicaId = 2 ** 31 - 1
 
@@ -95,6 +121,17 @@ export function encodeMessage(writer: ByteWriter, message: Message): void {
       return
     case 'timeoutNow':
     case 'proposalsLost':
+      return
+    case 'change':
+      writer.varint(message.id)
+      encodeChange(writer, message.change)
+      return
+    case 'changeReply':
+      writer.varint(message.id).varint(message.index)
+      writer.byte(message.refused === null ? 0 : refusals[message.refused])
+      return
+    case 'transfer':
+      writer.varint(message.successor)
       return
     default:
       unreachable(message)
@@ -176,6 +213,20 @@ export function decodeMessage(reader: ByteReader): Message {
     case 'timeoutNow':
     case 'proposalsLost':
       return { kind, from, to, term }
+    case 'change':
+      return { kind, from, to, term, id: reader.varint(), change: decodeChange(reader) }
+    case 'changeReply':
+      return {
+        kind,
+        from,
+        to,
+        term,
+        id: reader.varint(),
+        index: reader.varint(),
+        refused: decodeRefusal(reader),
+      }
+    case 'transfer':
+      return { kind, from, to, term, successor: decodeReplicaId(reader) }
     default:
       return unreachable(kind)
   }
@@ -221,6 +272,7 @@ export function decodeEntry(reader: ByteReader): Entry {
 }
 
 export function encodeConfiguration(writer: ByteWriter, configuration: Configuration): void {
+  if (configuration.highestId !== undefined) writer.byte(withHighestId).varint(configuration.highestId)
   writer.byte(faultModels[configuration.faultModel]).varint(configuration.members.length)
   for (const member of configuration.members) {
     writer.varint(member.id)
@@ -231,7 +283,13 @@ export function encodeConfiguration(writer: ByteWriter, configuration: Configura
 
 /** @throws MalformedError */
 export function decodeConfiguration(reader: ByteReader): Configuration {
-  const faultModel = faultModelOf.get(reader.byte())
+  let first = reader.byte()
+  let highestId: ReplicaId | null = null
+  if (first === withHighestId) {
+    highestId = decodeReplicaId(reader)
+    first = reader.byte()
+  }
+  const faultModel = faultModelOf.get(first)
   if (faultModel === undefined) throw new MalformedError('a configuration has an unknown fault model')
   const members: Member[] = []
   let before: ReplicaId = 0
@@ -241,7 +299,27 @@ export function decodeConfiguration(reader: ByteReader): Configuration {
     members.push({ id, voter: decodeFlag(reader), address: reader.string() })
     before = id
   }
-  return { faultModel, members }
+  return highestId === null ? { faultModel, members } : { faultModel, members, highestId }
+}
+
+function encodeChange(writer: ByteWriter, change: ConfigurationChange): void {
+  writer.byte(changeKinds[change.kind]).varint(change.id)
+  if (change.kind === 'addLearner' || change.kind === 'setAddress') writer.string(change.address)
+}
+
+function decodeChange(reader: ByteReader): ConfigurationChange {
+  const kind = changeKindOf.get(reader.byte())
+  if (kind === undefined) throw new MalformedError('a change is of an unknown kind')
+  const id = decodeReplicaId(reader)
+  return kind === 'addLearner' || kind === 'setAddress'
+    ? { kind, id, address: reader.string() }
+    : { kind, id }
+}
+
+function decodeRefusal(reader: ByteReader): ChangeRefusal | null {
+  const byte = reader.byte()
+  // A later version may know more of them: for this one it is a change that was not made.
+  return byte === 0 ? null : (refusalOf.get(byte) ?? 'unanswered')
 }
 
 function encodeSnapshotPoint(writer: ByteWriter, point: SnapshotPoint): void {

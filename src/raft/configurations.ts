@@ -91,9 +91,9 @@ export function changed(
   switch (change.kind) {
     case 'addLearner': {
       if (member !== undefined) return { refused: 'alreadyMember' }
+      if (change.id <= highestIdOf(configuration)) return { refused: 'idUsed' }
       const added: Member = { id: change.id, voter: false, address: change.address }
-      const after = [...members, added].sort((a, b) => a.id - b.id)
-      return { configuration: { ...configuration, members: after } }
+      return { configuration: { faultModel: configuration.faultModel, members: [...members, added] } }
     }
     case 'promote':
       if (member === undefined) return { refused: 'notMember' }
@@ -102,7 +102,11 @@ export function changed(
     case 'remove':
       if (member === undefined) return { refused: 'notMember' }
       return {
-        configuration: { ...configuration, members: members.filter((other) => other !== member) },
+        configuration: {
+          ...configuration,
+          members: members.filter((other) => other !== member),
+          ...(change.id === members.at(-1)?.id ? { highestId: highestIdOf(configuration) } : {}),
+        },
       }
     case 'setAddress':
       if (member === undefined) return { refused: 'notMember' }
@@ -110,6 +114,11 @@ export function changed(
     default:
       return unreachable(change)
   }
+}
+
+/** The highest id that a replica was ever given. */
+export function highestIdOf({ members, highestId }: Configuration): ReplicaId {
+  return Math.max(highestId ?? 0, members.at(-1)?.id ?? 0)
 }
 
 export function votersOf(configuration: Configuration): readonly ReplicaId[] {

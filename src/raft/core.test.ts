@@ -557,6 +557,60 @@ test('a leader changes nothing before it has committed in its term (Ongaro 2015)
   assert.equal(change(cluster, 2, { kind: 'remove', id: 1 }), null)
 })
 
+test('an id is never given again, not even the highest one after its replica was removed', () => {
+  const cluster = clusterOf([1, 2, 3]).elect(1)
+  for (const wanted of [
+    { kind: 'addLearner', id: 5, address: 'a5' },
+    { kind: 'remove', id: 5 },
+  ] as const) {
+    assert.equal(change(cluster, 1, wanted), null)
+    cluster.settle()
+  }
+  for (const id of [2, 4, 5])
+    assert.equal(
+      change(cluster, 1, { kind: 'addLearner', id, address: 'again' }),
+      id === 2 ? 'alreadyMember' : 'idUsed',
+    )
+  assert.equal(change(cluster, 1, { kind: 'addLearner', id: 6, address: 'a6' }), null)
+})
+
+test('a change that is asked for at a follower is answered there as the leader answers it', () => {
+  const cluster = clusterOf([1, 2, 3]).elect(1)
+  assert.equal(change(cluster, 2, { kind: 'addLearner', id: 4, address: 'a4' }), null)
+  cluster.settle()
+  const host = cluster.host(2)
+  assert.equal(describeConfiguration(host.core.status().configuration), '{1 2 3 +4}')
+})
+
+test('a question about a change that the leader never answers ends as unanswered', () => {
+  const cluster = clusterOf([1, 2, 3]).elect(1)
+  const host = cluster.host(2)
+  host.step({ kind: 'change', id: 9, change: { kind: 'remove', id: 3 } })
+  cluster.ready(2)
+  cluster.network = []
+  host.step({ kind: 'suspect', replica: 1 })
+  host.step({ kind: 'reachable', replica: 1 })
+  cluster.ready(2)
+  assert.deepEqual(
+    lastReady(host).changes.map(({ id, index, refused }) => ({ id, index, refused })),
+    [{ id: 9, index: null, refused: 'unanswered' }],
+  )
+})
+
+test('leadership is handed over where a follower was asked for it, and never to who is not heard', () => {
+  const cluster = clusterOf([1, 2, 3]).elect(1)
+  cluster.host(3).step({ kind: 'transfer', to: 2 })
+  cluster.settle()
+  assert.equal(status(cluster, 2).role, 'leader')
+  cluster.host(2).step({ kind: 'suspect', replica: 3 })
+  cluster.host(1).step({ kind: 'transfer', to: 3 })
+  cluster.settle()
+  assert.equal(status(cluster, 2).role, 'leader')
+  cluster.host(2).propose('still taken').ready()
+  cluster.settle()
+  assert.ok(cluster.host(1).history.some((entry) => entry.includes('still taken')))
+})
+
 test('a change that only the dead leader knew to be committed binds its successors (etcd 12359)', () => {
   const cluster = clusterOf([1, 2, 3], { learners: [4] }).elect(1)
   assert.equal(change(cluster, 1, { kind: 'promote', id: 4 }), null)

@@ -2,14 +2,15 @@ import { assert, unreachable } from '../base/assert.ts'
 import type { ReplicaId } from '../base/ids.ts'
 import type { Random } from '../base/random.ts'
 import { Configurations } from './configurations.ts'
-import { Leadership } from './leadership.ts'
+import { Leadership, refusedChange } from './leadership.ts'
 import { LogView } from './log-view.ts'
 import { Outputs } from './outputs.ts'
 import { policyFor } from './quorum.ts'
-import { ForwardedReads } from './reads.ts'
+import { Questions, type Question } from './reads.ts'
 import { CoreState } from './state.ts'
 import type {
   Configuration,
+  ConfigurationChange,
   CoreOptions,
   CoreStatus,
   HardState,
@@ -38,7 +39,7 @@ type Role =
 export class RaftCore {
   private readonly state: CoreState
   private readonly random: Random
-  private readonly forwardedReads: ForwardedReads
+  private readonly questions: Questions
   private role: Role = { kind: 'follower' }
   private leader: ReplicaId = 0
   /** Ticks since the leader was heard, or since this replica began to wait for an election. */
@@ -93,7 +94,7 @@ export class RaftCore {
     }
     configurations.settle(appliedIndex)
     this.random = random
-    this.forwardedReads = new ForwardedReads(random)
+    this.questions = new Questions(random)
     this.state = new CoreState({
       options,
       log: view,
@@ -139,20 +140,12 @@ export class RaftCore {
       case 'reachable':
         this.reachable(input.replica)
         return
-      case 'change': {
-        const result = leadership?.change(input.change) ?? { refused: 'notLeader' }
-        state.outputs.changes.push({
-          id: input.id,
-          index: null,
-          term: state.term,
-          refused: null,
-          ...result,
-        })
-        this.advanceCommit()
+      case 'change':
+        this.change(input.id, input.change)
         return
-      }
       case 'transfer':
-        leadership?.handOver(input.to)
+        if (leadership !== null) leadership.handOver(input.to)
+        else if (this.leader !== 0) state.send(this.leader, { kind: 'transfer', successor: input.to })
         return
       case 'snapshotTaken':
         leadership?.snapshotTaken(input.to, input.point)
@@ -249,7 +242,7 @@ export class RaftCore {
       else if (verdict === 'handOver') this.resignTo(leadership.bestSuccessor())
       return
     }
-    for (const id of this.forwardedReads.expire(state.options.electionTicks)) this.failRead(id)
+    for (const question of this.questions.expire(state.options.electionTicks)) this.unanswered(question)
     this.electionTicks += 1
     this.hurryTicks = Math.max(0, this.hurryTicks - 1)
     if (this.campaignInTicks !== null) this.campaignInTicks -= 1
@@ -394,7 +387,7 @@ export class RaftCore {
     const { state } = this
     this.forwarding = []
     if (state.proposedHere) state.interrupted = true
-    for (const id of this.forwardedReads.drop()) this.failRead(id)
+    for (const question of this.questions.drop()) this.unanswered(question)
   }
 
   /** Whether a leader was heard within the shortest election time-out, so that there is no reason to elect another (Raft dissertation §4.2.3). */
@@ -482,7 +475,7 @@ export class RaftCore {
         else state.send(message.from, { kind: 'readIndexReply', id: message.id, index: 0 })
         return
       case 'readIndexReply': {
-        const id = this.forwardedReads.answered(message.id)
+        const id = this.questions.answered(message.id)
         if (id !== null) state.outputs.reads.push({ id, index: message.index === 0 ? null : message.index })
         return
       }
@@ -499,6 +492,24 @@ export class RaftCore {
       case 'snapshotReply':
         leadership?.snapshotReply(message.from, message.index)
         this.advanceCommit()
+        return
+      case 'change': {
+        const isMember = state.configurations.current.members.some(({ id }) => id === message.from)
+        const { index, refused } = isMember
+          ? (leadership?.change(message.change) ?? refusedChange('notLeader'))
+          : refusedChange('notMember')
+        state.send(message.from, { kind: 'changeReply', id: message.id, index: index ?? 0, refused })
+        this.advanceCommit()
+        return
+      }
+      case 'changeReply': {
+        const { term, index, refused } = message
+        const id = this.questions.answered(message.id)
+        if (id !== null) state.outputs.changes.push({ id, index: index === 0 ? null : index, term, refused })
+        return
+      }
+      case 'transfer':
+        leadership?.handOver(message.successor)
         return
       case 'timeoutNow':
         if (role.kind !== 'leader' && this.isPromotable && !state.full) this.campaign(true)
@@ -705,11 +716,28 @@ export class RaftCore {
     const { state, leadership } = this
     if (leadership !== null) leadership.read(state.self, id)
     else if (this.leader === 0) this.failRead(id)
-    else state.send(this.leader, { kind: 'readIndex', id: this.forwardedReads.ask(id) })
+    else state.send(this.leader, { kind: 'readIndex', id: this.questions.ask({ kind: 'read', id }) })
+  }
+
+  private change(id: number, change: ConfigurationChange): void {
+    const { state, leadership } = this
+    if (leadership === null && this.leader !== 0) {
+      state.send(this.leader, { kind: 'change', id: this.questions.ask({ kind: 'change', id }), change })
+      return
+    }
+    const answer = leadership?.change(change) ?? refusedChange('notLeader')
+    state.outputs.changes.push({ id, term: state.term, ...answer })
+    this.advanceCommit()
   }
 
   private failRead(id: number): void {
     this.state.outputs.reads.push({ id, index: null })
+  }
+
+  private unanswered({ kind, id }: Question): void {
+    const { term, outputs } = this.state
+    if (kind === 'read') this.failRead(id)
+    else outputs.changes.push({ id, term, ...refusedChange('unanswered') })
   }
 
   // Status

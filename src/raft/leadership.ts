@@ -17,6 +17,15 @@ import type {
 import { Window } from './window.ts'
 
 type AppendReply = Message & { readonly kind: 'appendReply' }
+/** Where the change is in the log, or why it is not. */
+export type ChangeVerdict =
+  | { readonly index: Index; readonly refused: null }
+  | { readonly index: null; readonly refused: ChangeRefusal }
+
+export function refusedChange(refused: ChangeRefusal): ChangeVerdict {
+  return { index: null, refused }
+}
+
 type HeartbeatReply = Message & { readonly kind: 'heartbeatReply' }
 
 /**
@@ -123,31 +132,33 @@ export class Leadership {
   }
 
   /** Refuses the change, or appends it. */
-  change(change: ConfigurationChange): { readonly index: Index } | { readonly refused: ChangeRefusal } {
+  change(change: ConfigurationChange): ChangeVerdict {
     const { state } = this
     const { configurations } = state
-    if (this.transfer !== null) return { refused: 'notLeader' }
-    if (configurations.currentIndex > state.commitIndex) return { refused: 'changeInProgress' }
+    if (this.transfer !== null) return refusedChange('notLeader')
+    if (configurations.currentIndex > state.commitIndex) return refusedChange('changeInProgress')
     // Without an entry of its own term a leader may not know of a change that is committed (Ongaro, raft-dev 2015).
-    if (!this.opened) return { refused: 'termNotOpened' }
+    if (!this.opened) return refusedChange('termNotOpened')
     const result = changed(configurations.current, change)
-    if ('refused' in result) return result
+    if ('refused' in result) return refusedChange(result.refused)
     if (change.kind === 'promote') {
       const progress = this.progress.get(change.id)
       if (progress === undefined || progress.regressed || progress.match < this.earlierCommits[0])
-        return { refused: 'notCaughtUp' }
+        return refusedChange('notCaughtUp')
     }
     const voters = result.configuration.members.filter((member) => member.voter).map(({ id }) => id)
-    if (!state.policy.hasQuorum(voters, (id) => this.isActive(id))) return { refused: 'quorumAtRisk' }
+    if (!state.policy.hasQuorum(voters, (id) => this.isActive(id))) return refusedChange('quorumAtRisk')
 
     const index = state.log.lastIndex + 1
     state.append([{ kind: 'configuration', term: state.term, index, configuration: result.configuration }])
     this.syncMembers()
-    return { index }
+    return { index, refused: null }
   }
 
   handOver(to: ReplicaId): void {
     if (this.transfer?.to === to || to === this.state.self || !this.state.configurations.isVoter(to)) return
+    // While it is waited for, nothing can be proposed.
+    if (!this.isActive(to)) return
     this.transfer = { to, ticks: 0, told: false }
   }
 

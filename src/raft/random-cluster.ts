@@ -1,6 +1,7 @@
 import { assert } from '../base/assert.ts'
 import type { ReplicaId } from '../base/ids.ts'
 import { seededRandom, type Random } from '../base/random.ts'
+import { highestIdOf } from './configurations.ts'
 import { configurationOf, describe, Host, noConfiguration, type Snapshot } from './harness.ts'
 import type { ConfigurationChange, CoreOptions, Index, Message, Term } from './types.ts'
 
@@ -280,16 +281,16 @@ export class RandomCluster {
   private change(): void {
     const leader = this.leader()
     if (leader === undefined) return
-    const { members } = leader.core.status().configuration
-    const id = 1 + this.random.below(largestId)
-    const member = members.find((one) => one.id === id)
-    const everMember = this.host(id).log.lastIndex > 0
+    const { configuration } = leader.core.status()
+    const { members } = configuration
+    const picked = 1 + this.random.below(largestId)
+    const member = members.find((one) => one.id === picked)
+    // An id is never used again.
+    const id = member?.id ?? highestIdOf(configuration) + 1
+    if (id > largestId) return
     let change: ConfigurationChange
-    if (member === undefined) {
-      // An id is never used again.
-      if (everMember) return
-      change = { kind: 'addLearner', id, address: `a${id}` }
-    } else if (!member.voter) change = { kind: 'promote', id }
+    if (member === undefined) change = { kind: 'addLearner', id, address: `a${id}` }
+    else if (!member.voter) change = { kind: 'promote', id }
     else change = this.chance(50) ? { kind: 'remove', id } : { kind: 'setAddress', id, address: `b${id}` }
     leader.step({ kind: 'change', change, id: 1 })
   }

@@ -57,10 +57,17 @@ export class ReadRounds {
   }
 }
 
-/** Reads that a follower asked the leader about. */
-export class ForwardedReads {
-  /** The host's id and the tick of the question, by the number that went over the wire. */
-  private readonly asked = new Map<number, { readonly id: number; readonly tick: number }>()
+/** What a follower asked the leader: about a read, or for a change of the configuration. */
+export interface Question {
+  readonly kind: 'read' | 'change'
+  /** The host's. */
+  readonly id: number
+}
+
+/** The questions that the leader has not answered. */
+export class Questions {
+  /** By the number that went over the wire, with the tick of the question. */
+  private readonly asked = new Map<number, { readonly question: Question; readonly tick: number }>()
   private nextNumber: number
   private tick = 0
 
@@ -69,36 +76,36 @@ export class ForwardedReads {
     this.nextNumber = random.below(2 ** 32) * 2 ** 20
   }
 
-  ask(id: number): number {
+  ask(question: Question): number {
     const number = this.nextNumber
     this.nextNumber += 1
-    this.asked.set(number, { id, tick: this.tick })
+    this.asked.set(number, { question, tick: this.tick })
     return number
   }
 
   /** The host's id; null when nobody waits for this answer any more. */
   answered(number: number): number | null {
-    const question = this.asked.get(number)
+    const asked = this.asked.get(number)
     this.asked.delete(number)
-    return question?.id ?? null
+    return asked?.question.id ?? null
   }
 
-  /** Counts a tick. Returns the host's ids of questions that are `patienceTicks` old. */
-  expire(patienceTicks: number): readonly number[] {
+  /** Counts a tick. Returns the questions that are `patienceTicks` old. */
+  expire(patienceTicks: number): readonly Question[] {
     this.tick += 1
-    const old: number[] = []
-    for (const [number, { id, tick }] of this.asked) {
+    const old: Question[] = []
+    for (const [number, { question, tick }] of this.asked) {
       if (this.tick - tick < patienceTicks) break
       this.asked.delete(number)
-      old.push(id)
+      old.push(question)
     }
     return old
   }
 
   /** The leader changed, or the link to it: all must be asked again. */
-  drop(): readonly number[] {
-    const ids = [...this.asked.values()].map(({ id }) => id)
+  drop(): readonly Question[] {
+    const questions = [...this.asked.values()].map(({ question }) => question)
     this.asked.clear()
-    return ids
+    return questions
   }
 }

@@ -319,5 +319,11 @@ function describeMessage(message: Message): string {
     case 'timeoutNow':
     case 'proposalsLost':
       return head
+    case 'change':
+      return `${head} ${message.change.kind} ${replicaName(message.change.id)}`
+    case 'changeReply':
+      return `${head} ${message.refused ?? `at ${message.index}`}`
+    case 'transfer':
+      return `${head} to ${replicaName(message.successor)}`
   }
 }

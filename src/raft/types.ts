@@ -22,6 +22,8 @@ export interface Configuration {
   readonly faultModel: FaultModel
   /** In order of id, each id once. */
   readonly members: readonly Member[]
+  /** The highest id that a replica was ever given, when that one is no member any more: ids are never used again. Absent: the highest member's. */
+  readonly highestId?: ReplicaId
 }
 
 /** One record of the replicated log. */
@@ -118,6 +120,17 @@ export type MessageBody =
   | { readonly kind: 'snapshotReply'; readonly index: Index }
   /** Campaign at once: the leader hands over to you (Raft dissertation §3.10). */
   | { readonly kind: 'timeoutNow' }
+  /** Another replica was asked for a change of the configuration. */
+  | { readonly kind: 'change'; readonly id: number; readonly change: ConfigurationChange }
+  /** `index`: where the change was appended in this term; 0 when it was refused. */
+  | {
+      readonly kind: 'changeReply'
+      readonly id: number
+      readonly index: Index
+      readonly refused: ChangeRefusal | null
+    }
+  /** Another replica was asked to let the leader hand over. */
+  | { readonly kind: 'transfer'; readonly successor: ReplicaId }
 
 /** Everything that can happen to the core. */
 export type Input =
@@ -143,7 +156,9 @@ export type Input =
   | { readonly kind: 'suspect'; readonly replica: ReplicaId }
   /** A link to `replica` is up again. */
   | { readonly kind: 'reachable'; readonly replica: ReplicaId }
+  /** Of the configuration; forwarded to the leader when this replica does not lead. Answered in a Ready's `changes`. */
   | { readonly kind: 'change'; readonly change: ConfigurationChange; readonly id: number }
+  /** Leadership should go to that voter; forwarded likewise. Not answered. */
   | { readonly kind: 'transfer'; readonly to: ReplicaId }
   /** The host took the snapshot that `snapshotsWanted` asked for, and will send its chunks to `to`: the core announces it. */
   | { readonly kind: 'snapshotTaken'; readonly to: ReplicaId; readonly point: SnapshotPoint }
@@ -171,12 +186,17 @@ export interface ChangeAnswer {
 }
 
 export type ChangeRefusal =
+  /** No leader is known, or it is handing over. */
   | 'notLeader'
+  /** The leader did not answer: it may have made the change or not. */
+  | 'unanswered'
   /** Another change has not committed yet. */
   | 'changeInProgress'
   /** The leader has not committed an entry of its own term yet (Ongaro's erratum). */
   | 'termNotOpened'
   | 'alreadyMember'
+  /** The id is not above all that were given before: its owner may still be about. */
+  | 'idUsed'
   | 'notMember'
   | 'notCaughtUp'
   /** The replicas that would remain and are alive are no commit quorum. */
