@@ -41,8 +41,7 @@ const authenticateAgainMs = 300
 
 interface Stream {
   readonly receive: (events: readonly Event[]) => void
-  /** Null while it is not known where to begin. */
-  events: EventStream | null
+  readonly events: EventStream
 }
 
 class ParleyClient implements Client {
@@ -167,9 +166,8 @@ class ParleyClient implements Client {
   }
 
   subscribe(cursor: number, receive: (events: readonly Event[]) => void): () => void {
-    const stream: Stream = { events: cursor === 0 ? null : new EventStream(cursor), receive }
+    const stream: Stream = { events: new EventStream(cursor), receive }
     this.stream = stream
-    if (cursor === 0) this.findNow(stream)
     // Events of the stream before may be under way, and could not be told from those of the new one.
     if (this.streamAsked) this.connector.renew()
     else this.openStream()
@@ -320,22 +318,16 @@ class ParleyClient implements Client {
       this.endSession(error.reason)
   }
 
-  /** "From now on" is no position that a later connection could resume from, so a read says what it means. */
-  private findNow(stream: Stream): void {
-    this.request('getMe', {}, { read: 'best', timeoutMs: Infinity }, (_, response) => {
-      if (this.stream !== stream || response === null) return
-      stream.events = new EventStream(response.position)
-      this.openStream()
-    })
-  }
-
   private openStream(): void {
     const link = this.connector.current
-    const events = this.stream?.events ?? null
-    if (events === null || !this.ready || this.token === null || link === null) return
+    const { stream } = this
+    if (stream === null || !this.ready || this.token === null || link === null) return
     this.streamAsked = true
     link.send([
-      internalRequest(linkNumbers.subscribe, { $case: 'subscribe', value: { cursor: events.resume() } }),
+      internalRequest(linkNumbers.subscribe, {
+        $case: 'subscribe',
+        value: { cursor: stream.events.resume() },
+      }),
     ])
   }
 
@@ -358,7 +350,7 @@ class ParleyClient implements Client {
 
   private happened(events: readonly Event[]): void {
     const stream = this.stream
-    if (stream === null || stream.events === null) return
+    if (stream === null) return
     const fresh = stream.events.accept(events)
     const last = events[events.length - 1]
     if (last !== undefined && last.position > this.calls.position) this.calls.position = last.position

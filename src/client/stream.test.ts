@@ -89,7 +89,7 @@ test('a client that fails over in the middle of a position sees every event once
   }
 })
 
-test('a stream from now on begins at what a read shows, and resumes from there', async () => {
+test('a stream from now on resumes from where its first event says that it began', async () => {
   const network = new FakeNetwork(2)
   network.chat.addSession(token, 5, 50)
   const client = createClient({

@@ -12,7 +12,7 @@ export class EventStream {
   private seenAtOpen = 0
   private comesAgain = 0
 
-  /** @param cursor everything up to this position is known. */
+  /** @param cursor everything up to this position is known; 0: begin from now on, and then the first event says where that is. */
   constructor(cursor: number) {
     this.complete = cursor
   }

@@ -303,7 +303,9 @@ export class FakeReplica {
 
   private tellEvents(connection: Accepted): void {
     if (connection.cursor === null) return
-    const from = connection.cursor
+    const from = connection.cursor === 0 ? this.chat.position : connection.cursor
+    if (connection.cursor === 0)
+      this.tell(connection, { events: [{ position: from, event: { $case: 'progress', value: {} } }] })
     connection.cursor = this.chat.position
     if (from < this.chat.oldestCursor) {
       this.tell(connection, {

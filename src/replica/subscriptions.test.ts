@@ -126,6 +126,19 @@ test('a subscription catches up from its cursor and goes live without a gap or a
   )
 })
 
+test('a stream that begins from now on first tells the position from which it can be resumed', () => {
+  const { clock, open, apply } = setUp()
+  apply([[toAll], [toAll]])
+  const { notes } = open(1, 11, 0)
+  // What happens before its first turn comes after it.
+  apply([[toAll], [toAll]])
+  clock.run()
+  assert.deepEqual(notes.take(), ['2:progress', '3:3', '4:4', '4:progress'])
+  const resumed = open(1, 12, 2)
+  clock.run()
+  assert.deepEqual(resumed.notes.take(), ['3:3', '4:4', '4:progress'])
+})
+
 test('events of one position are never torn apart by the slices of a catch-up', () => {
   const { clock, subscriptions, apply } = setUp()
   apply([Array.from({ length: 3 }, () => toAll), Array.from({ length: 1500 }, () => toAll), [toAll]])

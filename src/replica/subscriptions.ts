@@ -60,6 +60,8 @@ interface Open {
   batch: Uint8Array[] | null
   /** The newest position that the receiver knows of. */
   toldPosition: number
+  /** It is to go on from now, and its receiver does not know yet from which position. */
+  isFresh: boolean
   progressAtMs: number
   aheadSinceMs: number
 }
@@ -112,6 +114,7 @@ export class Subscriptions {
       cursor: cursor === 0 ? this.position() : cursor,
       batch: [],
       toldPosition: -1,
+      isFresh: cursor === 0,
       progressAtMs: nowMs + progressMs,
       aheadSinceMs: nowMs,
     }
@@ -301,6 +304,10 @@ export class Subscriptions {
     }
     const { events, upTo } = slice
     const wanted: Uint8Array[] = []
+    // First of all from where to resume, or what a break of the connection takes of the rest would be missed.
+    if (open.isFresh && open.cursor < upTo)
+      wanted.push(encodeEvent(open.cursor, { $case: 'progress', value: {} }))
+    open.isFresh = false
     for (const event of events) {
       if (this.concerns(open.subscriber, event)) wanted.push(event.bytes)
     }

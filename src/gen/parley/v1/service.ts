@@ -302,9 +302,9 @@ export interface ListMessagesRequest {
   readonly conversation:
     | Target
     | undefined;
-  /** Messages before this number, newest first in the conversation, listed in order; 0 = from the end. Not with after_seq. */
+  /** The newest of the messages before this number, listed in order. Not with after_seq. With both 0: the newest messages. */
   readonly beforeSeq: number;
-  /** Messages after this number, in order. */
+  /** The oldest of the messages after this number, listed in order. 0 = not asked for: the first messages of a conversation are those before page_size + 1. */
   readonly afterSeq: number;
   /** 1-500; default 50. */
   readonly pageSize: number;
@@ -441,7 +441,10 @@ export interface SetPolicyResponse {
 }
 
 export interface SubscribeRequest {
-  /** The `position` of the last event that was seen, or of a read; 0 = from now on. */
+  /**
+   * The `position` of the last event that was seen, or of a read; 0 = from now on: then the first event is `progress`, and its position is the cursor to resume from
+   * should the stream break before another one comes.
+   */
   readonly cursor: number;
 }
 
