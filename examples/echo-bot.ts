@@ -2,13 +2,14 @@
 //
 //   PARLEY_PASSWORD=... node examples/echo-bot.ts echo localhost:7400,localhost:7401
 import { createClient, describeState } from '../src/client/index.ts'
+import { createNodeConnect } from '../src/tls/connect.ts'
 import { ConversationKind, type Message } from '../src/gen/parley/v1/model.ts'
 
 const [name = 'echo', addresses = 'localhost:7400,localhost:7401,localhost:7402'] = process.argv.slice(2)
 const password = process.env['PARLEY_PASSWORD']
 if (password === undefined) throw new Error('set PARLEY_PASSWORD')
 
-const client = createClient({ addresses: addresses.split(',') })
+const client = createClient({ addresses: addresses.split(','), connect: createNodeConnect(console.error) })
 client.onState((state) => console.error(describeState(state)))
 
 const { exists } = await client.call('lookUpName', { name })

@@ -6,6 +6,7 @@ import {
   Metadata,
   Server,
   ServerCredentials,
+  experimental,
   type status as codes,
   type ServiceDefinition,
   type ServerUnaryCall,
@@ -25,6 +26,7 @@ import { defaultTimeoutMs, type Call, type Caller, type Op, type Result } from '
 import { invalid, makeError, meanings, statusDetails } from './errors.ts'
 import type { Metrics } from './metrics.ts'
 import type { Service } from './service.ts'
+import type { ServerTls } from './start.ts'
 import { strictUtf8 } from './text.ts'
 
 export interface GrpcEntrance {
@@ -48,6 +50,7 @@ export interface GrpcOptions {
   readonly maxMessageBytes: number
   /** A client that does not read its event stream for so long is cut off. */
   readonly slowMs: number
+  readonly tls: ServerTls | null
 }
 
 const serviceName = ParleyDefinition.fullName
@@ -56,7 +59,7 @@ type MethodName = keyof typeof ParleyDefinition.methods
 const malformed = Symbol('malformed')
 
 export function createGrpcEntrance(options: GrpcOptions): GrpcEntrance {
-  const { service, metrics, clock, maxMessageBytes, slowMs } = options
+  const { service, metrics, clock, maxMessageBytes, slowMs, tls } = options
   const server = new Server({
     'grpc.max_receive_message_length': maxMessageBytes,
     'grpc.max_send_message_length': -1,
@@ -177,7 +180,8 @@ export function createGrpcEntrance(options: GrpcOptions): GrpcEntrance {
       await once(probe, 'close')
       return new Promise((resolve, reject) => {
         const address = `${host.includes(':') ? `[${host}]` : host}:${port}`
-        server.bindAsync(address, ServerCredentials.createInsecure(), (error, boundPort) => {
+        const credentials = tls === null ? ServerCredentials.createInsecure() : secureCredentials(tls)
+        server.bindAsync(address, credentials, (error, boundPort) => {
           if (error === null) resolve(boundPort)
           else reject(error)
         })
@@ -208,6 +212,37 @@ export function createGrpcEntrance(options: GrpcOptions): GrpcEntrance {
       })
     },
   }
+}
+
+/** Credentials that change without a restart. */
+function secureCredentials(tls: ServerTls): ServerCredentials {
+  const listeners = new Set<(update: CertificateUpdate) => void>()
+  const present = (): CertificateUpdate => ({
+    certificate: Buffer.from(tls.current.certificate),
+    privateKey: Buffer.from(tls.current.key),
+  })
+  tls.onRenewed(() => {
+    for (const listener of listeners) listener(present())
+  })
+  const provider = {
+    addIdentityCertificateListener(listener: (update: CertificateUpdate) => void) {
+      listeners.add(listener)
+      // Not before this has returned: grpc-js would not hear it yet.
+      queueMicrotask(() => listener(present()))
+    },
+    removeIdentityCertificateListener: (listener: (update: CertificateUpdate) => void) =>
+      void listeners.delete(listener),
+    // Clients prove themselves by their sessions.
+    addCaCertificateListener() {},
+    removeCaCertificateListener() {},
+  }
+  // The names of this function's parameters are mixed up in grpc-js: the first is the server's own certificate, the second the authority of clients.
+  return experimental.createCertificateProviderServerCredentials(provider, null, false)
+}
+
+interface CertificateUpdate {
+  readonly certificate: Buffer
+  readonly privateKey: Buffer
 }
 
 interface EventStream {

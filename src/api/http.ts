@@ -1,8 +1,17 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import {
+  createServer,
+  type IncomingMessage,
+  type RequestListener,
+  type Server,
+  type ServerOptions,
+  type ServerResponse,
+} from 'node:http'
+import { createServer as createSecureServer } from 'node:https'
 import type { Socket } from 'node:net'
 import type { Logger } from '../base/logger.ts'
 import type { Replica } from '../replica/types.ts'
 import type { Metrics } from './metrics.ts'
+import type { ServerTls } from './start.ts'
 import { createStaticFiles } from './static-files.ts'
 import type { WebSocketEntrance } from './websocket.ts'
 
@@ -14,12 +23,13 @@ export interface HttpOptions {
   readonly webRoot: string
   /** How long a client may take to send its request. */
   readonly requestMs: number
+  readonly tls: ServerTls | null
 }
 
 /** The HTTP port: health, metrics, the web app, and the way in for WebSockets at `/ws`. */
 export function createHttpServer(
   replica: Replica,
-  { metrics, webSockets, logger, webRoot, requestMs }: HttpOptions,
+  { metrics, webSockets, logger, webRoot, requestMs, tls }: HttpOptions,
 ): Server {
   const files = createStaticFiles(webRoot)
 
@@ -59,28 +69,40 @@ export function createHttpServer(
     }
   }
 
-  const server = createServer(
-    {
-      // Clients that send their request byte by byte, or never, do not hold a socket for long.
-      headersTimeout: requestMs,
-      requestTimeout: requestMs,
-      connectionsCheckingInterval: Math.ceil(requestMs / 4),
-      keepAliveTimeout: 10_000,
-      maxHeaderSize: 16 * 1024,
-      noDelay: true,
-    },
-    handle,
-  )
+  const bounds = {
+    // Clients that send their request byte by byte, or never, do not hold a socket for long.
+    headersTimeout: requestMs,
+    requestTimeout: requestMs,
+    connectionsCheckingInterval: Math.ceil(requestMs / 4),
+    keepAliveTimeout: 10_000,
+    maxHeaderSize: 16 * 1024,
+    noDelay: true,
+  }
+  const server = tls === null ? createServer(bounds, handle) : secureServer(tls, bounds, requestMs, handle)
   server.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) => {
     socket.on('error', () => undefined)
     if (pathOf(request) !== '/ws') return refuse(socket, 404, 'Not Found')
     if (!isOwnOrigin(request, replica)) return refuse(socket, 403, 'Forbidden')
     webSockets.upgrade(request, socket, head)
   })
-  server.on('clientError', (_error, socket) => {
-    if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n')
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+    // Nothing can be told to somebody with whom the handshake failed.
+    if (socket.writable && error.code?.startsWith('ERR_SSL_') !== true)
+      socket.end('HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n')
     else socket.destroy()
   })
+  return server
+}
+
+function secureServer(
+  tls: ServerTls,
+  bounds: ServerOptions,
+  handshakeMs: number,
+  handle: RequestListener,
+): Server {
+  const secrets = () => ({ cert: tls.current.certificate, key: tls.current.key })
+  const server = createSecureServer({ ...bounds, ...secrets(), handshakeTimeout: handshakeMs }, handle)
+  tls.onRenewed(() => server.setSecureContext(secrets()))
   return server
 }
 

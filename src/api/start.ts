@@ -30,6 +30,15 @@ export interface ApiOptions {
   /** The folder of the built web app; it may be missing. */
   readonly webRoot: string
   readonly limits?: Partial<ConnectionLimits>
+  /** Both ports speak TLS with this certificate. Default: plain text. */
+  readonly tls?: ServerTls | null
+}
+
+/** A certificate with its key, and those of its issuers behind it: PEM. */
+export interface ServerTls {
+  readonly current: { readonly certificate: string; readonly key: string }
+  /** Calls `listener` each time after another one has taken its place. */
+  onRenewed(listener: () => void): void
 }
 
 /**
@@ -40,6 +49,7 @@ export interface ApiOptions {
 export async function startApi(replica: Replica, options: ApiOptions): Promise<Api> {
   const { http, grpc, passwords, clock, logger, version, webRoot } = options
   const limits = { ...defaultLimits, ...options.limits }
+  const tls = options.tls ?? null
   let isClosing = false
   const metrics = createMetrics(replica)
   const service = createService(replica, { passwords, clock, logger })
@@ -71,6 +81,7 @@ export async function startApi(replica: Replica, options: ApiOptions): Promise<A
     logger,
     webRoot,
     requestMs: limits.requestMs,
+    tls,
   })
   const grpcEntrance = createGrpcEntrance({
     service,
@@ -78,6 +89,7 @@ export async function startApi(replica: Replica, options: ApiOptions): Promise<A
     clock,
     maxMessageBytes: limits.maxFrameBytes,
     slowMs: limits.slowMs,
+    tls,
   })
   metrics.gauge('parley_grpc_streams', 'Open gRPC event streams.', () => grpcEntrance.streams)
   metrics.gauge(

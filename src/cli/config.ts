@@ -1,12 +1,13 @@
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { parse } from 'smol-toml'
+import { formatServerAddress, parseServerAddress } from '../client/index.ts'
 import { CliError, type Files, UsageError } from './io.ts'
 
 /** What every verb needs to know, from flags, environment and configuration file, the strongest first. */
 export interface Settings {
   readonly profile: string
-  /** host:port of replicas. */
+  /** Addresses of replicas, in the forms of the client library. */
   readonly servers: readonly string[]
   readonly timeoutMs: number
   readonly json: boolean
@@ -108,10 +109,15 @@ function serversOf(value: unknown, path: string, profile: string): readonly stri
 }
 
 function checkServer(server: string): string {
-  const match = /^(?:wss?:\/\/\S+|(?:\[[0-9A-Fa-f:.]+\]|[^\s:/[\]]+)(?::([0-9]{1,5}))?)$/.exec(server)
-  if (match === null || Number(match[1] ?? 1) > 65_535 || Number(match[1] ?? 1) === 0)
-    throw new UsageError(`a server is given as host:port, such as localhost:7400, not "${server}"`)
-  return match[1] === undefined && !server.startsWith('ws') ? `${server}:7400` : server
+  if (/^wss?:\/\/\S+$/.test(server)) return server
+  const address = parseServerAddress(server)
+  if (address === null)
+    throw new UsageError(
+      `a server is given as host:port or parleys://host:port#sha256=FINGERPRINT, such as localhost:7400, not "${server}"`,
+    )
+  return /:[0-9]+$/.test(address.host)
+    ? server
+    : formatServerAddress({ ...address, host: `${address.host}:7400` })
 }
 
 function timeoutOf(value: unknown): number {

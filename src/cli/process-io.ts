@@ -4,6 +4,7 @@ import { dirname } from 'node:path'
 import { isCancel, password, text } from '@clack/prompts'
 import { createClient } from '../client/index.ts'
 import { processIo as serverIo } from '../server/io.ts'
+import { createNodeConnect } from '../tls/connect.ts'
 import { CliError, type Files, type Io } from './io.ts'
 
 /** The real process. */
@@ -14,6 +15,12 @@ export function processIo(): Io {
     stop = resolve
   })
   let listening = false
+  const told = new Set<string>()
+  const connect = createNodeConnect((problem) => {
+    // A client tries again and again; people are told once.
+    if (!told.has(problem)) process.stderr.write(`${problem}\n`)
+    told.add(problem)
+  })
   // Whoever reads the output may go: `parley watch | head`. That is no error.
   for (const stream of [process.stdout, process.stderr])
     stream.on('error', (error: NodeJS.ErrnoException) => {
@@ -32,7 +39,7 @@ export function processIo(): Io {
     askSecret: async (question) => answered(await password({ message: question, output: process.stderr })),
     readInput,
     files,
-    createClient,
+    createClient: (options) => createClient({ connect, ...options }),
     nowMs: () => Date.now(),
     device: `${hostname()}, command line`,
     after(delayMs, callback) {

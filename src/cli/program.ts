@@ -77,7 +77,7 @@ export const globalOptions: Verb['options'] = [
   ['--json', 'print data as JSON: one object, or one to a line for streams'],
   [
     '-s, --server <addresses>',
-    'replicas, host:port separated by commas (PARLEY_SERVER; default localhost:7400 to 7404)',
+    'replicas, host:port or parleys://host:port#sha256=FINGERPRINT, separated by commas (PARLEY_SERVER; default localhost:7400 to 7404)',
   ],
   ['--profile <name>', 'which profile of config.toml, and whose session (PARLEY_PROFILE; default "default")'],
   ['--timeout <seconds>', 'how long to try (PARLEY_TIMEOUT; default 10)'],

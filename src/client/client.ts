@@ -9,7 +9,7 @@ import { errorFromWire, ParleyError, reasonKinds } from './error.ts'
 import { makeId, randomBytes } from './ids.ts'
 import { type Link, linkNumbers } from './link.ts'
 import { memoryStorage, MessageOutbox } from './outbox.ts'
-import { secureRandom, systemClock, webSocketConnect } from './platform.ts'
+import { platformConnect, secureRandom, systemClock } from './platform.ts'
 import { sameState } from './state.ts'
 import { EventStream } from './stream.ts'
 import type {
@@ -91,7 +91,7 @@ class ParleyClient implements Client {
       {
         clock: this.clock,
         random: this.random,
-        connect: options.connect ?? webSocketConnect((url) => new WebSocket(url)),
+        connect: options.connect ?? platformConnect,
       },
       { addresses: options.addresses, discover: options.discover ?? true },
       {

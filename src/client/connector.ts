@@ -4,6 +4,7 @@ import type { Response, ServerState } from '../gen/parley/v1/frames.ts'
 import type { Event } from '../gen/parley/v1/service.ts'
 import { AddressBook, betterThan, standingOf } from './addresses.ts'
 import { Link } from './link.ts'
+import { addressBeside } from './server-address.ts'
 import type { Connect } from './types.ts'
 
 export interface ConnectorHandlers {
@@ -157,7 +158,7 @@ export class Connector {
   private linkState(link: Link, state: ServerState): void {
     const standing = standingOf(state)
     this.book.report(link.address, standing)
-    if (this.discover) this.book.learn(state.addresses)
+    if (this.discover) this.book.learn(state.addresses.map((address) => addressBeside(link.address, address)))
     const round = this.round
     if (link === this.link) {
       if (standing === 'good') this.failures = 0

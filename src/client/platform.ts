@@ -1,5 +1,6 @@
 import type { Clock } from '../base/clock.ts'
 import type { Random } from '../base/random.ts'
+import { parseServerAddress } from './server-address.ts'
 import type { Connect } from './types.ts'
 
 // The edge: what the library takes from the platform, the same in Node and in browsers. Everything else gets it handed in.
@@ -57,10 +58,20 @@ export interface WebSocketLike {
   close(): void
 }
 
-/** Connects with `make`: `webSocketConnect((url) => new WebSocket(url))`. An address is host:port, or a whole ws: or wss: URL. */
-export function webSocketConnect(make: (url: string) => WebSocketLike): Connect {
+/** The WebSocket of the platform. It cannot pin an authority: an address that does needs the `connect` of src/tls/connect.ts. */
+export const platformConnect: Connect = webSocketConnect((url, pin) => {
+  if (pin !== null) throw new Error(`the authority of ${url} is pinned, and this connection cannot check it`)
+  return new WebSocket(url)
+})
+
+/** Connects with `make`: `webSocketConnect((url) => new WebSocket(url))`. It is told whether the address pins an authority, and must see to that. */
+export function webSocketConnect(make: (url: string, pin: string | null) => WebSocketLike): Connect {
   return (address, handlers) => {
-    const socket = make(/^wss?:\/\//.test(address) ? address : `ws://${address}/ws`)
+    const server = parseServerAddress(address)
+    const socket =
+      server === null
+        ? make(address, null)
+        : make(`${server.secure ? 'wss' : 'ws'}://${server.host}/ws`, server.pin)
     socket.binaryType = 'arraybuffer'
     socket.addEventListener('open', () => handlers.opened())
     socket.addEventListener('message', ({ data }) => {

@@ -126,7 +126,7 @@ export interface Client {
 
   /** The highest position that this client has seen: local reads show at least what was so then. */
   readonly position: number
-  /** Addresses of replicas that are known now, host:port. */
+  /** Addresses of replicas that are known now. */
   readonly addresses: readonly string[]
   /** Milliseconds since 1970 as the cluster believes, or the own clock's before the first contact. */
   nowMs(): number
@@ -140,7 +140,7 @@ export interface Client {
 }
 
 export interface ClientOptions {
-  /** host:port of one or more replicas, in order of preference for the first connection; the others are learned. */
+  /** One or more replicas ({@link ServerAddress} tells the forms), in order of preference for the first connection; the others are learned. */
   readonly addresses: readonly string[]
   /** The token of a session, 32 bytes. */
   readonly token?: Uint8Array
@@ -155,7 +155,7 @@ export interface ClientOptions {
   /** Open calls, and characters of text in them, above which {@link Client.call} refuses with OVERLOADED. Defaults 65,536 and 64 Mi. */
   readonly maxOpenCalls?: number
   readonly maxOpenCharacters?: number
-  /** Opens connections. Default: the global WebSocket at `ws://ADDRESS/ws`. */
+  /** Opens connections. Default: the global WebSocket, which cannot pin an authority. */
   readonly connect?: Connect
   readonly clock?: Clock
   /** Ids, tokens and back-off times come from it. Default: the cryptographic generator of the platform; replace it in simulations only. */

@@ -27,7 +27,7 @@ import type { AppState, Notice, Route } from './store/state.ts'
 
 /** What the page needs of the browser. */
 export interface Browser {
-  /** host:port of the replica that served the page. */
+  /** Of the replica that served the page. */
   readonly address: string
   readonly outbox: OutboxStorage
   /** Keeps who is signed in across reloads. */

@@ -1,4 +1,4 @@
-import { createClient } from '../client/index.ts'
+import { addressBeside, createClient } from '../client/index.ts'
 import type { Client } from '../client/index.ts'
 import type { GetStatusResponse, ReplicaStatus } from '../gen/parley/v1/service.ts'
 
@@ -51,7 +51,7 @@ export function watchCluster(start: readonly string[], show: (view: ClusterView)
   const asked = new Map<string, Asked>()
   let history: ClusterView['history'] = []
   const know = (address: string) => {
-    if (address === '' || asked.has(address)) return
+    if (asked.has(address)) return
     const client = createClient({ addresses: [address], discover: false })
     asked.set(address, {
       client,
@@ -86,7 +86,8 @@ export function watchCluster(start: readonly string[], show: (view: ClusterView)
         one.own = own
         one.askedAtMs = askedAtMs
         one.answerMs = performance.now() - askedAtMs
-        for (const replica of status.replicas) know(replica.httpAddress)
+        for (const { httpAddress } of status.replicas)
+          if (httpAddress !== '') know(addressBeside(one.address, httpAddress))
       })
       .catch(() => {
         one.own = null
@@ -124,7 +125,7 @@ function viewOf(asked: readonly Asked[], history: ClusterView['history']): Clust
   const newest = answers[0]?.status ?? asked.find((one) => one.status !== null)?.status
   if (newest === null || newest === undefined) return null
   const replicas = newest.replicas.map((replica): WatchedReplica => {
-    const one = asked.find((other) => other.address === replica.httpAddress)
+    const one = asked.find(({ address }) => address === addressBeside(address, replica.httpAddress))
     return {
       id: replica.id,
       address: replica.httpAddress,

@@ -1,5 +1,6 @@
 import { StrictMode } from 'react'
 import { createRoot } from 'react-dom/client'
+import { formatServerAddress } from '../client/index.ts'
 import { App } from './app.ts'
 import { keepControl } from './control.ts'
 import { browserOutboxStorage } from './outbox-storage.ts'
@@ -17,7 +18,11 @@ function takeControl(): void {
 takeControl()
 
 const app = new App({
-  address: location.host,
+  address: formatServerAddress({
+    host: location.host,
+    secure: location.protocol === 'https:',
+    pin: null,
+  }),
   outbox: browserOutboxStorage(indexedDB),
   readSession: () => localStorage.getItem(sessionKey),
   writeSession: (session) =>

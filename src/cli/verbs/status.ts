@@ -1,6 +1,6 @@
 import { replicaName } from '../../base/ids.ts'
 import { toHex } from '../../base/bytes.ts'
-import type { Client } from '../../client/index.ts'
+import { addressBeside, type Client } from '../../client/index.ts'
 import type { GetStatusResponse, ReplicaStatus } from '../../gen/parley/v1/service.ts'
 import { CliError, exitCodes, type Io } from '../io.ts'
 import { paint, type Paint, plural, printable, safeJson, table } from '../text.ts'
@@ -84,15 +84,17 @@ export class Survey {
     const answers = new Map<number, Answer>()
     const asked = new Set<string>()
     const askAll = async (addresses: readonly string[]): Promise<void> => {
-      const fresh = addresses.filter((address) => address !== '' && !asked.has(address))
+      const fresh = addresses.filter((address) => !asked.has(address))
       for (const address of fresh) asked.add(address)
       for (const answer of await Promise.all(fresh.map((address) => this.askOne(address))))
         if (answer !== null) answers.set(answer.status.replica, answer)
     }
     await askAll(this.given)
     // Replicas that were not given are known to those that were. One with another name for the same machine has answered already.
-    const others = [...answers.values()].flatMap(({ status: { replicas } }) =>
-      replicas.filter(({ id }) => !answers.has(id)).map(({ httpAddress }) => httpAddress),
+    const others = [...answers.values()].flatMap(({ address, status: { replicas } }) =>
+      replicas
+        .filter(({ id, httpAddress }) => !answers.has(id) && httpAddress !== '')
+        .map(({ httpAddress }) => addressBeside(address, httpAddress)),
     )
     await askAll(others)
     return answers
