@@ -144,6 +144,8 @@ class LogReplica implements RunningReplica, LogConsumer {
       logger,
       queries,
       position: () => this.chat.machine.position,
+      whenCaughtUp: (done) =>
+        this.reads.linearizable(this.appliedIndex, ownTimeoutMs, (failure) => done(failure === null)),
       onConnected: (session, connected) => this.presence.setConnected(session, connected),
     })
     this.housekeeping = new Housekeeping({

@@ -12,6 +12,8 @@ export interface SubscriptionsOptions {
   /** Of the applied state; asked again after every swap of the state. */
   readonly queries: () => ChatQueries
   readonly position: () => number
+  /** Calls back when everything that was applied anywhere before the call has been applied here: true; false when that cannot be told now. */
+  readonly whenCaughtUp: (done: (caughtUp: boolean) => void) => void
   /** The first subscription of a session was opened, or its last one closed. */
   readonly onConnected: (session: number, connected: boolean) => void
 }
@@ -27,8 +29,6 @@ const maxAtOnce = 2000
 /** What an event is taken to hold that nobody here gets. */
 const unencodedBytes = 512
 const progressMs = 20_000
-/** So long may this replica lag behind a cursor before the cursor is taken for one of another cluster. */
-const aheadMs = 10_000
 
 type State =
   /** Gets events as they are applied. */
@@ -63,7 +63,6 @@ interface Open {
   /** It is to go on from now, and its receiver does not know yet from which position. */
   isFresh: boolean
   progressAtMs: number
-  aheadSinceMs: number
 }
 
 /** The open event streams of this replica. */
@@ -72,6 +71,7 @@ export class Subscriptions {
   private readonly logger: Logger
   private readonly queries: () => ChatQueries
   private readonly position: () => number
+  private readonly whenCaughtUp: (done: (caughtUp: boolean) => void) => void
   private readonly onConnected: (session: number, connected: boolean) => void
 
   private readonly all = new Set<Open>()
@@ -85,12 +85,14 @@ export class Subscriptions {
   private recentPosition: number
   private pumpScheduled = false
   private cancelTick: Cancel | null = null
+  private isCatchingUpWithOthers = false
 
   constructor(options: SubscriptionsOptions) {
     this.clock = options.clock
     this.logger = options.logger
     this.queries = options.queries
     this.position = options.position
+    this.whenCaughtUp = options.whenCaughtUp
     this.onConnected = options.onConnected
     this.recentPosition = options.position()
     this.recent = new RecentEvents(this.recentPosition, { maxEvents: 2048, maxBytes: 4 * 1024 * 1024 })
@@ -116,7 +118,6 @@ export class Subscriptions {
       toldPosition: -1,
       isFresh: cursor === 0,
       progressAtMs: nowMs + progressMs,
-      aheadSinceMs: nowMs,
     }
     this.all.add(open)
     open.subscriber.subscriptions.add(open)
@@ -398,14 +399,29 @@ export class Subscriptions {
     })
   }
 
+  /**
+   * A cursor that is ahead even of a replica that has caught up is one of another cluster, or of a state that was lost. How long this replica lags says nothing: cut off from the
+   * others it may lag for hours, and a stream that is set back to where it is would show everything after that twice.
+   */
+  private judgeAhead(): void {
+    if (this.ahead.size === 0 || this.isCatchingUpWithOthers) return
+    this.isCatchingUpWithOthers = true
+    const suspects = [...this.ahead]
+    this.whenCaughtUp((caughtUp) => {
+      this.isCatchingUpWithOthers = false
+      const position = this.position()
+      for (const open of caughtUp ? suspects : []) {
+        if (open.state !== 'ahead' || open.cursor <= position) continue
+        this.ahead.delete(open)
+        open.cursor = position
+        this.goLive(open, [encodeEvent(position, { $case: 'resync', value: {} })])
+      }
+    })
+  }
+
   private tick(nowMs: number): void {
     const position = this.position()
-    for (const open of this.ahead) {
-      if (nowMs - open.aheadSinceMs < aheadMs) continue
-      this.ahead.delete(open)
-      open.cursor = position
-      this.goLive(open, [encodeEvent(position, { $case: 'resync', value: {} })])
-    }
+    this.judgeAhead()
     const progress = encodeEvent(position, { $case: 'progress', value: {} })
     for (const open of this.all) {
       if (open.state !== 'live' || open.progressAtMs > nowMs) continue

@@ -71,7 +71,7 @@ const workloads: Readonly<Record<WorkloadName, (parts: WorkloadParts) => Workloa
 }
 
 /** Small sizes, so that in a minute of virtual time everything happens that takes a production cluster months. */
-function drawTuning(random: Random): Partial<EngineTuning> {
+function drawTuning(random: Random, workload: WorkloadName): Partial<EngineTuning> {
   const draw = (limit: number): number => random.below(limit)
   return {
     wal: { segmentBytes: 4096 * (1 + draw(4)), cacheBytes: 512 * (1 + draw(64)) },
@@ -82,7 +82,8 @@ function drawTuning(random: Random): Partial<EngineTuning> {
       mostBytes: 50_000 + draw(200_000),
       markBytes: 200 + draw(3000),
     },
-    chunkBytes: 100 + draw(20_000),
+    // A state of the chat has at least 150 kB: in pieces of 100 bytes it would take minutes over a slow link.
+    chunkBytes: (workload === 'chat' ? 4000 : 100) + draw(20_000),
     core: {
       maxAppendBytes: skewed(random, 1, 20_000),
       maxInflightMessages: skewed(random, 1, 16),
@@ -104,7 +105,7 @@ export async function simulate(options: SimOptions): Promise<SimResult> {
   const survivable = options.faultModel === 'majority' ? faultKinds : failStopFaults
   const kinds = survivable.filter((kind) => options.kinds === null || options.kinds.includes(kind))
   const plan = drawFaults(planRandom, { replicas, durationMs, kinds })
-  const tuning = drawTuning(planRandom)
+  const tuning = drawTuning(planRandom, options.workload)
 
   const scheduler = createScheduler(() => {})
   const trace = createTrace(() => scheduler.nowMs, options.keepEvents)
