@@ -116,9 +116,9 @@ export function createInjector(options: {
   async function join(): Promise<void> {
     const machine = cluster.newMachine()
     joining.add(machine.id)
-    if (await change({ kind: 'addLearner', id: machine.id, address: addressOf(machine.id) }, 40)) {
+    if (await change({ kind: 'addLearner', id: machine.id, address: addressOf(machine.id) }, 400)) {
       cluster.start(machine.id)
-      await change({ kind: 'promote', id: machine.id }, 200)
+      await change({ kind: 'promote', id: machine.id }, 400)
     }
     joining.delete(machine.id)
   }
@@ -127,7 +127,7 @@ export function createInjector(options: {
   async function replace(id: ReplicaId, afterMs: number): Promise<void> {
     repairs.add(id)
     await sleep(afterMs)
-    if (await change({ kind: 'remove', id }, 200)) {
+    if (await change({ kind: 'remove', id }, 400)) {
       if (cluster.machines.get(id)?.retired === null) cluster.retire(id, 'removed')
       await join()
     }
@@ -143,7 +143,7 @@ export function createInjector(options: {
     changing = true
     if (leaves === undefined || voters.length === 1 || (voters.length < 7 && pick.below(2) === 0)) {
       await join()
-    } else if (await change({ kind: 'remove', id: leaves.id }, 40)) {
+    } else if (await change({ kind: 'remove', id: leaves.id }, 400)) {
       // It is stopped a while after it was told, or not told.
       await sleep(pick.below(3000))
       cluster.retire(leaves.id, 'removed')

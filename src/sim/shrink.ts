@@ -4,18 +4,24 @@ import { simulate, type SimOptions } from './simulate.ts'
 /**
  * Leaves out faults that a violation does not need (delta debugging, Zeller 2002): halves, quarters, … are tried until no single fault can go any more.
  *
+ * @param fails whether a run with these options shows the same violation.
  * @param maxRuns gives up looking further after so many runs.
  * @returns the options with `only` the faults that are needed.
  */
-export async function shrink(options: SimOptions, violation: Violation, maxRuns = 150): Promise<SimOptions> {
+export async function shrink(
+  options: SimOptions,
+  violation: Violation,
+  fails: (options: SimOptions) => Promise<boolean> = async (shorter) =>
+    (await simulate(shorter)).violation?.rule === violation.rule,
+  maxRuns = 150,
+): Promise<SimOptions> {
   const { plan } = await simulate({ ...options, maxEvents: 0, keepEvents: 0 })
   let needed = plan.map((fault) => fault.number).filter((n) => options.only === null || options.only.has(n))
   const runs = { left: maxRuns }
 
-  const stillFails = async (numbers: readonly number[]): Promise<boolean> => {
+  const stillFails = (numbers: readonly number[]): Promise<boolean> => {
     runs.left -= 1
-    const result = await simulate({ ...options, only: new Set(numbers), keepEvents: 0 })
-    return result.violation?.rule === violation.rule
+    return fails({ ...options, only: new Set(numbers), keepEvents: 0 })
   }
 
   if (await stillFails([])) return { ...options, only: new Set() }

@@ -1,0 +1,94 @@
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { promisify } from 'node:util'
+import { mutants, seamProblem } from './mutants.ts'
+import { shrink } from './shrink.ts'
+import { describePlan, simulate, workloadNames, type SimOptions, type WorkloadName } from './simulate.ts'
+
+/** How long fresh seeds are tried for, in seconds: `npm run sim` does the same for as long as one likes. */
+const freshS = 40
+
+function options(seed: number, workload: WorkloadName): SimOptions {
+  return {
+    seed,
+    workload,
+    replicas: null,
+    faultModel: 'majority',
+    kinds: null,
+    only: null,
+    durationMs: null,
+    maxEvents: null,
+    keepEvents: 0,
+  }
+}
+
+async function assertClean(seed: number, workload: WorkloadName): Promise<void> {
+  const { violation } = await simulate(options(seed, workload))
+  assert.equal(
+    violation,
+    null,
+    `${violation?.rule}: ${violation?.message}\nrepeat: npm run sim -- --seed ${seed} --workload ${workload}`,
+  )
+}
+
+for (const workload of workloadNames)
+  test(`fixed seeds of the ${workload} break no rule`, async () => {
+    for (let seed = 1; seed <= 12; seed += 1) await assertClean(seed, workload)
+  })
+
+test('fresh seeds break no rule', async () => {
+  const endMs = Date.now() + freshS * 1000
+  for (let seed = Date.now() % 1_000_000_000; Date.now() < endMs; seed += 1)
+    await assertClean(seed, workloadNames[seed % workloadNames.length] ?? 'ledger')
+})
+
+test('the same seed gives the same run, to the last event', async () => {
+  for (const workload of workloadNames) {
+    const [first, second] = [await simulate(options(77, workload)), await simulate(options(77, workload))]
+    assert.ok(first.events > 1000)
+    assert.equal(first.digest, second.digest)
+    const other = await simulate(options(78, workload))
+    assert.notEqual(first.digest, other.digest)
+  }
+})
+
+test('every seam of the mutants is where it was', () => {
+  assert.ok(mutants.length >= 25)
+  assert.equal(new Set(mutants.map(({ name }) => name)).size, mutants.length)
+  assert.deepEqual(
+    mutants.map(seamProblem).filter((problem) => problem !== null),
+    [],
+  )
+})
+
+for (const name of [
+  'commit with one replica too few',
+  'serve a read without asking a quorum',
+  'a stale append cuts what was acknowledged',
+])
+  test(`the simulator notices it when replicas ${name}`, async () => {
+    const { stdout } = await promisify(execFile)(process.execPath, [
+      join(import.meta.dirname, 'hunt.ts'),
+      name,
+      '60',
+      '1',
+    ])
+    const hunt = JSON.parse(stdout) as { readonly caught: string | null; readonly seeds: number }
+    assert.notEqual(hunt.caught, null, `not caught in ${hunt.seeds} seeds`)
+  })
+
+test('the shrinker keeps only faults that a violation needs', async () => {
+  // A cluster that is told to come to an end while its only replica is down makes no progress: a violation on purpose.
+  const wanted = { ...options(5, 'ledger'), replicas: 1, durationMs: 3000 } as const
+  const plan = (await simulate({ ...wanted, maxEvents: 0 })).plan
+  const needed = new Set(plan.slice(0, 2).map((fault) => fault.number))
+  const shrunk = await shrink(
+    wanted,
+    { rule: 'all needed', message: '' },
+    async ({ only }) => only !== null && [...needed].every((number) => only.has(number)),
+  )
+  assert.deepEqual(shrunk.only, needed)
+  assert.equal(describePlan(plan, shrunk.only).length, needed.size)
+})
