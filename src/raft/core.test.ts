@@ -804,6 +804,24 @@ test('while nobody takes proposals, those who made some are told once, when some
   assert.equal(told, 1)
 })
 
+test('a proposal that is dropped for want of room is asked for again only when there is room for it', () => {
+  const cluster = clusterOf([1, 2, 3], { options: { maxUncommittedBytes: 100 } }).elect(1)
+  let told = 0
+  cluster.onReady = (host, ready) => {
+    if (host.id === 1 && ready.interrupted) told += 1
+  }
+  cluster.host(1).propose('small')
+  cluster.host(1).propose('x'.repeat(99))
+  cluster.ready(1)
+  assert.equal(told, 0)
+  cluster.settle()
+  assert.equal(told, 1)
+  cluster.host(1).propose('x'.repeat(99))
+  cluster.settle()
+  assert.equal(status(cluster, 1).commitIndex, 3)
+  assert.equal(told, 1)
+})
+
 // Reads
 
 test('reads of all replicas share one round, and see what was committed before they began', () => {

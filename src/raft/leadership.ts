@@ -38,6 +38,8 @@ export class Leadership {
   /** The entry that opened the term: until it is committed nothing is known to be (Raft §5.4.2, §8). */
   private readonly openingIndex: Index
   private readonly uncommitted = new Window()
+  /** The largest proposal that there was no room for. */
+  private largestDroppedBytes = 0
   private readonly reads = new ReadRounds()
   private round = 0
   private heartbeatTicks = 0
@@ -110,6 +112,7 @@ export class Leadership {
     if (gap) return
     for (const item of data) {
       if (!this.takes(item.length)) {
+        this.largestDroppedBytes = Math.max(this.largestDroppedBytes, item.length)
         this.owe(from)
         return
       }
@@ -473,7 +476,10 @@ export class Leadership {
 
   /** Whether proposals that were dropped may come again. */
   get canTakeAgain(): boolean {
-    if (this.transfer !== null || this.state.full) return false
-    return this.uncommitted.bytes <= this.state.options.maxUncommittedBytes / 2
+    // Whoever is asked again for a proposal that is dropped again would come back without end.
+    return (
+      this.takes(this.largestDroppedBytes) &&
+      this.uncommitted.bytes <= this.state.options.maxUncommittedBytes / 2
+    )
   }
 }
