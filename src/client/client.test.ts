@@ -378,6 +378,14 @@ test('a local read asks for at least what this client has seen', async () => {
   assert.deepEqual([read?.local, read?.minPosition], [true, 101])
 })
 
+test('a local read asks for at least what an earlier client has seen, when that is told', async () => {
+  const network = new FakeNetwork(1)
+  const client = signedIn(network, { position: 77 })
+  watch(client.call('getMe', {}, { read: 'local' }))
+  await network.clock.pass(100)
+  assert.equal(network.replica(1).seen.find((request) => request.op?.$case === 'getMe')?.minPosition, 77)
+})
+
 test('addresses are learned from the replicas', async () => {
   const network = new FakeNetwork(3)
   for (const replica of network.replicas.values()) replica.addresses = network.addresses

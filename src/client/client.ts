@@ -87,6 +87,7 @@ class ParleyClient implements Client {
         maxOpenCharacters: options.maxOpenCharacters ?? 64 * 1024 * 1024,
       },
     )
+    this.calls.position = options.position ?? 0
     this.connector = new Connector(
       {
         clock: this.clock,

@@ -144,6 +144,11 @@ export interface ClientOptions {
   readonly addresses: readonly string[]
   /** The token of a session, 32 bytes. */
   readonly token?: Uint8Array
+  /**
+   * The {@link Client.position} of an earlier client of the same cluster, so that local reads show at least what that one had seen. Default 0. A position of another cluster, or of
+   * a state that was lost, makes local reads wait in vain.
+   */
+  readonly position?: number
   /** Default for {@link CallOptions.timeoutMs}: 10,000. */
   readonly timeoutMs?: number
   /** Default for {@link CallOptions.read}: `linearizable`. */
