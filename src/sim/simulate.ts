@@ -153,11 +153,13 @@ export async function simulate(options: SimOptions): Promise<SimResult> {
   const run = async (untilMs: number, done: () => boolean): Promise<void> => {
     for (;;) {
       const more = await outsidePromises(() => {
+        const beganMs = scheduler.nowMs
         for (let i = 0; i < 20_000; i += 1) {
           if (ended()) return false
           if (!scheduler.step(untilMs)) return false
           if ((i & 63) === 0 && done()) return false
         }
+        if (scheduler.nowMs === beganMs) invariants.fail('progress', 'events follow each other without an end')
         return true
       })
       if (!more) return
