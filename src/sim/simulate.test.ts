@@ -1,14 +1,17 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
 import { mutants, seamProblem } from './mutants.ts'
 import { shrink } from './shrink.ts'
 import { describePlan, simulate, workloadNames, type SimOptions, type WorkloadName } from './simulate.ts'
+import { traceLine } from './trace.ts'
 
 /** How long fresh seeds are tried for, in seconds: `npm run sim` does the same for as long as one likes. */
-const freshS = 40
+const freshS = 50
 
 function options(seed: number, workload: WorkloadName): SimOptions {
   return {
@@ -44,14 +47,23 @@ test('fresh seeds break no rule', async () => {
     await assertClean(seed, workloadNames[seed % workloadNames.length] ?? 'ledger')
 })
 
-test('the same seed gives the same run, to the last event', async () => {
+test('the same seed gives the same run in another process, to the last byte of its trace', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'parley-sim-'))
   for (const workload of workloadNames) {
-    const [first, second] = [await simulate(options(77, workload)), await simulate(options(77, workload))]
-    assert.ok(first.events > 1000)
-    assert.equal(first.digest, second.digest)
+    const file = join(folder, workload)
+    await promisify(execFile)(process.execPath, [
+      join(import.meta.dirname, 'run.ts'),
+      '--seed=77',
+      `--workload=${workload}`,
+      `--trace=${file}`,
+    ])
+    const here = await simulate({ ...options(77, workload), keepEvents: 10_000_000 })
+    assert.ok(here.events > 1000)
+    assert.equal(here.trace.map((event) => `${traceLine(event)}\n`).join(''), readFileSync(file, 'utf8'))
     const other = await simulate(options(78, workload))
-    assert.notEqual(first.digest, other.digest)
+    assert.notEqual(here.digest, other.digest)
   }
+  rmSync(folder, { recursive: true })
 })
 
 test('every seam of the mutants is where it was', () => {

@@ -159,7 +159,8 @@ export async function simulate(options: SimOptions): Promise<SimResult> {
           if (!scheduler.step(untilMs)) return false
           if ((i & 63) === 0 && done()) return false
         }
-        if (scheduler.nowMs === beganMs) invariants.fail('progress', 'events follow each other without an end')
+        if (scheduler.nowMs === beganMs)
+          invariants.fail('progress', 'events follow each other without an end')
         return true
       })
       if (!more) return
