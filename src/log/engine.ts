@@ -85,7 +85,7 @@ const defaultCore: Omit<CoreOptions, 'self'> = {
   maxUncommittedBytes: 64 * 1024 * 1024,
 }
 
-const defaultWal = { segmentBytes: 16 * 1024 * 1024, cacheBytes: 16 * 1024 * 1024 }
+const defaultWal = { segmentBytes: 16 * 1024 * 1024, cacheBytes: 4 * 1024 * 1024 }
 
 /** Proposals that are handed to the core, and travel, in one piece. */
 const proposalGroupBytes = 1024 * 1024

@@ -69,7 +69,7 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
     const child = spawn(file, args, {
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
       detached: true,
-      env: { ...process.env, ...options.environment },
+      env: { MALLOC_ARENA_MAX: '2', ...process.env, ...options.environment },
     })
     const pid = child.pid
     if (pid !== undefined) {

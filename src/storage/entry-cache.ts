@@ -6,6 +6,8 @@ export class EntryCache {
   /** Elements before this one are no longer held. */
   private head = 0
   private bytes = 0
+  /** Of the elements before `head`. */
+  private forgottenBytes = 0
   private readonly limitBytes: number
 
   constructor(limitBytes: number) {
@@ -39,8 +41,7 @@ export class EntryCache {
     while (this.bytes > this.limitBytes) {
       const first = this.entries[this.head]
       if (first === undefined || !mayForget(first.index)) break
-      this.bytes -= entryBytes(first)
-      this.head += 1
+      this.forget(first)
     }
     this.dropForgotten()
   }
@@ -50,8 +51,7 @@ export class EntryCache {
     for (;;) {
       const first = this.entries[this.head]
       if (first === undefined || first.index > index) break
-      this.bytes -= entryBytes(first)
-      this.head += 1
+      this.forget(first)
     }
     this.dropForgotten()
   }
@@ -60,13 +60,22 @@ export class EntryCache {
     this.entries = []
     this.head = 0
     this.bytes = 0
+    this.forgottenBytes = 0
   }
 
+  private forget(first: Entry): void {
+    const bytes = entryBytes(first)
+    this.bytes -= bytes
+    this.forgottenBytes += bytes
+    this.head += 1
+  }
+
+  /** Not one by one, which would copy the array each time; but what is forgotten is still in memory. */
   private dropForgotten(): void {
-    if (this.head < 1024 && this.head < this.entries.length) return
-    if (this.head * 2 < this.entries.length) return
+    if (this.head < this.entries.length && this.forgottenBytes < this.limitBytes / 4) return
     this.entries = this.entries.slice(this.head)
     this.head = 0
+    this.forgottenBytes = 0
   }
 }
 

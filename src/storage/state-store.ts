@@ -28,7 +28,7 @@ const maxPasses = 4
 const longWaitMs = 1000
 /** Smaller databases are checked whole at start: that takes 0.2 s. */
 const quickCheckBytes = 64 * 1024 * 1024
-const cacheKib = 24 * 1024
+const cacheKib = 12 * 1024
 
 /**
  * Opens the state in `options.folder`, or makes an empty one.

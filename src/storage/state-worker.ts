@@ -15,7 +15,11 @@ interface Reply {
 export function createStateWorker(): StateWorker {
   const file = import.meta.url.endsWith('.ts') ? './state.worker.ts' : './state.worker.js'
   const ended = new Int32Array(new SharedArrayBuffer(4))
-  const thread = new Worker(new URL(file, import.meta.url), { workerData: ended })
+  const thread = new Worker(new URL(file, import.meta.url), {
+    workerData: ended,
+    // It handles next to nothing in JavaScript.
+    resourceLimits: { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 32 },
+  })
   const waiting = new Map<number, (result: StateJobResult) => void>()
   let lastNumber = 0
   thread.on('message', ({ number, result, details }: Reply) => {
