@@ -173,7 +173,7 @@ async function measureState(): Promise<void> {
   report('a copy', { ms: copied, MB: source.sizeBytes / 1e6 })
   const target = openStateStore({
     folder: mkdtempSync(join(folder, 'target-')),
-    worker: createStateWorker(),
+    worker: createStateWorker(systemClock),
     onFailed: fail,
   })
   const from = performance.now()
@@ -214,7 +214,7 @@ function open(name: string): Recovered {
 }
 
 function openState(): StateStore {
-  return openStateStore({ folder, worker: createStateWorker(), onFailed: fail })
+  return openStateStore({ folder, worker: createStateWorker(systemClock), onFailed: fail })
 }
 
 function fail(error: Error): void {

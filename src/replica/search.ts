@@ -37,8 +37,11 @@ export interface SearchThread extends Search {
 /** How long a search waits for the index to get as far as the state; after that it answers with what there is. */
 const maxWaitMs = 3000
 const advanceLimit = 1000
-/** The index follows so often while nobody searches. */
+/** The index follows so often while nobody searches, if it lags by so many commands. */
 const followMs = 2000
+const followLag = 200
+/** A thread that had nothing to do for so long is ended: it holds some 15 MB. */
+const idleMs = 10_000
 /** With more commands than this in that time, the replica has better things to do than to index: it then takes in one slice only. */
 const busyCommands = 2000
 
@@ -55,12 +58,15 @@ export function createSearch(options: SearchOptions): SearchThread {
   let seen = 0
   let cancelFollow: Cancel | null = null
   let closed = false
+  let cancelEnd: Cancel | null = null
 
   function ask(
     job: { readonly kind: 'advance'; readonly limit: number } | Extract<SearchJob, { kind: 'search' }>,
   ): Promise<SearchReply> {
     const number = nextNumber
     nextNumber += 1
+    cancelEnd?.()
+    cancelEnd = null
     worker ??= start()
     const message: SearchJob = { ...job, number, statePath: options.statePath() }
     worker.postMessage(message, [])
@@ -78,16 +84,27 @@ export function createSearch(options: SearchOptions): SearchThread {
     started.on('message', (reply: SearchReply) => {
       const resolve = waiting.get(reply.number)
       waiting.delete(reply.number)
+      if (waiting.size === 0) rest(started)
       resolve?.(reply)
     })
     started.on('error', (error) => logger.error({ error: String(error) }, 'the search thread failed'))
     started.on('exit', () => {
-      if (worker === started) worker = null
+      if (worker !== started) return
+      worker = null
       for (const [number, resolve] of waiting)
         resolve({ kind: 'failed', number, message: 'the search thread has ended' })
       waiting.clear()
     })
     return started
+  }
+
+  function rest(resting: Worker): void {
+    cancelEnd?.()
+    cancelEnd = clock.after(idleMs, () => {
+      cancelEnd = null
+      worker = null
+      void resting.terminate()
+    })
   }
 
   /** One slice; calls that come while it is under way share it. Returns whether there is more. */
@@ -109,7 +126,8 @@ export function createSearch(options: SearchOptions): SearchThread {
       const position = options.position()
       const isBusy = position - seen > busyCommands
       seen = position
-      void catchUp(isBusy).then(() => {
+      const isNear = position - reached < followLag
+      void (isNear ? Promise.resolve() : catchUp(isBusy)).then(() => {
         if (!closed) follow()
       })
     })
@@ -141,6 +159,7 @@ export function createSearch(options: SearchOptions): SearchThread {
     async close() {
       closed = true
       cancelFollow?.()
+      cancelEnd?.()
       await worker?.terminate()
     },
   }

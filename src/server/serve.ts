@@ -165,7 +165,7 @@ async function assemble(
   const self = identity.replica
   const clock = systemClock
   const clusterId = Buffer.from(identity.clusterId, 'hex')
-  const store = openStateStore({ folder, worker: createStateWorker(), onFailed: onFatal })
+  const store = openStateStore({ folder, worker: createStateWorker(clock), onFailed: onFatal })
   const configuration: Configuration = {
     faultModel: 'majority',
     members: identity.replicas.map((replica) => ({

@@ -3,6 +3,7 @@ import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, truncateSync, writ
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, test } from 'node:test'
+import type { Clock } from '../base/clock.ts'
 import { isDatabaseError, isOutOfSpace } from './errors.ts'
 import { SnapshotRejectedError } from './snapshots.ts'
 import { openStateStore } from './state-store.ts'
@@ -11,6 +12,17 @@ import { DamagedError, type SnapshotSink, type SnapshotSource, type StateStore }
 
 const folders: string[] = []
 const stores = new Set<StateStore>()
+/** What the thread has set timers for. */
+const timers = new Set<() => void>()
+const clock: Clock = {
+  monotonicMs: () => 0,
+  wallMs: () => 0,
+  after(_delayMs, callback) {
+    timers.add(callback)
+    return () => timers.delete(callback)
+  },
+  soon: setImmediate,
+}
 
 afterEach(async () => {
   for (const store of stores) await store.close()
@@ -325,6 +337,17 @@ test("SQLite's write-ahead log begins anew while the writer never rests", async 
   }
 })
 
+test('a thread that rests ends, and another one does what comes later', async () => {
+  const store = open(newFolder())
+  for (const index of [1, 2, 3]) {
+    write(store, index, 'text')
+    assert.equal(await checkpoint(store), index)
+    assert.equal(timers.size, 1)
+    for (const rested of timers) rested()
+    timers.clear()
+  }
+})
+
 function failed(code: string): { readonly kind: 'failed'; readonly error: Error } {
   return { kind: 'failed', error: Object.assign(new Error(code), { code }) }
 }
@@ -348,7 +371,7 @@ function saved(folder: string): string {
 }
 
 function open(folder: string, kind: 'thread' | 'inline' = 'thread'): StateStore {
-  const worker = kind === 'thread' ? createStateWorker() : createInlineStateWorker(setImmediate)
+  const worker = kind === 'thread' ? createStateWorker(clock) : createInlineStateWorker(setImmediate)
   const store = openStateStore({
     folder,
     worker,

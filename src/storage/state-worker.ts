@@ -2,6 +2,7 @@ import { closeSync, openSync, readSync, writeFileSync, writeSync } from 'node:fs
 import { open } from 'node:fs/promises'
 import { DatabaseSync } from 'node:sqlite'
 import { Worker } from 'node:worker_threads'
+import type { Cancel, Clock } from '../base/clock.ts'
 import { describeCopy, failed, runStateJob } from './state-jobs.ts'
 import type { StateJob, StateJobResult, StateWorker } from './types.ts'
 
@@ -11,38 +12,66 @@ interface Reply {
   readonly details: { readonly message: string; readonly fields: object } | null
 }
 
-/** A thread for the jobs; reads and writes go to the thread pool. */
-export function createStateWorker(): StateWorker {
-  const file = import.meta.url.endsWith('.ts') ? './state.worker.ts' : './state.worker.js'
+/** A thread that had nothing to do for so long is ended: it holds some 15 MB. */
+const idleMs = 10_000
+
+/** A thread for the jobs, started when there is one; reads and writes go to the thread pool. */
+export function createStateWorker(clock: Clock): StateWorker {
   const ended = new Int32Array(new SharedArrayBuffer(4))
-  const thread = new Worker(new URL(file, import.meta.url), {
-    workerData: ended,
-    // It handles next to nothing in JavaScript.
-    resourceLimits: { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 32 },
-  })
   const waiting = new Map<number, (result: StateJobResult) => void>()
+  let thread: Worker | null = null
   let lastNumber = 0
-  thread.on('message', ({ number, result, details }: Reply) => {
-    const done = waiting.get(number)
-    waiting.delete(number)
-    if (waiting.size === 0) thread.unref()
-    done?.(result ?? failed(Object.assign(new Error(details?.message), details?.fields)))
-  })
-  const failAll = (error: Error): void => {
+  let cancelEnd: Cancel | null = null
+
+  function start(): Worker {
+    const file = import.meta.url.endsWith('.ts') ? './state.worker.ts' : './state.worker.js'
+    const started = new Worker(new URL(file, import.meta.url), {
+      workerData: ended,
+      // It handles next to nothing in JavaScript.
+      resourceLimits: { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 32 },
+    })
+    started.on('message', ({ number, result, details }: Reply) => {
+      const done = waiting.get(number)
+      waiting.delete(number)
+      if (waiting.size === 0) rest(started)
+      done?.(result ?? failed(Object.assign(new Error(details?.message), details?.fields)))
+    })
+    started.on('error', (error: Error) => {
+      if (thread !== started) return
+      thread = null
+      failAll(error)
+    })
+    return started
+  }
+
+  /** It keeps the process alive only while something is to be done. */
+  function rest(resting: Worker): void {
+    resting.unref()
+    cancelEnd?.()
+    cancelEnd = clock.after(idleMs, () => {
+      cancelEnd = null
+      thread = null
+      void resting.terminate()
+    })
+  }
+
+  function failAll(error: Error): void {
     const all = [...waiting.values()]
     waiting.clear()
     for (const done of all) done(failed(error))
   }
-  thread.on('error', failAll)
-  // It keeps the process alive only while something is to be done.
-  thread.unref()
-  const run = (job: StateJob, done: (result: StateJobResult) => void): void => {
+
+  function run(job: StateJob, done: (result: StateJobResult) => void): void {
+    cancelEnd?.()
+    cancelEnd = null
     // It goes through 32 bits.
     lastNumber = (lastNumber + 1) | 0
     waiting.set(lastNumber, done)
+    thread ??= start()
     thread.ref()
     thread.postMessage({ number: lastNumber, job }, [])
   }
+
   return {
     run,
     runAndWait(job, forMs, done) {
@@ -71,7 +100,9 @@ export function createStateWorker(): StateWorker {
       }
     },
     async close() {
-      await thread.terminate()
+      cancelEnd?.()
+      await thread?.terminate()
+      thread = null
       failAll(new Error('the state was closed'))
     },
   }
