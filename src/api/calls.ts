@@ -8,6 +8,8 @@ import { makeError, withMessage } from './errors.ts'
 export interface Caller {
   /** Null before sign-in, and again after the session has ended. */
   signedIn: SignedIn | null
+  /** It has shown that it may read this replica's data folder: it may do what administrators may. */
+  isOperator: boolean
   /** The address it comes from: failed log-ins are counted by it. */
   readonly address: string
 }

@@ -219,6 +219,36 @@ export const meanings = {
     retryable: true,
     message: 'The client does not read what it is sent.',
   },
+  REASON_REPLICA_NOT_FOUND: {
+    code: codes.NOT_FOUND,
+    http: 404,
+    retryable: false,
+    message: 'There is no such replica.',
+  },
+  REASON_REPLICA_EXISTS: {
+    code: codes.ALREADY_EXISTS,
+    http: 409,
+    retryable: false,
+    message: 'The cluster has, or had, such a replica.',
+  },
+  REASON_REPLICA_NOT_READY: {
+    code: codes.FAILED_PRECONDITION,
+    http: 400,
+    retryable: true,
+    message: 'The replica is not ready for this yet.',
+  },
+  REASON_QUORUM_AT_RISK: {
+    code: codes.FAILED_PRECONDITION,
+    http: 400,
+    retryable: false,
+    message: 'The replicas that would be left and can be reached could decide nothing.',
+  },
+  REASON_CHANGE_IN_PROGRESS: {
+    code: codes.ABORTED,
+    http: 409,
+    retryable: true,
+    message: 'Another change of the replica set is under way.',
+  },
   REASON_UNIMPLEMENTED: {
     code: codes.UNIMPLEMENTED,
     http: 501,

@@ -80,6 +80,7 @@ export function createGrpcEntrance(options: GrpcOptions): GrpcEntrance {
     const match = /^Bearer ([A-Za-z0-9_-]+={0,2})$/i.exec(String(authorization ?? ''))
     return {
       signedIn: null,
+      isOperator: false,
       address: peer.replace(/:\d+$/, ''),
       token:
         authorization === undefined

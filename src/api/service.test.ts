@@ -5,13 +5,14 @@ import type { Request } from '../gen/parley/v1/frames.ts'
 import { Reason } from '../gen/parley/v1/model.ts'
 import { newId, plainPasswords, signUp, startTestApi, TestClient, type TestApi } from './test-support.ts'
 
+const operatorToken = randomBytes(32)
 let server: TestApi
 let port: number
 let ann: Awaited<ReturnType<typeof signUp>>
 let bob: Awaited<ReturnType<typeof signUp>>
 
 before(async () => {
-  server = await startTestApi()
+  server = await startTestApi({ operatorToken })
   port = server.api.httpPort
   ann = await signUp(port, 'ann')
   bob = await signUp(port, 'bob')
@@ -25,6 +26,7 @@ const toBob = { target: { $case: 'account', value: 'bob' } } as const
 const id = newId()
 const draftId = newId()
 const long = 'x'.repeat(51)
+const newReplica = { replica: 0, peerAddress: 'h:1', httpAddress: 'h:2', grpcAddress: '[::1]:3' }
 
 /** A request that is wrong, the field that the error must name, and what it must say of the limit. */
 const wrong: readonly (readonly [Request['op'], string, RegExp])[] = [
@@ -169,6 +171,9 @@ const wrong: readonly (readonly [Request['op'], string, RegExp])[] = [
   [{ $case: 'deleteDrafts', value: { id, draftIds: [] } }, 'draft_ids', /not be empty/],
   [{ $case: 'revokeSession', value: { id, session: 0 } }, 'session', /given/],
   [{ $case: 'setPolicy', value: { id, policy: undefined, fields: [] } }, 'policy', /given/],
+  [{ $case: 'addReplica', value: { ...newReplica, peerAddress: 'here' } }, 'peer_address', /host:port/],
+  [{ $case: 'addReplica', value: { ...newReplica, httpAddress: 'a b:1' } }, 'http_address', /host:port/],
+  [{ $case: 'promoteReplica', value: { replica: 0 } }, 'replica', /1 to/],
 ]
 
 for (const [op, field, limit] of wrong)
@@ -471,4 +476,29 @@ test('a write that is under way when its time runs out has an unknown outcome, a
   assert.ok(result.$case === 'error' && result.value.reason === Reason.OUTCOME_UNKNOWN)
   server.hold(false)
   await ann.get('sendMessage', value)
+})
+
+test('only administrators change the replica set, and who can read the data folder', async () => {
+  const op = { $case: 'addReplica', value: newReplica } as const
+  const stranger = await new TestClient(port).ready()
+  try {
+    assert.equal((await stranger.fail(op)).reason, Reason.NOT_SIGNED_IN)
+    assert.equal((await bob.fail(op)).reason, Reason.NOT_PERMITTED)
+    const added = await ann.ask(op)
+    assert.ok(added.$case === 'addReplica' && added.value.replica === 7)
+    await stranger.ask({ $case: 'authenticate', value: { token: operatorToken } })
+    assert.equal((await stranger.ask(op)).$case, 'addReplica')
+    const led = await stranger.ask({ $case: 'transferLeadership', value: { replica: 3 } })
+    assert.ok(led.$case === 'transferLeadership' && led.value.leader === 3)
+    // It is not an account, and so cannot chat.
+    assert.equal((await stranger.fail({ $case: 'getMe', value: {} })).reason, Reason.NOT_SIGNED_IN)
+  } finally {
+    stranger.close()
+  }
+})
+
+test('a change of the replica set that is refused says why', async () => {
+  const error = await ann.fail({ $case: 'removeReplica', value: { replica: 9 } })
+  assert.equal(error.reason, Reason.QUORUM_AT_RISK)
+  assert.match(error.message, /r9 is the only replica with a vote/)
 })

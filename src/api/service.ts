@@ -1,3 +1,4 @@
+import { timingSafeEqual } from 'node:crypto'
 import type { Clock } from '../base/clock.ts'
 import type { Logger } from '../base/logger.ts'
 import { requestError } from '../chat/limits.ts'
@@ -20,6 +21,7 @@ import {
 import { makeCommand } from './commands.ts'
 import { makeError } from './errors.ts'
 import { answerOpenRead, answerRead, type OpenReadOp, type ReadOp } from './reads.ts'
+import { answerReplicaSet } from './replica-set.ts'
 import { createSignIn } from './sign-in.ts'
 
 /** Answers every request, whichever way it came in. */
@@ -43,9 +45,18 @@ export interface ServiceOptions {
   readonly passwords: Passwords
   readonly clock: Clock
   readonly logger: Logger
+  /** Who has it may do what administrators may; null: nobody has. */
+  readonly operatorToken: Uint8Array | null
 }
 
-export function createService(replica: Replica, { passwords, clock, logger }: ServiceOptions): Service {
+function isOperatorToken(token: Uint8Array, operatorToken: Uint8Array | null): boolean {
+  return (
+    operatorToken !== null && token.length === operatorToken.length && timingSafeEqual(token, operatorToken)
+  )
+}
+
+export function createService(replica: Replica, options: ServiceOptions): Service {
+  const { passwords, clock, logger, operatorToken } = options
   const signIn = createSignIn(replica, passwords, { clock, logger })
 
   function call(caller: Caller, request: Call, answer: Answer): void {
@@ -107,6 +118,13 @@ export function createService(replica: Replica, { passwords, clock, logger }: Se
       case 'getStatus':
         // What this replica knows now: an operator asks for it most of all when there is no quorum.
         return answer({ $case: 'getStatus', value: replica.status() }, replica.position)
+      case 'addReplica':
+      case 'promoteReplica':
+      case 'removeReplica':
+      case 'transferLeadership':
+        return whenAdministrator(caller, request, answer, () =>
+          answerReplicaSet(replica, op, timeoutOf(request), answer),
+        )
       case 'ping':
         return answer({ $case: 'ping', value: {} }, 0)
       case 'subscribe':
@@ -116,7 +134,9 @@ export function createService(replica: Replica, { passwords, clock, logger }: Se
 
   function answerAuthenticate(caller: Caller, token: Uint8Array, timeoutMs: number, answer: Answer): void {
     authenticate(caller, token, timeoutMs, (failure) => {
-      if (failure !== null || caller.signedIn === null) return answer(failure ?? notSignedIn, 0)
+      if (failure !== null) return answer(failure, 0)
+      if (caller.signedIn === null)
+        return answer({ $case: 'authenticate', value: { account: undefined, session: 0 } }, 0)
       const { account, session } = caller.signedIn
       answer(
         {
@@ -134,6 +154,11 @@ export function createService(replica: Replica, { passwords, clock, logger }: Se
     timeoutMs: number,
     done: (failure: Result | null) => void,
   ): void {
+    caller.isOperator = isOperatorToken(token, operatorToken)
+    if (caller.isOperator) {
+      caller.signedIn = null
+      return done(null)
+    }
     signIn.authenticate(token, timeoutMs, (signedIn, failure) => {
       caller.signedIn = signedIn
       if (signedIn !== null) replica.touch(signedIn.session)
@@ -163,6 +188,18 @@ export function createService(replica: Replica, { passwords, clock, logger }: Se
       // The session may have ended since the connection was bound to it.
       if (!replica.queries.sessionExists(signedIn.session)) return answer(notSignedIn, 0)
       answer(answerRead(replica.queries, signedIn, op, replica.position), replica.position)
+    })
+  }
+
+  /** Goes on when the caller may decide about the cluster; answers when not. */
+  function whenAdministrator(caller: Caller, request: Call, answer: Answer, work: () => void): void {
+    if (caller.isOperator) return guard(answer, work)
+    const { signedIn } = caller
+    if (signedIn === null) return answer(notSignedIn, 0)
+    whenReadable(request, answer, () => {
+      if (!replica.queries.sessionExists(signedIn.session)) return answer(notSignedIn, 0)
+      if (replica.queries.account(signedIn.account)?.admin === true) return work()
+      answer(failed(makeError(Reason.NOT_PERMITTED, { message: notAdministrator })), 0)
     })
   }
 
@@ -204,5 +241,7 @@ export function createService(replica: Replica, { passwords, clock, logger }: Se
     },
   }
 }
+
+const notAdministrator = 'Only an administrator may change the replica set.'
 
 const notSignedIn = failed(makeError(Reason.NOT_SIGNED_IN))

@@ -27,6 +27,8 @@ export interface ApiOptions {
   readonly clock: Clock
   readonly logger: Logger
   readonly version: string
+  /** 32 bytes: whoever authenticates with them may do what administrators may. Null: nobody can. */
+  readonly operatorToken?: Uint8Array | null
   /** The folder of the built web app; it may be missing. */
   readonly webRoot: string
   readonly limits?: Partial<ConnectionLimits>
@@ -52,7 +54,12 @@ export async function startApi(replica: Replica, options: ApiOptions): Promise<A
   const tls = options.tls ?? null
   let isClosing = false
   const metrics = createMetrics(replica)
-  const service = createService(replica, { passwords, clock, logger })
+  const service = createService(replica, {
+    passwords,
+    clock,
+    logger,
+    operatorToken: options.operatorToken ?? null,
+  })
   const webSockets = createWebSocketEntrance({
     service,
     metrics,

@@ -183,6 +183,15 @@ class ListLog implements Log {
     }
   }
 
+  /** Every change succeeds, but of r9, which would cost the quorum. */
+  change({ id }: Parameters<Log['change']>[0]): ReturnType<Log['change']> {
+    return Promise.resolve(id === 9 ? { ok: false, refused: 'quorumAtRisk' } : { ok: true, id: id || 7 })
+  }
+
+  isRemoved(): boolean {
+    return false
+  }
+
   otherClocksMs(): readonly number[] {
     return []
   }

@@ -177,6 +177,7 @@ const writer = new BinaryWriter()
 /** One WebSocket connection: at most one session and one event stream. */
 class Connection implements Caller, Receiver {
   signedIn: SignedIn | null = null
+  isOperator = false
   readonly address: string
   /** Requests that were taken in and not answered yet. */
   openRequests = 0

@@ -27,6 +27,9 @@ export const limits = {
   /** Messages of one conversation that an account can mark one by one, before it has to mark up to one. */
   marksPerConversation: 1000,
   sessionsPerAccount: 100,
+  addressBytes: 300,
+  /** The highest number that a replica can have. */
+  replica: 2 ** 31 - 1,
 } as const
 
 /** Texts in one answer with several messages, in bytes of UTF-8: it has fewer messages when they are large. */
@@ -111,6 +114,18 @@ export function violations(op: RequestOp): readonly FieldViolation[] {
       if (isBlank(op.value.query)) found.add('query', 'must not be empty')
       if (op.value.conversation !== undefined) found.target('conversation', op.value.conversation)
       found.page(op.value)
+      break
+    case 'addReplica':
+      found.address('peer_address', op.value.peerAddress)
+      found.address('http_address', op.value.httpAddress)
+      found.address('grpc_address', op.value.grpcAddress)
+      break
+    case 'promoteReplica':
+    case 'removeReplica':
+      found.range('replica', op.value.replica, 1, limits.replica)
+      break
+    case 'transferLeadership':
+      found.range('replica', op.value.replica, 0, limits.replica)
       break
     default:
       found.id(op.value.id)
@@ -357,6 +372,13 @@ class Violations {
   message(message: { readonly conversation: number; readonly seq: number } | undefined): void {
     if (message === undefined || message.conversation === 0 || message.seq === 0)
       this.add('message', 'must name a conversation and a number')
+  }
+
+  /** They are kept side by side, with a blank between them. */
+  address(field: string, address: string): void {
+    if (!/^[^\s:]+:[0-9]{1,5}$|^\[[0-9a-fA-F:.%]+\]:[0-9]{1,5}$/.test(address))
+      this.add(field, 'must be host:port')
+    this.text(field, address, limits.addressBytes)
   }
 
   range(field: string, value: number, min: number, max: number): void {

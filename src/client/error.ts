@@ -88,4 +88,9 @@ export const reasonKinds = {
   REASON_INTERNAL: 'final',
   REASON_SLOW_RECEIVER: 'notNow',
   REASON_UNIMPLEMENTED: 'final',
+  REASON_REPLICA_NOT_FOUND: 'final',
+  REASON_REPLICA_EXISTS: 'final',
+  REASON_REPLICA_NOT_READY: 'final',
+  REASON_QUORUM_AT_RISK: 'final',
+  REASON_CHANGE_IN_PROGRESS: 'final',
 } as const satisfies Record<Reason, ReasonKind>

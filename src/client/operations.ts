@@ -38,6 +38,10 @@ const empty: Empty = {
   getPolicy: service.GetPolicyRequest.create(),
   setPolicy: service.SetPolicyRequest.create(),
   getStatus: service.GetStatusRequest.create(),
+  addReplica: service.AddReplicaRequest.create(),
+  promoteReplica: service.PromoteReplicaRequest.create(),
+  removeReplica: service.RemoveReplicaRequest.create(),
+  transferLeadership: service.TransferLeadershipRequest.create(),
 }
 
 /** The operation with what the caller left out filled in: nothing, and an empty id. */

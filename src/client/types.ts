@@ -35,6 +35,8 @@ interface AlsoOmittable {
   readonly openInbox: 'conversation'
   readonly searchMessages: 'conversation'
   readonly setPolicy: 'fields'
+  readonly addReplica: 'replica'
+  readonly transferLeadership: 'replica'
 }
 type OmittableOf<N extends OperationName> =
   Omittable | (N extends keyof AlsoOmittable ? AlsoOmittable[N] : never)

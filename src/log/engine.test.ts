@@ -4,7 +4,7 @@ import { silentLogger } from '../base/logger.ts'
 import { seededRandom } from '../base/random.ts'
 import type { Configuration } from '../raft/types.ts'
 import { createEngine, type Engine, type EngineTuning } from './engine.ts'
-import { maxProposalBytes } from './port.ts'
+import { maxProposalBytes, type ReplicaSetChange } from './port.ts'
 import {
   ListConsumer,
   MemoryDisk,
@@ -698,6 +698,36 @@ test('a new replica joins as a learner, catches up and is promoted', async () =>
     [true, true, false],
   )
   await cluster.clock.until(() => cluster.replica(4).engine.status().voters === 4)
+  cluster.assertHealthy()
+})
+
+test('at any replica the replica set is changed and leadership handed over, and each replica knows who was removed', async () => {
+  const cluster = new Cluster(3, { joiners: 1 })
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  const asked = cluster.follower(leader)
+  await cluster.start(4)
+  const results: unknown[] = []
+  const change = async (wanted: ReplicaSetChange): Promise<void> => {
+    const count = results.length
+    void asked.engine.change(wanted, 5000).then((result) => results.push(result))
+    await cluster.clock.until(() => results.length > count)
+  }
+  await change({ kind: 'add', id: 0, address: 'r4:1' })
+  await cluster.clock.until(() => cluster.replica(4).engine.status().members.length === 4)
+  await change({ kind: 'handOver', id: asked.id })
+  await change({ kind: 'move', id: 4, address: 'elsewhere:1' })
+  await change({ kind: 'remove', id: 4 })
+  await change({ kind: 'add', id: 4, address: 'again:1' })
+  assert.deepEqual(results, [
+    { ok: true, id: 4 },
+    { ok: true, id: asked.id },
+    { ok: true, id: 4 },
+    { ok: true, id: 4 },
+    { ok: false, refused: 'idUsed' },
+  ])
+  await cluster.clock.until(() => [1, 2, 3, 4].every((id) => cluster.replica(id).engine.isRemoved(4)))
+  assert.equal(asked.engine.isRemoved(5), false)
   cluster.assertHealthy()
 })
 

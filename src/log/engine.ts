@@ -3,6 +3,7 @@ import type { Cancel, Clock } from '../base/clock.ts'
 import { replicaName, type ReplicaId } from '../base/ids.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Random } from '../base/random.ts'
+import { highestIdOf } from '../raft/configurations.ts'
 import { RaftCore } from '../raft/core.ts'
 import type {
   ChangeRefusal,
@@ -28,10 +29,13 @@ import {
   type CommittedEntry,
   type LogConsumer,
   type LogStatus,
+  type ReplicaSetChange,
+  type ReplicaSetResult,
   type ReplicatedLog,
   type SnapshotSink,
 } from './port.ts'
 import { Reads } from './reads.ts'
+import { changeReplicaSet } from './replica-set.ts'
 import { SnapshotReceiver } from './snapshot-receiver.ts'
 import { SnapshotSender } from './snapshot-sender.ts'
 import type { SnapshotChunk, Transport } from './transport.ts'
@@ -297,6 +301,7 @@ export class Engine implements ReplicatedLog {
           id === self
             ? (log?.lastIndex ?? 0)
             : (core?.progress.find((progress) => progress.id === id)?.matchIndex ?? 0),
+        copy: id === self ? this.receiver.progress : this.sender.progressOf(id),
       })),
     }
   }
@@ -306,7 +311,29 @@ export class Engine implements ReplicatedLog {
     return members.filter(({ id }) => id !== this.options.self).map(({ id }) => this.transport.clockMs(id))
   }
 
-  /** Changes the replica set; only the leader can. Resolves when the change is committed, or refused; `notLeader` also when leadership was lost meanwhile. */
+  change(change: ReplicaSetChange, timeoutMs: number): Promise<ReplicaSetResult> {
+    return changeReplicaSet(change, timeoutMs, {
+      clock: this.clock,
+      configuration: () => this.configuration,
+      change: async (one) => {
+        const result = await this.changeMembership(one)
+        return result.ok ? null : result.refused
+      },
+      transfer: (to) => this.transferLeadership(to),
+      successor: () => this.successor(),
+    })
+  }
+
+  isRemoved(replica: ReplicaId): boolean {
+    const applied = this.appliedConfiguration
+    const isMember = ({ members }: Configuration): boolean => members.some(({ id }) => id === replica)
+    return replica <= highestIdOf(applied) && !isMember(applied) && !isMember(this.configuration)
+  }
+
+  /**
+   * Changes the replica set, with one attempt. Resolves when the change is committed and applied here, or refused; `notLeader` and `unanswered` also when it was lost
+   * with its leader.
+   */
   changeMembership(change: ConfigurationChange): Promise<ChangeResult> {
     if (this.phase !== 'running' || this.installing)
       return Promise.resolve({ ok: false, refused: 'notLeader' })
@@ -318,11 +345,10 @@ export class Engine implements ReplicatedLog {
     })
   }
 
-  /** Hands leadership to another voter; only the leader can. Resolves with whether that one leads, at the latest after `handOverMs`. */
+  /** Lets the leader hand over to another voter. Resolves with whether that one leads, at the latest after `handOverMs`. */
   async transferLeadership(to: ReplicaId): Promise<boolean> {
     if (this.phase !== 'running' && this.phase !== 'stopping') return false
     const { core } = this.running()
-    if (core.status().role !== 'leader') return core.status().leader === to
     this.input({ kind: 'transfer', to })
     const patience = { ended: false }
     const cancel = this.clock.after(this.tuning.handOverMs, () => {
@@ -349,6 +375,10 @@ export class Engine implements ReplicatedLog {
     this.halt()
     await this.stopLinks()
     await new Promise<void>((resolve) => log.close(resolve))
+  }
+
+  private get configuration(): Configuration {
+    return this.parts?.core.status().configuration ?? this.options.configuration
   }
 
   private running(): NonNullable<typeof this.parts> {
@@ -574,12 +604,10 @@ export class Engine implements ReplicatedLog {
   }
 
   private settleChanges(entryAt: (index: Index) => Entry | undefined): void {
-    const settled = this.appendedChanges.filter(({ index }) => index <= this.appliedIndex)
-    if (settled.length === 0) return
+    const applied = this.appendedChanges.filter(({ index }) => index <= this.appliedIndex)
+    if (applied.length === 0) return
     this.appendedChanges = this.appendedChanges.filter(({ index }) => index > this.appliedIndex)
-    for (const { index, term, resolve } of settled)
-      // Another leader may have put something else in its place.
-      resolve(entryAt(index)?.term === term ? { ok: true, index } : { ok: false, refused: 'notLeader' })
+    for (const { index, term, resolve } of applied) resolve(settled(index, term, entryAt(index)))
   }
 
   private adaptApply(tookMs: number): void {
@@ -690,6 +718,14 @@ export class Engine implements ReplicatedLog {
     return candidates.sort((a, b) => b.matchIndex - a.matchIndex)[0]?.id ?? null
   }
 
+  /** Whoever leads now, this one looks for another; at a follower that is itself, when it can. */
+  private successor(): ReplicaId {
+    const { leader, self, members } = this.status()
+    if (leader === self) return this.bestSuccessor() ?? 0
+    const able = members.filter(({ id, voter, reachable }) => voter && reachable && id !== leader)
+    return (able.find(({ id }) => id === self) ?? able[0])?.id ?? 0
+  }
+
   /** A leader that cannot read its own state is no leader for those that need a copy of it. */
   private cannotSend(error: unknown): void {
     this.logger.error({ error: String(error) }, 'a copy of the state cannot be made or read')
@@ -761,6 +797,13 @@ export class Engine implements ReplicatedLog {
 
 export function createEngine(options: EngineOptions): Engine {
   return new Engine(options)
+}
+
+function settled(index: Index, term: Term, entry: Entry | undefined): ChangeResult {
+  // It went into a copy of the state, or did not.
+  if (entry === undefined) return { ok: false, refused: 'unanswered' }
+  // Another leader may have put something else in its place.
+  return entry.term === term ? { ok: true, index } : { ok: false, refused: 'notLeader' }
 }
 
 function committed(entry: Entry): CommittedEntry {

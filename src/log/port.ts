@@ -21,12 +21,56 @@ export interface ReplicatedLog {
 
   status(): LogStatus
 
+  /**
+   * Changes who takes part, or who orders proposals; at any replica. Resolves when that is committed and applied here, or refused; at the latest a little after `timeoutMs`.
+   * One change is made at a time: others wait for it.
+   */
+  change(change: ReplicaSetChange, timeoutMs: number): Promise<ReplicaSetResult>
+
+  /** Whether that replica took part once and was removed for good, as far as this one has applied the log. Ids are never used again. */
+  isRemoved(replica: number): boolean
+
   /** What the wall clocks of the other replicas show now (milliseconds since 1970), one for each; null where that is not known. */
   otherClocksMs(): readonly (number | null)[]
 
   /** Hands its duties to another replica where it can, writes what it must and stops. */
   stop(): Promise<void>
 }
+
+export type ReplicaSetChange =
+  /** A new replica, which gets the log and has no vote yet. `id` 0: the next one. */
+  | { readonly kind: 'add'; readonly id: number; readonly address: string }
+  /** It has caught up and gets a vote. */
+  | { readonly kind: 'promote'; readonly id: number }
+  | { readonly kind: 'remove'; readonly id: number }
+  /** It is found elsewhere now. */
+  | { readonly kind: 'move'; readonly id: number; readonly address: string }
+  /** It orders proposals from now on. `id` 0: whichever can do it best. */
+  | { readonly kind: 'handOver'; readonly id: number }
+
+/** `id`: the replica that was added, promoted, …. */
+export type ReplicaSetResult =
+  { readonly ok: true; readonly id: number } | { readonly ok: false; readonly refused: ReplicaSetRefusal }
+
+export type ReplicaSetRefusal =
+  /** No quorum could be asked in time; nothing was changed. */
+  | 'unavailable'
+  /** The time ran out while it was under way: it may take effect or not. */
+  | 'unknown'
+  /** Another change has not ended in time. */
+  | 'inProgress'
+  | 'alreadyMember'
+  /** The id belonged to a replica before, or could have. */
+  | 'idUsed'
+  | 'notMember'
+  /** Only one that has a vote can order proposals. */
+  | 'notVoter'
+  /** It has too little of the log for a vote. */
+  | 'notCaughtUp'
+  /** Those that would be left and can be reached could decide nothing. */
+  | 'quorumAtRisk'
+  /** The other replica did not take over; the one before goes on. */
+  | 'notTaken'
 
 export const maxProposalBytes = 4 * 1024 * 1024
 
@@ -121,4 +165,11 @@ export interface LogMember {
   readonly roundTripUs: number
   /** How far its log is known to match; 0 when this replica cannot know. */
   readonly matchIndex: number
+  /** How much it has of the copy of the state that it is being sent; null when there is none, or this replica neither sends nor gets it. */
+  readonly copy: CopyProgress | null
+}
+
+export interface CopyProgress {
+  readonly doneBytes: number
+  readonly sizeBytes: number
 }

@@ -2,7 +2,7 @@ import { MalformedError } from '../base/bytes.ts'
 import { replicaName, type ReplicaId } from '../base/ids.ts'
 import type { Logger } from '../base/logger.ts'
 import type { SnapshotPoint } from '../raft/types.ts'
-import type { SnapshotOffer, SnapshotSink } from './port.ts'
+import type { CopyProgress, SnapshotOffer, SnapshotSink } from './port.ts'
 import type { SnapshotChunk, Transport } from './transport.ts'
 
 /** What the receiver needs of the engine. */
@@ -61,6 +61,12 @@ export class SnapshotReceiver {
     }
     if (incoming.queue.length < maxQueuedChunks) incoming.queue.push(chunk)
     this.work(incoming)
+  }
+
+  /** How far the copy that comes in is; null when none does. */
+  get progress(): CopyProgress | null {
+    const { incoming } = this
+    return incoming === null ? null : { doneBytes: incoming.sink?.offset ?? 0, sizeBytes: incoming.sizeBytes }
   }
 
   stop(): void {

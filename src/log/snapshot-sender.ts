@@ -2,7 +2,7 @@ import type { Clock } from '../base/clock.ts'
 import { replicaName, type ReplicaId } from '../base/ids.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Index, Term } from '../raft/types.ts'
-import type { SnapshotSource } from './port.ts'
+import type { CopyProgress, SnapshotSource } from './port.ts'
 import type { SnapshotChunkReply, Transport } from './transport.ts'
 
 /** What the sender needs of the engine. */
@@ -151,6 +151,13 @@ export class SnapshotSender {
         this.end(transfer, false)
       else if (now - transfer.heardMs > askAfterMs) this.ask(transfer)
     }
+  }
+
+  /** How far the transfer to a replica is; null when there is none. */
+  progressOf(to: ReplicaId): CopyProgress | null {
+    const transfer = this.transfers.get(to)
+    if (transfer?.source === undefined || transfer.source === null) return null
+    return { doneBytes: transfer.acked, sizeBytes: transfer.source.sizeBytes }
   }
 
   /** The log behind this index is needed by a replica that is being sent a copy; Infinity when none is. */

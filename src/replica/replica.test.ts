@@ -6,7 +6,13 @@ import { silentLogger } from '../base/logger.ts'
 import { openChat } from '../chat/machine.ts'
 import { CommandBatch, type Command } from '../gen/parley/v1/command.ts'
 import { Event } from '../gen/parley/v1/service.ts'
-import type { LogConsumer, LogStatus, ReplicatedLog } from '../log/port.ts'
+import type {
+  LogConsumer,
+  LogStatus,
+  ReplicaSetChange,
+  ReplicaSetResult,
+  ReplicatedLog,
+} from '../log/port.ts'
 import { ManualClock } from './manual-clock.ts'
 import { createReplica, type ReplicaStore } from './replica.ts'
 import { registerCommand, sendCommand, type TestAccount } from './testing.ts'
@@ -19,6 +25,8 @@ class TestLog implements ReplicatedLog {
   leader = 1
   unreachable = 0
   clocksMs: (number | null)[] = []
+  readonly changes: ReplicaSetChange[] = []
+  changeResult: ReplicaSetResult = { ok: true, id: 2 }
   /** Proposed and not committed. */
   waiting: Uint8Array[] = []
   private consumer: LogConsumer | null = null
@@ -56,8 +64,17 @@ class TestLog implements ReplicatedLog {
     this.consumer?.statusChanged()
   }
 
+  change(change: ReplicaSetChange): Promise<ReplicaSetResult> {
+    this.changes.push(change)
+    return Promise.resolve(this.changeResult)
+  }
+
+  isRemoved(): boolean {
+    return false
+  }
+
   status(): LogStatus {
-    const member = { voter: true, roundTripUs: 0, matchIndex: 0 }
+    const member = { voter: true, roundTripUs: 0, matchIndex: 0, copy: null }
     return {
       available: this.available,
       full: this.full,

@@ -25,6 +25,7 @@ import { OwnTime } from './own-time.ts'
 import { PendingCommands } from './pending.ts'
 import { Presence } from './presence.ts'
 import { ReadWaiters } from './reads.ts'
+import { changeReplicaSet, type ReplicaSetAnswer, type ReplicaSetChange } from './replica-set.ts'
 import { statusResponse, type Vitals } from './status.ts'
 import { Subscriptions } from './subscriptions.ts'
 import type {
@@ -219,6 +220,10 @@ class LogReplica implements RunningReplica, LogConsumer {
 
   touch(session: number): void {
     this.housekeeping.touch(session)
+  }
+
+  change(change: ReplicaSetChange, timeoutMs: number): Promise<ReplicaSetAnswer> {
+    return changeReplicaSet(this.log, change, timeoutMs)
   }
 
   status(): GetStatusResponse {

@@ -94,6 +94,8 @@ function another(member: LogMember, leader: number): ReplicaStatus {
     appliedCommands: 0,
     voter: member.voter,
     problem: '',
+    copyDoneBytes: member.copy?.doneBytes ?? 0,
+    copyBytes: member.copy?.sizeBytes ?? 0,
   }
 }
 

@@ -5,6 +5,7 @@ import type {
   SearchMessagesRequest,
   SearchMessagesResponse,
 } from '../gen/parley/v1/service.ts'
+import type { ReplicaSetAnswer, ReplicaSetChange } from './replica-set.ts'
 
 /** One replica as the ways in (`api/`) see it. */
 export interface Replica {
@@ -35,6 +36,9 @@ export interface Replica {
 
   /** Notes that the session did something: for idle log-out. Cheap; goes through the log only now and then. */
   touch(session: number): void
+
+  /** Changes the replica set, or who leads. Resolves when that is committed, or refused, at the latest a little after `timeoutMs`. */
+  change(change: ReplicaSetChange, timeoutMs: number): Promise<ReplicaSetAnswer>
 
   status(): GetStatusResponse
   readonly position: number

@@ -23,6 +23,7 @@ import type { ServerIo } from './io.ts'
 import { createLogger } from './logging.ts'
 import { tidyMemoryWhenIdle } from './memory.ts'
 import type { ServeOptions } from './options.ts'
+import { writeOperatorFile } from './operator.ts'
 import { problemOf, ServerError } from './problems.ts'
 import { systemRandom } from './random.ts'
 
@@ -87,6 +88,7 @@ async function serve(
       logger,
       version,
       webRoot: join(repository, 'dist/web'),
+      operatorToken: writeOperatorFile(options.data, own.http),
     })
     await replica.start()
     markBegun()

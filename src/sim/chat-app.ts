@@ -301,6 +301,8 @@ function watchedLog(
     propose: (data) => engine.propose(data),
     readBarrier: (timeoutMs, done) => engine.readBarrier(timeoutMs, done),
     otherClocksMs: () => engine.otherClocksMs(),
+    change: (change, timeoutMs) => engine.change(change, timeoutMs),
+    isRemoved: (replica) => engine.isRemoved(replica),
     status: () => engine.status(),
     stop: () => engine.stop(),
   }

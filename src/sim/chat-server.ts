@@ -27,7 +27,12 @@ interface ServerSide {
 }
 
 export function createEntrance(replica: RunningReplica, clock: Clock, random: Random): Entrance {
-  const service = createService(replica, { passwords: quickPasswords(clock), clock, logger: silentLogger })
+  const service = createService(replica, {
+    operatorToken: null,
+    passwords: quickPasswords(clock),
+    clock,
+    logger: silentLogger,
+  })
   const connections = new Set<Connection>()
   replica.onStateChange(() => {
     for (const connection of connections) connection.stateChanged()
@@ -54,6 +59,7 @@ interface ConnectionParts {
 
 class Connection implements Caller, Receiver, ServerSide {
   signedIn: SignedIn | null = null
+  isOperator = false
   readonly address = 'sim'
   private readonly parts: ConnectionParts
   private readonly onClosed: () => void

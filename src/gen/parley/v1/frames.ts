@@ -8,6 +8,8 @@
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Account, Error } from "./model.ts";
 import {
+  AddReplicaRequest,
+  AddReplicaResponse,
   ChangePasswordRequest,
   ChangePasswordResponse,
   CreateRoomRequest,
@@ -61,8 +63,12 @@ import {
   MarkReadResponse,
   OpenInboxRequest,
   OpenInboxResponse,
+  PromoteReplicaRequest,
+  PromoteReplicaResponse,
   RegisterRequest,
   RegisterResponse,
+  RemoveReplicaRequest,
+  RemoveReplicaResponse,
   RevokeSessionRequest,
   RevokeSessionResponse,
   SaveDraftRequest,
@@ -76,6 +82,8 @@ import {
   SetPolicyRequest,
   SetPolicyResponse,
   SubscribeRequest,
+  TransferLeadershipRequest,
+  TransferLeadershipResponse,
 } from "./service.ts";
 
 export const protobufPackage = "parley.v1";
@@ -135,6 +143,10 @@ export interface Request {
     | { readonly $case: "getPolicy"; readonly value: GetPolicyRequest }
     | { readonly $case: "setPolicy"; readonly value: SetPolicyRequest }
     | { readonly $case: "getStatus"; readonly value: GetStatusRequest }
+    | { readonly $case: "addReplica"; readonly value: AddReplicaRequest }
+    | { readonly $case: "promoteReplica"; readonly value: PromoteReplicaRequest }
+    | { readonly $case: "removeReplica"; readonly value: RemoveReplicaRequest }
+    | { readonly $case: "transferLeadership"; readonly value: TransferLeadershipRequest }
     | undefined;
 }
 
@@ -187,6 +199,10 @@ export interface Response {
     | { readonly $case: "getPolicy"; readonly value: GetPolicyResponse }
     | { readonly $case: "setPolicy"; readonly value: SetPolicyResponse }
     | { readonly $case: "getStatus"; readonly value: GetStatusResponse }
+    | { readonly $case: "addReplica"; readonly value: AddReplicaResponse }
+    | { readonly $case: "promoteReplica"; readonly value: PromoteReplicaResponse }
+    | { readonly $case: "removeReplica"; readonly value: RemoveReplicaResponse }
+    | { readonly $case: "transferLeadership"; readonly value: TransferLeadershipResponse }
     | undefined;
 }
 
@@ -405,6 +421,18 @@ export const Request: MessageFns<Request> = {
         break;
       case "getStatus":
         GetStatusRequest.encode(message.op.value, writer.uint32(418).fork()).join();
+        break;
+      case "addReplica":
+        AddReplicaRequest.encode(message.op.value, writer.uint32(426).fork()).join();
+        break;
+      case "promoteReplica":
+        PromoteReplicaRequest.encode(message.op.value, writer.uint32(434).fork()).join();
+        break;
+      case "removeReplica":
+        RemoveReplicaRequest.encode(message.op.value, writer.uint32(442).fork()).join();
+        break;
+      case "transferLeadership":
+        TransferLeadershipRequest.encode(message.op.value, writer.uint32(450).fork()).join();
         break;
     }
     return writer;
@@ -746,6 +774,41 @@ export const Request: MessageFns<Request> = {
             message.op = { $case: "getStatus", value: GetStatusRequest.decode(reader, reader.uint32()) };
             continue;
           }
+          case 53: {
+            if (tag !== 426) {
+              break;
+            }
+
+            message.op = { $case: "addReplica", value: AddReplicaRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 54: {
+            if (tag !== 434) {
+              break;
+            }
+
+            message.op = { $case: "promoteReplica", value: PromoteReplicaRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 55: {
+            if (tag !== 442) {
+              break;
+            }
+
+            message.op = { $case: "removeReplica", value: RemoveReplicaRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 56: {
+            if (tag !== 450) {
+              break;
+            }
+
+            message.op = {
+              $case: "transferLeadership",
+              value: TransferLeadershipRequest.decode(reader, reader.uint32()),
+            };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -984,6 +1047,30 @@ export const Request: MessageFns<Request> = {
         }
         break;
       }
+      case "addReplica": {
+        if (object.op?.value !== undefined && object.op?.value !== null) {
+          message.op = { $case: "addReplica", value: AddReplicaRequest.fromPartial(object.op.value) };
+        }
+        break;
+      }
+      case "promoteReplica": {
+        if (object.op?.value !== undefined && object.op?.value !== null) {
+          message.op = { $case: "promoteReplica", value: PromoteReplicaRequest.fromPartial(object.op.value) };
+        }
+        break;
+      }
+      case "removeReplica": {
+        if (object.op?.value !== undefined && object.op?.value !== null) {
+          message.op = { $case: "removeReplica", value: RemoveReplicaRequest.fromPartial(object.op.value) };
+        }
+        break;
+      }
+      case "transferLeadership": {
+        if (object.op?.value !== undefined && object.op?.value !== null) {
+          message.op = { $case: "transferLeadership", value: TransferLeadershipRequest.fromPartial(object.op.value) };
+        }
+        break;
+      }
     }
     return message;
   },
@@ -1193,6 +1280,18 @@ export const Response: MessageFns<Response> = {
         break;
       case "getStatus":
         GetStatusResponse.encode(message.result.value, writer.uint32(418).fork()).join();
+        break;
+      case "addReplica":
+        AddReplicaResponse.encode(message.result.value, writer.uint32(426).fork()).join();
+        break;
+      case "promoteReplica":
+        PromoteReplicaResponse.encode(message.result.value, writer.uint32(434).fork()).join();
+        break;
+      case "removeReplica":
+        RemoveReplicaResponse.encode(message.result.value, writer.uint32(442).fork()).join();
+        break;
+      case "transferLeadership":
+        TransferLeadershipResponse.encode(message.result.value, writer.uint32(450).fork()).join();
         break;
     }
     return writer;
@@ -1529,6 +1628,41 @@ export const Response: MessageFns<Response> = {
             message.result = { $case: "getStatus", value: GetStatusResponse.decode(reader, reader.uint32()) };
             continue;
           }
+          case 53: {
+            if (tag !== 426) {
+              break;
+            }
+
+            message.result = { $case: "addReplica", value: AddReplicaResponse.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 54: {
+            if (tag !== 434) {
+              break;
+            }
+
+            message.result = { $case: "promoteReplica", value: PromoteReplicaResponse.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 55: {
+            if (tag !== 442) {
+              break;
+            }
+
+            message.result = { $case: "removeReplica", value: RemoveReplicaResponse.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 56: {
+            if (tag !== 450) {
+              break;
+            }
+
+            message.result = {
+              $case: "transferLeadership",
+              value: TransferLeadershipResponse.decode(reader, reader.uint32()),
+            };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1774,6 +1908,33 @@ export const Response: MessageFns<Response> = {
       case "getStatus": {
         if (object.result?.value !== undefined && object.result?.value !== null) {
           message.result = { $case: "getStatus", value: GetStatusResponse.fromPartial(object.result.value) };
+        }
+        break;
+      }
+      case "addReplica": {
+        if (object.result?.value !== undefined && object.result?.value !== null) {
+          message.result = { $case: "addReplica", value: AddReplicaResponse.fromPartial(object.result.value) };
+        }
+        break;
+      }
+      case "promoteReplica": {
+        if (object.result?.value !== undefined && object.result?.value !== null) {
+          message.result = { $case: "promoteReplica", value: PromoteReplicaResponse.fromPartial(object.result.value) };
+        }
+        break;
+      }
+      case "removeReplica": {
+        if (object.result?.value !== undefined && object.result?.value !== null) {
+          message.result = { $case: "removeReplica", value: RemoveReplicaResponse.fromPartial(object.result.value) };
+        }
+        break;
+      }
+      case "transferLeadership": {
+        if (object.result?.value !== undefined && object.result?.value !== null) {
+          message.result = {
+            $case: "transferLeadership",
+            value: TransferLeadershipResponse.fromPartial(object.result.value),
+          };
         }
         break;
       }

@@ -107,6 +107,15 @@ export const Reason = {
   INTERNAL: "REASON_INTERNAL",
   SLOW_RECEIVER: "REASON_SLOW_RECEIVER",
   UNIMPLEMENTED: "REASON_UNIMPLEMENTED",
+  REPLICA_NOT_FOUND: "REASON_REPLICA_NOT_FOUND",
+  /** REPLICA_EXISTS - The replica is there already, or was; or another one has its address. */
+  REPLICA_EXISTS: "REASON_REPLICA_EXISTS",
+  /** REPLICA_NOT_READY - It has not caught up, has no vote, or did not answer. */
+  REPLICA_NOT_READY: "REASON_REPLICA_NOT_READY",
+  /** QUORUM_AT_RISK - The replicas that would be left and can be reached could decide nothing. */
+  QUORUM_AT_RISK: "REASON_QUORUM_AT_RISK",
+  /** CHANGE_IN_PROGRESS - Only one change of the replica set is made at a time. */
+  CHANGE_IN_PROGRESS: "REASON_CHANGE_IN_PROGRESS",
 } as const;
 
 export type Reason = typeof Reason[keyof typeof Reason];
@@ -147,6 +156,11 @@ export namespace Reason {
   export type INTERNAL = typeof Reason.INTERNAL;
   export type SLOW_RECEIVER = typeof Reason.SLOW_RECEIVER;
   export type UNIMPLEMENTED = typeof Reason.UNIMPLEMENTED;
+  export type REPLICA_NOT_FOUND = typeof Reason.REPLICA_NOT_FOUND;
+  export type REPLICA_EXISTS = typeof Reason.REPLICA_EXISTS;
+  export type REPLICA_NOT_READY = typeof Reason.REPLICA_NOT_READY;
+  export type QUORUM_AT_RISK = typeof Reason.QUORUM_AT_RISK;
+  export type CHANGE_IN_PROGRESS = typeof Reason.CHANGE_IN_PROGRESS;
 }
 
 export function reasonFromJSON(object: any): Reason {
@@ -256,6 +270,21 @@ export function reasonFromJSON(object: any): Reason {
     case 34:
     case "REASON_UNIMPLEMENTED":
       return Reason.UNIMPLEMENTED;
+    case 35:
+    case "REASON_REPLICA_NOT_FOUND":
+      return Reason.REPLICA_NOT_FOUND;
+    case 36:
+    case "REASON_REPLICA_EXISTS":
+      return Reason.REPLICA_EXISTS;
+    case 37:
+    case "REASON_REPLICA_NOT_READY":
+      return Reason.REPLICA_NOT_READY;
+    case 38:
+    case "REASON_QUORUM_AT_RISK":
+      return Reason.QUORUM_AT_RISK;
+    case 39:
+    case "REASON_CHANGE_IN_PROGRESS":
+      return Reason.CHANGE_IN_PROGRESS;
     default:
       throw new globalThis.Error("Unrecognized enum value " + object + " for enum Reason");
   }
@@ -333,6 +362,16 @@ export function reasonToNumber(object: Reason): number {
       return 33;
     case Reason.UNIMPLEMENTED:
       return 34;
+    case Reason.REPLICA_NOT_FOUND:
+      return 35;
+    case Reason.REPLICA_EXISTS:
+      return 36;
+    case Reason.REPLICA_NOT_READY:
+      return 37;
+    case Reason.QUORUM_AT_RISK:
+      return 38;
+    case Reason.CHANGE_IN_PROGRESS:
+      return 39;
     default:
       throw new globalThis.Error("Unrecognized enum value " + object + " for enum Reason");
   }

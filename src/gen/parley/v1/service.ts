@@ -560,6 +560,50 @@ export interface ReplicaStatus {
   readonly appliedCommands: number;
   readonly voter: boolean;
   readonly problem: string;
+  /** How much it has of the copy of the state that it is being sent; both 0 when there is none, or the answering replica neither sends nor gets it. */
+  readonly copyDoneBytes: number;
+  readonly copyBytes: number;
+}
+
+/** The new replica gets the log and has no vote before it is promoted. Adding the same addresses again, while it has no vote, answers the same. */
+export interface AddReplicaRequest {
+  /** 0: the next one. Ids are never used again. */
+  readonly replica: number;
+  /** host:port each. */
+  readonly peerAddress: string;
+  readonly httpAddress: string;
+  readonly grpcAddress: string;
+}
+
+export interface AddReplicaResponse {
+  readonly replica: number;
+  readonly clusterId: Uint8Array;
+  readonly faultModel: string;
+}
+
+/** Gives it a vote, when it has caught up. */
+export interface PromoteReplicaRequest {
+  readonly replica: number;
+}
+
+export interface PromoteReplicaResponse {
+}
+
+/** For good. Its process ends when it hears of it. */
+export interface RemoveReplicaRequest {
+  readonly replica: number;
+}
+
+export interface RemoveReplicaResponse {
+}
+
+export interface TransferLeadershipRequest {
+  /** Who is to lead; 0: whichever can do it best. */
+  readonly replica: number;
+}
+
+export interface TransferLeadershipResponse {
+  readonly leader: number;
 }
 
 function createBaseLookUpNameRequest(): LookUpNameRequest {
@@ -6107,6 +6151,8 @@ function createBaseReplicaStatus(): ReplicaStatus {
     appliedCommands: 0,
     voter: false,
     problem: "",
+    copyDoneBytes: 0,
+    copyBytes: 0,
   };
 }
 
@@ -6180,6 +6226,12 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
     }
     if (message.problem !== "") {
       writer.uint32(186).string(message.problem);
+    }
+    if (message.copyDoneBytes !== 0) {
+      writer.uint32(192).uint64(message.copyDoneBytes);
+    }
+    if (message.copyBytes !== 0) {
+      writer.uint32(200).uint64(message.copyBytes);
     }
     return writer;
   },
@@ -6381,6 +6433,22 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
             message.problem = reader.string();
             continue;
           }
+          case 24: {
+            if (tag !== 192) {
+              break;
+            }
+
+            message.copyDoneBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 25: {
+            if (tag !== 200) {
+              break;
+            }
+
+            message.copyBytes = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -6421,6 +6489,484 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
     message.appliedCommands = object.appliedCommands ?? 0;
     message.voter = object.voter ?? false;
     message.problem = object.problem ?? "";
+    message.copyDoneBytes = object.copyDoneBytes ?? 0;
+    message.copyBytes = object.copyBytes ?? 0;
+    return message;
+  },
+};
+
+function createBaseAddReplicaRequest(): AddReplicaRequest {
+  return { replica: 0, peerAddress: "", httpAddress: "", grpcAddress: "" };
+}
+
+export const AddReplicaRequest: MessageFns<AddReplicaRequest> = {
+  encode(message: AddReplicaRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.replica !== 0) {
+      writer.uint32(8).uint32(message.replica);
+    }
+    if (message.peerAddress !== "") {
+      writer.uint32(18).string(message.peerAddress);
+    }
+    if (message.httpAddress !== "") {
+      writer.uint32(26).string(message.httpAddress);
+    }
+    if (message.grpcAddress !== "") {
+      writer.uint32(34).string(message.grpcAddress);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AddReplicaRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAddReplicaRequest() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.replica = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.peerAddress = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.httpAddress = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.grpcAddress = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<AddReplicaRequest>): AddReplicaRequest {
+    return AddReplicaRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<AddReplicaRequest>): AddReplicaRequest {
+    const message = createBaseAddReplicaRequest() as any;
+    message.replica = object.replica ?? 0;
+    message.peerAddress = object.peerAddress ?? "";
+    message.httpAddress = object.httpAddress ?? "";
+    message.grpcAddress = object.grpcAddress ?? "";
+    return message;
+  },
+};
+
+function createBaseAddReplicaResponse(): AddReplicaResponse {
+  return { replica: 0, clusterId: new Uint8Array(0), faultModel: "" };
+}
+
+export const AddReplicaResponse: MessageFns<AddReplicaResponse> = {
+  encode(message: AddReplicaResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.replica !== 0) {
+      writer.uint32(8).uint32(message.replica);
+    }
+    if (message.clusterId.length !== 0) {
+      writer.uint32(18).bytes(message.clusterId);
+    }
+    if (message.faultModel !== "") {
+      writer.uint32(26).string(message.faultModel);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AddReplicaResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAddReplicaResponse() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.replica = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.clusterId = reader.bytes();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.faultModel = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<AddReplicaResponse>): AddReplicaResponse {
+    return AddReplicaResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<AddReplicaResponse>): AddReplicaResponse {
+    const message = createBaseAddReplicaResponse() as any;
+    message.replica = object.replica ?? 0;
+    message.clusterId = object.clusterId ?? new Uint8Array(0);
+    message.faultModel = object.faultModel ?? "";
+    return message;
+  },
+};
+
+function createBasePromoteReplicaRequest(): PromoteReplicaRequest {
+  return { replica: 0 };
+}
+
+export const PromoteReplicaRequest: MessageFns<PromoteReplicaRequest> = {
+  encode(message: PromoteReplicaRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.replica !== 0) {
+      writer.uint32(8).uint32(message.replica);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PromoteReplicaRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePromoteReplicaRequest() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.replica = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<PromoteReplicaRequest>): PromoteReplicaRequest {
+    return PromoteReplicaRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PromoteReplicaRequest>): PromoteReplicaRequest {
+    const message = createBasePromoteReplicaRequest() as any;
+    message.replica = object.replica ?? 0;
+    return message;
+  },
+};
+
+function createBasePromoteReplicaResponse(): PromoteReplicaResponse {
+  return {};
+}
+
+export const PromoteReplicaResponse: MessageFns<PromoteReplicaResponse> = {
+  encode(_: PromoteReplicaResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PromoteReplicaResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePromoteReplicaResponse() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<PromoteReplicaResponse>): PromoteReplicaResponse {
+    return PromoteReplicaResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<PromoteReplicaResponse>): PromoteReplicaResponse {
+    const message = createBasePromoteReplicaResponse() as any;
+    return message;
+  },
+};
+
+function createBaseRemoveReplicaRequest(): RemoveReplicaRequest {
+  return { replica: 0 };
+}
+
+export const RemoveReplicaRequest: MessageFns<RemoveReplicaRequest> = {
+  encode(message: RemoveReplicaRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.replica !== 0) {
+      writer.uint32(8).uint32(message.replica);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RemoveReplicaRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRemoveReplicaRequest() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.replica = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RemoveReplicaRequest>): RemoveReplicaRequest {
+    return RemoveReplicaRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RemoveReplicaRequest>): RemoveReplicaRequest {
+    const message = createBaseRemoveReplicaRequest() as any;
+    message.replica = object.replica ?? 0;
+    return message;
+  },
+};
+
+function createBaseRemoveReplicaResponse(): RemoveReplicaResponse {
+  return {};
+}
+
+export const RemoveReplicaResponse: MessageFns<RemoveReplicaResponse> = {
+  encode(_: RemoveReplicaResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RemoveReplicaResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRemoveReplicaResponse() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RemoveReplicaResponse>): RemoveReplicaResponse {
+    return RemoveReplicaResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<RemoveReplicaResponse>): RemoveReplicaResponse {
+    const message = createBaseRemoveReplicaResponse() as any;
+    return message;
+  },
+};
+
+function createBaseTransferLeadershipRequest(): TransferLeadershipRequest {
+  return { replica: 0 };
+}
+
+export const TransferLeadershipRequest: MessageFns<TransferLeadershipRequest> = {
+  encode(message: TransferLeadershipRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.replica !== 0) {
+      writer.uint32(8).uint32(message.replica);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TransferLeadershipRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTransferLeadershipRequest() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.replica = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<TransferLeadershipRequest>): TransferLeadershipRequest {
+    return TransferLeadershipRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TransferLeadershipRequest>): TransferLeadershipRequest {
+    const message = createBaseTransferLeadershipRequest() as any;
+    message.replica = object.replica ?? 0;
+    return message;
+  },
+};
+
+function createBaseTransferLeadershipResponse(): TransferLeadershipResponse {
+  return { leader: 0 };
+}
+
+export const TransferLeadershipResponse: MessageFns<TransferLeadershipResponse> = {
+  encode(message: TransferLeadershipResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.leader !== 0) {
+      writer.uint32(8).uint32(message.leader);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TransferLeadershipResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTransferLeadershipResponse() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.leader = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<TransferLeadershipResponse>): TransferLeadershipResponse {
+    return TransferLeadershipResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TransferLeadershipResponse>): TransferLeadershipResponse {
+    const message = createBaseTransferLeadershipResponse() as any;
+    message.leader = object.leader ?? 0;
     return message;
   },
 };
@@ -6701,6 +7247,39 @@ export const ParleyDefinition = {
       requestType: GetStatusRequest as typeof GetStatusRequest,
       requestStream: false,
       responseType: GetStatusResponse as typeof GetStatusResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Changes of the replica set: for administrators, and for who may read the data folder of the replica that is asked. At any replica; one change at a time. */
+    addReplica: {
+      name: "AddReplica",
+      requestType: AddReplicaRequest as typeof AddReplicaRequest,
+      requestStream: false,
+      responseType: AddReplicaResponse as typeof AddReplicaResponse,
+      responseStream: false,
+      options: {},
+    },
+    promoteReplica: {
+      name: "PromoteReplica",
+      requestType: PromoteReplicaRequest as typeof PromoteReplicaRequest,
+      requestStream: false,
+      responseType: PromoteReplicaResponse as typeof PromoteReplicaResponse,
+      responseStream: false,
+      options: {},
+    },
+    removeReplica: {
+      name: "RemoveReplica",
+      requestType: RemoveReplicaRequest as typeof RemoveReplicaRequest,
+      requestStream: false,
+      responseType: RemoveReplicaResponse as typeof RemoveReplicaResponse,
+      responseStream: false,
+      options: {},
+    },
+    transferLeadership: {
+      name: "TransferLeadership",
+      requestType: TransferLeadershipRequest as typeof TransferLeadershipRequest,
+      requestStream: false,
+      responseType: TransferLeadershipResponse as typeof TransferLeadershipResponse,
       responseStream: false,
       options: {},
     },

@@ -1,0 +1,154 @@
+import { unreachable } from '../base/assert.ts'
+import type { Clock } from '../base/clock.ts'
+import type { ReplicaId } from '../base/ids.ts'
+import { highestIdOf } from '../raft/configurations.ts'
+import type { ChangeRefusal, Configuration, ConfigurationChange } from '../raft/types.ts'
+import type { ReplicaSetChange, ReplicaSetRefusal, ReplicaSetResult } from './port.ts'
+
+/** What the changes need of the engine. */
+export interface ReplicaSetHost {
+  readonly clock: Clock
+  readonly configuration: () => Configuration
+  /** One attempt, which resolves when the change is committed and applied here, or refused. */
+  readonly change: (change: ConfigurationChange) => Promise<ChangeRefusal | null>
+  /** One attempt; whether `to` leads now. */
+  readonly transfer: (to: ReplicaId) => Promise<boolean>
+  /** The voter that leadership should go to when nobody was named; 0 = there is none. */
+  readonly successor: () => ReplicaId
+}
+
+/** An attempt that found no leader, or another change under way, is made again after so long. */
+const againMs = 50
+
+/**
+ * Carries out one change of the replica set, with as many attempts as it takes: there may be no leader at the moment, another change may be under way, an answer may be
+ * lost. A change that was asked for twice takes effect once, since the second attempt finds that there is nothing left to do.
+ */
+export async function changeReplicaSet(
+  wanted: ReplicaSetChange,
+  timeoutMs: number,
+  host: ReplicaSetHost,
+): Promise<ReplicaSetResult> {
+  const deadline = timer(host.clock, timeoutMs)
+  const pause = (): Promise<void> => new Promise((resolve) => host.clock.after(againMs, resolve))
+  /** An earlier attempt may have taken effect. */
+  let open = false
+  let tried: ReplicaId = 0
+  try {
+    for (;;) {
+      const configuration = host.configuration()
+      if (wanted.id !== 0) tried = wanted.id
+      else if (wanted.kind === 'add') tried = freeId(configuration, tried, open)
+      else tried = host.successor()
+      const attempt =
+        wanted.kind === 'handOver' ? handOver(tried, host) : host.change(changeOf(wanted, tried))
+      const refused = await Promise.race([attempt, deadline.passed])
+      if (refused === null) return { ok: true, id: tried }
+      if (refused === 'late') return { ok: false, refused: 'unknown' }
+      const verdict = judge(refused, wanted, tried, open, host.configuration())
+      if (verdict.kind === 'done') return { ok: true, id: tried }
+      if (verdict.kind === 'refused') return { ok: false, refused: verdict.refused }
+      open ||= refused === 'unanswered'
+      if (deadline.isPast()) return { ok: false, refused: open ? 'unknown' : verdict.otherwise }
+      await pause()
+    }
+  } finally {
+    deadline.cancel()
+  }
+}
+
+type Verdict =
+  | { readonly kind: 'done' }
+  | { readonly kind: 'refused'; readonly refused: ReplicaSetRefusal }
+  /** Worth another attempt; `otherwise` is said when there is no time left for one. */
+  | { readonly kind: 'again'; readonly otherwise: ReplicaSetRefusal }
+
+function judge(
+  refused: AttemptRefusal,
+  wanted: ReplicaSetChange,
+  id: ReplicaId,
+  open: boolean,
+  configuration: Configuration,
+): Verdict {
+  switch (refused) {
+    case 'notLeader':
+    case 'unanswered':
+    case 'termNotOpened':
+      return { kind: 'again', otherwise: 'unavailable' }
+    case 'changeInProgress':
+      return { kind: 'again', otherwise: 'inProgress' }
+    case 'notTaken':
+      return { kind: 'refused', refused }
+    case 'alreadyMember':
+      if (open && isDone(wanted, id, configuration)) return { kind: 'done' }
+      return wanted.kind === 'add' && wanted.id === 0
+        ? { kind: 'again', otherwise: 'unavailable' }
+        : { kind: 'refused', refused }
+    case 'idUsed':
+      // Somebody else was given the id that was free a moment ago.
+      return wanted.kind === 'add' && wanted.id === 0
+        ? { kind: 'again', otherwise: 'unavailable' }
+        : { kind: 'refused', refused }
+    case 'notMember':
+      return open && wanted.kind === 'remove' ? { kind: 'done' } : { kind: 'refused', refused }
+    case 'notVoter':
+    case 'notCaughtUp':
+    case 'quorumAtRisk':
+      return { kind: 'refused', refused }
+    default:
+      return unreachable(refused)
+  }
+}
+
+function isDone(wanted: ReplicaSetChange, id: ReplicaId, { members }: Configuration): boolean {
+  const member = members.find((one) => one.id === id)
+  if (wanted.kind === 'add') return member?.address === wanted.address
+  return wanted.kind === 'promote' && member?.voter === true
+}
+
+function freeId(configuration: Configuration, tried: ReplicaId, open: boolean): ReplicaId {
+  // What may have been added already must be asked for again as what it was, or there would be two.
+  return open ? tried : Math.max(tried, highestIdOf(configuration) + 1)
+}
+
+type AttemptRefusal = ChangeRefusal | 'notVoter' | 'notTaken'
+
+async function handOver(to: ReplicaId, host: ReplicaSetHost): Promise<AttemptRefusal | null> {
+  if (to === 0) return 'notTaken'
+  const member = host.configuration().members.find(({ id }) => id === to)
+  if (member === undefined) return 'notMember'
+  if (!member.voter) return 'notVoter'
+  return (await host.transfer(to)) ? null : 'notTaken'
+}
+
+function changeOf(
+  wanted: Exclude<ReplicaSetChange, { kind: 'handOver' }>,
+  id: ReplicaId,
+): ConfigurationChange {
+  switch (wanted.kind) {
+    case 'add':
+      return { kind: 'addLearner', id, address: wanted.address }
+    case 'move':
+      return { kind: 'setAddress', id, address: wanted.address }
+    case 'promote':
+    case 'remove':
+      return { kind: wanted.kind, id }
+    default:
+      return unreachable(wanted)
+  }
+}
+
+interface Timer {
+  readonly passed: Promise<'late'>
+  isPast(): boolean
+  cancel(): void
+}
+
+function timer(clock: Clock, afterMs: number): Timer {
+  const endMs = clock.monotonicMs() + afterMs
+  let cancel = (): void => {}
+  const passed = new Promise<'late'>((resolve) => {
+    cancel = clock.after(afterMs, () => resolve('late'))
+  })
+  return { passed, isPast: () => clock.monotonicMs() >= endMs, cancel: () => cancel() }
+}
