@@ -66,7 +66,7 @@ for (const version of versions) {
         [[recorded.lastSeq, recorded.lastText]],
       )
       assert.deepEqual(
-        queries.drafts(anna.account).map(({ text }) => text),
+        queries.drafts(anna.account, 500, '').items.map(({ text }) => text),
         ['a draft'],
       )
       assert.equal(queries.policy().messagesPerMinute, 100_000)

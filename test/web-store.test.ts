@@ -199,7 +199,7 @@ function snapshot(chat: Harness, { account, session }: Who): Chat {
   for (const one of queries.conversations(account, pageSize, '').items) {
     page = withMessages(chat, account, withConversation(page, one, machine.position), one.id)
   }
-  return withDrafts(page, queries.drafts(account))
+  return withDrafts(page, queries.drafts(account, 500, '').items)
 }
 
 /** Asks for what the store knows that it cannot know, as the app does. */

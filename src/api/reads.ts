@@ -75,7 +75,7 @@ export function answerRead(
     }
     case 'listConversations': {
       const { pageSize, pageToken } = op.value
-      const page = queries.conversations(account, pageSizeOf(pageSize), pageToken)
+      const page = queries.conversations(account, pageSizeOf(pageSize, maxConversations), pageToken)
       return {
         $case: 'listConversations',
         value: { conversations: page.items, nextPageToken: page.nextPageToken, position },
@@ -89,7 +89,7 @@ export function answerRead(
     }
     case 'listRooms': {
       const { pattern, pageSize, pageToken } = op.value
-      const page = queries.rooms(account, pattern, pageSizeOf(pageSize), pageToken)
+      const page = queries.rooms(account, pattern, pageSizeOf(pageSize, maxConversations), pageToken)
       return { $case: 'listRooms', value: { rooms: page.items, nextPageToken: page.nextPageToken } }
     }
     case 'listMembers': {
@@ -119,8 +119,11 @@ export function answerRead(
     }
     case 'getInbox':
       return { $case: 'getInbox', value: queries.inbox(account) }
-    case 'listDrafts':
-      return { $case: 'listDrafts', value: { drafts: queries.drafts(account) } }
+    case 'listDrafts': {
+      const { pageSize, pageToken } = op.value
+      const page = queries.drafts(account, pageSizeOf(pageSize), pageToken)
+      return { $case: 'listDrafts', value: { drafts: page.items, nextPageToken: page.nextPageToken } }
+    }
     default:
       return unreachable(op)
   }
@@ -159,9 +162,11 @@ function bounded(page: MessagePage, isForwards: boolean): MessagePage {
 
 const defaultPageSize = 50
 const maxPageSize = 500
+/** Each is shown with its counts and its last message, which costs ten times what a message does; more at once would hold up what is replicated meanwhile. */
+const maxConversations = 100
 
-function pageSizeOf(asked: number): number {
-  return asked === 0 ? defaultPageSize : Math.min(asked, maxPageSize)
+function pageSizeOf(asked: number, most = maxPageSize): number {
+  return asked === 0 ? defaultPageSize : Math.min(asked, most)
 }
 
 function find(queries: ChatQueries, account: number, target: Target | undefined): Conversation | null {

@@ -1,31 +1,41 @@
 import type { Marks } from '../gen/parley/v1/service.ts'
-import { conversationFromRow, memberFromRow, type ConversationRow, type MemberRow } from './conversations.ts'
+import type { ConversationRow, MemberRow } from './conversations.ts'
 import { boolean, integer, type Statements } from './statements.ts'
 
 /** Counts of messages stop here: nobody needs to know more exactly. */
 export const maxCount = 1000
 
-/** Messages in the inbox of an account. Looks at conversations with news only. */
+/** Of a member `m` of a conversation `c`: something may be in its inbox. */
+const hasNews = 'c.last_seq > m.opened_up_to + m.own_unopened'
+
+/**
+ * Messages in the inbox of an account. Looks at conversations with news only, and at no more of them than it takes to count so far: in one statement, since somebody who was away for long
+ * has many. What it counts in each is what {@link countUnopened} does.
+ */
 export function countInbox(sql: Statements, account: number): number {
-  let count = 0
-  for (const { conversation, member } of conversationsWithNews(sql, account)) {
-    count += countUnopened(sql, conversation, member)
-    if (count >= maxCount) return maxCount
-  }
-  return count
+  const row = sql
+    .of(
+      `SELECT sum(unopened) AS n FROM (
+        SELECT c.last_seq - m.opened_up_to - m.own_unopened
+          - (SELECT count(*) FROM message x WHERE x.deleted = 1 AND x.conversation = m.conversation AND x.seq > m.opened_up_to AND x.sender <> m.account)
+          - (SELECT count(*) FROM hidden h JOIN message x ON x.conversation = h.conversation AND x.seq = h.seq
+             WHERE h.account = m.account AND h.conversation = m.conversation AND h.seq > m.opened_up_to AND h.own = 0 AND x.deleted = 0)
+          - (SELECT count(*) FROM mark k JOIN message x ON x.conversation = k.conversation AND x.seq = k.seq
+             WHERE k.account = m.account AND k.conversation = m.conversation AND k.seq > m.opened_up_to AND x.deleted = 0) AS unopened
+        FROM member m JOIN conversation c ON c.id = m.conversation WHERE m.account = ? AND ${hasNews} AND unopened > 0 LIMIT ${maxCount})`,
+    )
+    .get(account)
+  return cap(row?.['n'] === null ? 0 : integer(row?.['n']))
 }
 
 /** Conversations in which something may be in the account's inbox; newest activity first. */
-export function conversationsWithNews(
-  sql: Statements,
-  account: number,
-): readonly { readonly conversation: ConversationRow; readonly member: MemberRow }[] {
+export function conversationsWithNews(sql: Statements, account: number): readonly number[] {
   return sql
     .of(
-      `SELECT * FROM member m JOIN conversation c ON c.id = m.conversation WHERE m.account = ? AND c.last_seq > m.opened_up_to + m.own_unopened ORDER BY c.last_position DESC, c.id`,
+      `SELECT c.id FROM member m JOIN conversation c ON c.id = m.conversation WHERE m.account = ? AND ${hasNews} ORDER BY c.last_position DESC, c.id`,
     )
     .all(account)
-    .map((row) => ({ conversation: conversationFromRow(row), member: memberFromRow(row) }))
+    .map((row) => integer(row['id']))
 }
 
 /** Messages of others that the member has not opened. */

@@ -48,14 +48,14 @@ test('a draft is made, changed, listed and deleted, and the account’s devices 
   chat.nowMs += 1
   const changed = chat.do(alice, saving(draftId, 1, 'two', [toAccount('bob'), toRoom('everyone')]))
   assert.deepEqual(changed.draft?.recipients, [toAccount('bob'), toRoom('everyone')])
-  assert.deepEqual(texts(chat.queries.drafts(alice.account)), ['two 2', 'other 1'])
-  assert.deepEqual(chat.queries.drafts(bob.account), [])
+  assert.deepEqual(texts(chat.queries.drafts(alice.account, 500, '').items), ['two 2', 'other 1'])
+  assert.deepEqual(chat.queries.drafts(bob.account, 500, '').items, [])
   const { deleted } = chat.do(alice, {
     $case: 'deleteDrafts',
     value: { id: noBytes, draftIds: [draftId, chat.newId()] },
   })
   assert.equal(deleted, 1)
-  assert.deepEqual(texts(chat.queries.drafts(alice.account)), ['other 1'])
+  assert.deepEqual(texts(chat.queries.drafts(alice.account, 500, '').items), ['other 1'])
 })
 
 test('saving what is there already changes nothing', () => {
@@ -77,10 +77,17 @@ test('when two devices edit a draft both texts are kept', () => {
   assert.equal(conflictCopy?.text, 'phone')
   assert.deepEqual(conflictCopy.conflictOf, draftId)
   assert.notEqual(uuidV7TimeMs(conflictCopy.id), null)
-  assert.deepEqual(texts(chat.queries.drafts(alice.account)).toSorted(), ['laptop 3', 'phone 1'])
+  assert.deepEqual(texts(chat.queries.drafts(alice.account, 500, '').items).toSorted(), [
+    'laptop 3',
+    'phone 1',
+  ])
   // Again: the copies do not collide.
   chat.do(alice, saving(draftId, 1, 'tablet'))
-  assert.deepEqual(texts(chat.queries.drafts(alice.account)).toSorted(), ['laptop 1', 'phone 1', 'tablet 4'])
+  assert.deepEqual(texts(chat.queries.drafts(alice.account, 500, '').items).toSorted(), [
+    'laptop 1',
+    'phone 1',
+    'tablet 4',
+  ])
 })
 
 test('an edit of a draft that is gone is told so', () => {
@@ -94,7 +101,7 @@ test('drafts of others cannot be touched, even by their ids', () => {
   chat.do(bob, saving(draftId, 0, 'bob’s'))
   assert.deepEqual(summary(chat.do(bob, sending(draftId)).outcomes), ['nobody: REASON_INVALID_ARGUMENT'])
   chat.do(bob, { $case: 'deleteDrafts', value: { id: noBytes, draftIds: [draftId] } })
-  assert.deepEqual(texts(chat.queries.drafts(alice.account)), ['alice’s 1'])
+  assert.deepEqual(texts(chat.queries.drafts(alice.account, 500, '').items), ['alice’s 1'])
 })
 
 test('there are at most a thousand drafts, copies included', () => {
@@ -128,8 +135,8 @@ test('many drafts are sent in one go, each recipient with its own outcome', () =
   // What was not delivered is still there to be sent, and says to whom.
   assert.deepEqual(
     chat.queries
-      .drafts(alice.account)
-      .map(({ text, recipients, version }) => ({ text, recipients, version })),
+      .drafts(alice.account, 500, '')
+      .items.map(({ text, recipients, version }) => ({ text, recipients, version })),
     [
       { text: 'again', recipients: [toAccount('alice')], version: 2 },
       { text: 'hello', recipients: [toAccount('nobody')], version: 2 },
@@ -141,7 +148,7 @@ test('a draft that reached all is removed', () => {
   const { chat, alice, draftId } = start()
   chat.do(alice, saving(draftId, 0, 'hello', [toAccount('bob')]))
   chat.do(alice, sending(draftId))
-  assert.deepEqual(chat.queries.drafts(alice.account), [])
+  assert.deepEqual(chat.queries.drafts(alice.account, 500, '').items, [])
   assert.deepEqual(
     chat.lastEvents().map(({ event }) => event?.$case),
     ['conversation', 'conversation', 'message', 'draftRemoved'],
@@ -170,7 +177,7 @@ test('a blank draft can be kept but not sent', () => {
   const { chat, alice, draftId } = start()
   chat.do(alice, saving(draftId, 0, ' ', [toAccount('bob')]))
   assert.deepEqual(summary(chat.do(alice, sending(draftId)).outcomes), ['bob: REASON_INVALID_ARGUMENT'])
-  assert.equal(chat.queries.drafts(alice.account).length, 1)
+  assert.equal(chat.queries.drafts(alice.account, 500, '').items.length, 1)
 })
 
 test('the rate holds for drafts too, and what is over it stays', () => {
@@ -199,5 +206,39 @@ test('one command sends a bounded amount: the rest stays in the drafts', () => {
   })
   const { outcomes } = chat.do(alice, sending(...ids))
   assert.equal(outcomes.filter(({ outcome }) => outcome?.$case === 'sent').length, 64)
-  assert.equal(chat.queries.drafts(alice.account).length, 16)
+  assert.equal(chat.queries.drafts(alice.account, 500, '').items.length, 16)
+})
+
+test('drafts are listed in pages, which are shorter when texts are large', () => {
+  const { chat, alice } = start()
+  for (let i = 0; i < 70; i += 1) {
+    chat.do(alice, saving(chat.newId(), 0, `${i} `.padEnd(16_000, 'x')))
+    // Some change at the same moment.
+    if (i % 3 === 0) chat.nowMs += 1
+  }
+  const read = (pageSize: number): readonly number[][] => {
+    const pages: number[][] = []
+    let token = ''
+    do {
+      const page = chat.queries.drafts(alice.account, pageSize, token)
+      pages.push(page.items.map(({ text }) => Number(text.split(' ')[0])))
+      token = page.nextPageToken
+    } while (token !== '')
+    return pages
+  }
+  const small = read(7)
+  assert.deepEqual(
+    small.map((page) => page.length),
+    Array.from({ length: 10 }, () => 7),
+  )
+  assert.deepEqual(
+    small.flat().toSorted((a, b) => a - b),
+    Array.from({ length: 70 }, (_, i) => i),
+  )
+  const large = read(500)
+  assert.deepEqual(
+    large.map((page) => page.length),
+    [65, 5],
+  )
+  assert.deepEqual(large.flat(), small.flat())
 })

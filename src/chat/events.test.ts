@@ -39,7 +39,7 @@ test('events after a cursor are those that were given out live, with equal bytes
   // The message has been edited since: it is shown as it is now. All else is the same.
   const edited = live.findIndex(({ bytes }) => Event.decode(bytes).event?.$case === 'message')
   const expected = live.map(comparable)
-  const { events, upTo } = chat.queries.eventsAfter(0, 1000)
+  const { events, upTo } = chat.queries.eventsAfter(0, { limit: 1000, maxBytes: Infinity })
   assert.equal(upTo, chat.machine.position)
   assert.deepEqual(events.map(comparable).toSpliced(edited, 1), expected.toSpliced(edited, 1))
   assert.deepEqual(
@@ -57,19 +57,32 @@ test('a cursor may be cut anywhere: the slices together are everything, and no p
     chat.register(`guest-${i}`)
     chat.send(bob, toAccount(`guest-${i}`), 'hello')
   }
-  const all = chat.queries.eventsAfter(0, 1000).events.map(comparable)
-  for (const limit of [1, 2, 3, 7]) {
+  const all = chat.queries.eventsAfter(0, { limit: 1000, maxBytes: Infinity }).events.map(comparable)
+  const slices = [
+    ...[1, 2, 3, 7].map((limit) => ({ limit, maxBytes: Infinity })),
+    ...[1, 6, 20, 300].map((maxBytes) => ({ limit: 1000, maxBytes })),
+  ]
+  for (const slice of slices) {
     const found: unknown[] = []
     let cursor = 0
     while (cursor < chat.machine.position) {
-      const { events, upTo } = chat.queries.eventsAfter(cursor, limit)
+      const { events, upTo } = chat.queries.eventsAfter(cursor, slice)
       assert.ok(upTo > cursor, 'goes on')
       assert.ok(events.every(({ position }) => position > cursor && position <= upTo))
       found.push(...events.map(comparable))
       cursor = upTo
     }
-    assert.deepEqual(found, all, `slices of ${limit}`)
+    assert.deepEqual(found, all, `slices of ${JSON.stringify(slice)}`)
   }
+})
+
+test('a slice with large texts holds few events', () => {
+  const { chat, alice } = start()
+  const { position } = chat.machine
+  for (let i = 0; i < 10; i += 1) chat.send(alice, toRoom('everyone'), 'x'.repeat(10_000))
+  const { events, upTo } = chat.queries.eventsAfter(position, { limit: 500, maxBytes: 25_000 })
+  assert.equal(events.length, 3)
+  assert.equal(upTo, position + 3)
 })
 
 test('a text that was deleted is in no event any more', () => {
@@ -78,7 +91,7 @@ test('a text that was deleted is in no event any more', () => {
   const message = { conversation, seq: 1 }
   chat.do(alice, { $case: 'editMessage', value: { id: noBytes, message, text: 'secret edit' } })
   chat.do(alice, { $case: 'deleteMessage', value: { id: noBytes, message, forAll: true } })
-  const { events } = chat.queries.eventsAfter(0, 100)
+  const { events } = chat.queries.eventsAfter(0, { limit: 100, maxBytes: Infinity })
   const shown = events.map(({ bytes }) => Event.decode(bytes).event)
   assert.doesNotMatch(JSON.stringify(shown), /secret/)
   assert.deepEqual(
@@ -98,7 +111,7 @@ test('a draft that is gone has no event but its removal', () => {
   })
   const { position } = chat.machine
   chat.do(alice, { $case: 'deleteDrafts', value: { id: noBytes, draftIds: [draftId] } })
-  const { events } = chat.queries.eventsAfter(position - 1, 100)
+  const { events } = chat.queries.eventsAfter(position - 1, { limit: 100, maxBytes: Infinity })
   assert.deepEqual(
     events.map(({ bytes }) => Event.decode(bytes).event?.$case),
     ['draftRemoved'],

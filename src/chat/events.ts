@@ -153,21 +153,31 @@ export function audienceFrom(kind: number, id: number): Audience {
   return { kind: 'all' }
 }
 
+/** What an event is taken to hold whose text is kept elsewhere. */
+const roughTextBytes = 4096
+
 /**
- * A position such that there are at least `limit` events after `position` and up to there, or `newest` when there are fewer: so that positions are never cut in two.
+ * A position with about `limit` events, or `maxBytes` of text, after `position` and up to there; `newest` when there are fewer. Positions are never cut in two.
  */
 export function positionAfterEvents(
   sql: Statements,
   position: number,
-  limit: number,
+  { limit, maxBytes }: { readonly limit: number; readonly maxBytes: number },
   newest: number,
 ): number {
   const from = placeOf(position + 1, 0)
-  const ends = ['message', 'event'].map((table) => {
-    const row = sql
-      .of(`SELECT place FROM ${table} WHERE place >= ? ORDER BY place LIMIT 1 OFFSET ?`)
-      .get(from, limit - 1)
-    return row === undefined ? newest : positionOfPlace(integer(row['place']))
+  // Lengths are told without reading the texts.
+  const ends = [
+    'SELECT place, octet_length(text) AS bytes FROM message WHERE place >= ? ORDER BY place LIMIT ?',
+    `SELECT place, iif(kind = ${eventKind.whole}, octet_length(body), ${roughTextBytes}) AS bytes FROM event WHERE place >= ? ORDER BY place LIMIT ?`,
+  ].map((query) => {
+    const rows = sql.of(query).all(from, limit)
+    let bytes = 0
+    for (const [i, row] of rows.entries()) {
+      bytes += integer(row['bytes'])
+      if (bytes >= maxBytes || i === limit - 1) return positionOfPlace(integer(row['place']))
+    }
+    return newest
   })
   return Math.min(newest, ...ends)
 }

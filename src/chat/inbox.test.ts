@@ -81,6 +81,20 @@ test('large messages make an answer shorter, and the rest stays in the inbox', (
   assert.deepEqual([page.firstSeq, page.lastSeq], [4, 20])
 })
 
+test('of many conversations the inbox names the hundred with the newest activity, and counts all', () => {
+  const { chat, alice, bob } = start()
+  for (let i = 0; i < 120; i += 1) chat.send(chat.register(`friend-${i}`), toAccount('bob'), 'hello')
+  chat.send(alice, toAccount('bob'), 'newest')
+  const { count, conversations } = chat.queries.inbox(bob.account)
+  assert.equal(count, 121)
+  assert.equal(conversations.length, 100)
+  assert.deepEqual(
+    conversations.slice(0, 3).map(({ name }) => name),
+    ['alice', 'friend-119', 'friend-118'],
+  )
+  assert.equal(chat.queries.inboxCount(bob.account), 121)
+})
+
 test('counts stop at a thousand', () => {
   const { chat, alice, bob } = start()
   const commands = Array.from({ length: 1005 }, () =>

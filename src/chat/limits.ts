@@ -62,7 +62,6 @@ export function violations(op: RequestOp): readonly FieldViolation[] {
     case 'getMe':
     case 'listSessions':
     case 'getInbox':
-    case 'listDrafts':
     case 'getPolicy':
     case 'getStatus':
       break
@@ -94,6 +93,7 @@ export function violations(op: RequestOp): readonly FieldViolation[] {
       found.page(op.value)
       break
     case 'listConversations':
+    case 'listDrafts':
       found.page(op.value)
       break
     case 'getConversation':

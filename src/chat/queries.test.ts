@@ -139,7 +139,7 @@ test('queries work on a connection that only reads', () => {
   chat.send(alice, toAccount('bob'), 'hi')
   chat.db.exec('PRAGMA query_only = ON')
   assert.equal(chat.queries.conversations(alice.account, 10, '').items.length, 2)
-  assert.equal(chat.queries.eventsAfter(0, 10).events.length > 0, true)
+  assert.equal(chat.queries.eventsAfter(0, { limit: 10, maxBytes: Infinity }).events.length > 0, true)
 })
 
 function byKey(a: string, b: string): number {

@@ -10,6 +10,7 @@ import {
   type Session,
   type Target,
 } from '../gen/parley/v1/model.ts'
+import { toHex } from '../base/bytes.ts'
 import { accountFromRow, nameKey, viewAccount, type AccountRow } from './accounts.ts'
 import {
   conversationFromRow,
@@ -18,8 +19,8 @@ import {
   type ConversationRow,
   type MemberRow,
 } from './conversations.ts'
-import { conversationsWithNews, countInbox, countUnopened, maxCount, readMarks } from './counts.ts'
-import { draftFromRow } from './drafts.ts'
+import { conversationsWithNews, countInbox, countUnopened, readMarks } from './counts.ts'
+import { draftFromRow, findDraft } from './drafts.ts'
 import { audienceFrom, eventKind, MessageEvent, oldestCursorAt, positionAfterEvents } from './events.ts'
 import { literalPrefix, matchesGlob } from './glob.ts'
 import { maxPageBytes, utf8Length } from './limits.ts'
@@ -60,7 +61,7 @@ export interface MessageChange {
   readonly position: number
 }
 
-/** Reads of the applied state. Pages have at most 500 items. An account that may not see something gets what a stranger gets: null or nothing. */
+/** Reads of the applied state. Pages have at most 500 items, of conversations 100. An account that may not see something gets what a stranger gets: null or nothing. */
 export interface ChatQueries {
   session(tokenHash: Uint8Array): SignedIn | null
   sessionExists(session: number): boolean
@@ -97,8 +98,8 @@ export interface ChatQueries {
   } | null
   inbox(account: number): GetInboxResponse
   inboxCount(account: number): number
-  /** Newest change first. */
-  drafts(account: number): readonly Draft[]
+  /** Newest change first. Large texts make a page shorter. */
+  drafts(account: number, pageSize: number, pageToken: string): Page<Draft>
   /**
    * Whether the account gets an event of this audience and position. Membership is that of now: who has left gets nothing of the conversation any more, and who has joined gets
    * nothing from before.
@@ -107,13 +108,13 @@ export interface ChatQueries {
   /** Members that are not to be looked up one by one: the conversations of an account. */
   conversationIds(account: number): readonly number[]
   /**
-   * Events after `position`, oldest first, of anybody: at least `limit` unless there are fewer, and never only some of those of one position. They are what was given out when
+   * Events after `position`, oldest first, of anybody: about `limit` of them or `maxBytes` of text, unless there are fewer, and never only some of those of one position. They are what was given out when
    * they were applied, except that messages and drafts show what they are now: a text that was overtaken or deleted since is not shown again, and drafts that are gone are
    * left out (the event that tells so follows). All events up to `upTo` are among them: go on from there.
    */
   eventsAfter(
     position: number,
-    limit: number,
+    slice: { readonly limit: number; readonly maxBytes: number },
   ): { readonly events: readonly StoredEvent[]; readonly upTo: number }
   /**
    * Messages that were sent, edited or deleted after `position`, oldest change first: at least `limit` unless there are fewer, and never only some of those of one position.
@@ -130,6 +131,10 @@ export interface ChatQueries {
   oldestCursor(): number
 }
 
+/** Conversations that the inbox names; what waits in others is only counted. */
+const maxInboxConversations = 100
+/** Messages that are read at once: few enough that large ones do no harm. */
+const messagesAtOnce = 64
 /** Rows of a page are looked at up to this number, so that a pattern that matches little takes no time either. */
 const maxScanned = 5000
 const rowsAtOnce = 200
@@ -183,11 +188,11 @@ class Queries implements ChatQueries {
 
   accounts(pattern: string, pageSize: number, pageToken: string): Page<Account> {
     return this.namesPage(
-      'SELECT * FROM account WHERE name_key >= ? AND name_key > ? ORDER BY name_key LIMIT ?',
+      'SELECT id, name_key FROM account WHERE name_key >= ? AND name_key > ? ORDER BY name_key LIMIT ?',
       pattern,
       pageSize,
       pageToken,
-      (row) => viewAccount(accountFromRow(row)),
+      (id) => this.account(id),
     )
   }
 
@@ -240,12 +245,13 @@ class Queries implements ChatQueries {
 
   rooms(account: number, pattern: string, pageSize: number, pageToken: string): Page<Conversation> {
     return this.namesPage(
-      'SELECT * FROM conversation WHERE name_key >= ? AND name_key > ? AND kind = 2 ORDER BY name_key LIMIT ?',
+      'SELECT id, name_key FROM conversation WHERE name_key >= ? AND name_key > ? ORDER BY name_key LIMIT ?',
       pattern,
       pageSize,
       pageToken,
-      (row) => {
-        const room = conversationFromRow(row)
+      (id) => {
+        const room = this.conversationRow(id)
+        if (room === null || room.kind !== ConversationKind.ROOM) return null
         if (room.private && this.member(account, room.id) === null) return null
         return this.viewConversation(account, room)
       },
@@ -299,31 +305,45 @@ class Queries implements ChatQueries {
 
   inbox(account: number): GetInboxResponse {
     const conversations = []
-    let count = 0
-    for (const { conversation, member } of conversationsWithNews(this.sql, account)) {
-      const unopened = countUnopened(this.sql, conversation, member)
-      if (unopened === 0) continue
-      count = Math.min(maxCount, count + unopened)
+    for (const id of conversationsWithNews(this.sql, account)) {
+      const conversation = this.conversationRow(id)
+      const member = this.member(account, id)
+      if (conversation === null || member === null) continue
+      const count = countUnopened(this.sql, conversation, member)
+      if (count === 0) continue
       const { name } = this.shape(account, conversation)
-      conversations.push({
-        conversation: conversation.id,
-        name,
-        kind: conversation.kind,
-        count: unopened,
-      })
+      conversations.push({ conversation: id, name, kind: conversation.kind, count })
+      if (conversations.length === maxInboxConversations) break
     }
-    return { count, conversations }
+    return { count: countInbox(this.sql, account), conversations }
   }
 
   inboxCount(account: number): number {
     return countInbox(this.sql, account)
   }
 
-  drafts(account: number): readonly Draft[] {
-    return this.all(
-      'SELECT * FROM draft WHERE account = ? ORDER BY updated_at_ms DESC, id DESC',
+  drafts(account: number, pageSize: number, pageToken: string): Page<Draft> {
+    const [updatedAtMs, id = ''] = pageToken.split('.')
+    const keys = this.all(
+      'SELECT id, updated_at_ms FROM draft WHERE account = ? AND (updated_at_ms, id) < (?, unhex(?)) ORDER BY updated_at_ms DESC, id DESC LIMIT ?',
       account,
-    ).map(draftFromRow)
+      finite(Number(updatedAtMs), Number.MAX_SAFE_INTEGER),
+      id,
+      pageSize + 1,
+    )
+    const items: Draft[] = []
+    let bytes = 0
+    let token = ''
+    for (const key of keys) {
+      const draft = findDraft(this.sql, account, blob(key['id']))
+      if (draft === null) continue
+      bytes += utf8Length(draft.text)
+      if (items.length === pageSize || (bytes > maxPageBytes && items.length > 0))
+        return { items, nextPageToken: token }
+      items.push(draft)
+      token = `${draft.updatedAtMs}.${toHex(draft.id)}`
+    }
+    return { items, nextPageToken: '' }
   }
 
   isInAudience(account: number, audience: Audience, position: number): boolean {
@@ -347,9 +367,9 @@ class Queries implements ChatQueries {
 
   eventsAfter(
     position: number,
-    limit: number,
+    slice: { readonly limit: number; readonly maxBytes: number },
   ): { readonly events: readonly StoredEvent[]; readonly upTo: number } {
-    const upTo = positionAfterEvents(this.sql, position, limit, this.position())
+    const upTo = positionAfterEvents(this.sql, position, slice, this.position())
     if (upTo <= position) return { events: [], upTo: position }
     const from = placeOf(position + 1, 0)
     const end = placeOf(upTo + 1, 0)
@@ -557,23 +577,25 @@ class Queries implements ChatQueries {
     conversation: number,
     range: { readonly beforeSeq: number; readonly afterSeq: number; readonly pageSize: number },
   ): { readonly rows: readonly MessageRow[]; readonly more: boolean } {
-    const found =
-      range.afterSeq > 0
-        ? this.all(
-            'SELECT * FROM message WHERE conversation = ? AND seq > ? ORDER BY seq LIMIT ?',
-            conversation,
-            range.afterSeq,
-            range.pageSize + 1,
-          )
-        : this.all(
-            'SELECT * FROM message WHERE conversation = ? AND seq < ? ORDER BY seq DESC LIMIT ?',
-            conversation,
-            range.beforeSeq > 0 ? range.beforeSeq : Number.MAX_SAFE_INTEGER,
-            range.pageSize + 1,
-          )
-    const rows = found.slice(0, range.pageSize).map(messageFromRow)
-    const fitting = fittingRows(rows)
-    return { rows: fitting, more: fitting.length < found.length }
+    const forwards = range.afterSeq > 0
+    const query = forwards
+      ? 'SELECT * FROM message WHERE conversation = ? AND seq > ? ORDER BY seq LIMIT ?'
+      : 'SELECT * FROM message WHERE conversation = ? AND seq < ? ORDER BY seq DESC LIMIT ?'
+    let from = forwards ? range.afterSeq : range.beforeSeq > 0 ? range.beforeSeq : Number.MAX_SAFE_INTEGER
+    const rows: MessageRow[] = []
+    let bytes = 0
+    for (;;) {
+      const limit = Math.min(messagesAtOnce, range.pageSize + 1 - rows.length)
+      const found = this.all(query, conversation, from, limit)
+      for (const row of found.map(messageFromRow)) {
+        bytes += utf8Length(row.text)
+        if (rows.length === range.pageSize || (bytes > maxPageBytes && rows.length > 0))
+          return { rows, more: true }
+        rows.push(row)
+        from = row.seq
+      }
+      if (found.length < limit) return { rows, more: false }
+    }
   }
 
   private restoreEvent(row: SqlRow): StoredEvent | null {
@@ -604,13 +626,13 @@ class Queries implements ChatQueries {
     return row === undefined ? null : { $case: 'draft', value: draftFromRow(row) }
   }
 
-  /** A page of rows that have a name in `name_key`, in its order. */
+  /** A page of what has a name in `name_key`, in its order. `query` needs nothing but the index of names. */
   private namesPage<T>(
     query: string,
     pattern: string,
     pageSize: number,
     pageToken: string,
-    view: (row: SqlRow) => T | null,
+    view: (id: number) => T | null,
   ): Page<T> {
     const key = pattern.toLowerCase()
     const prefix = literalPrefix(key)
@@ -621,7 +643,7 @@ class Queries implements ChatQueries {
       for (const row of rows) {
         after = string(row['name_key'])
         if (!after.startsWith(prefix)) return { items, nextPageToken: '' }
-        const item = matchesGlob(key, after) ? view(row) : null
+        const item = matchesGlob(key, after) ? view(integer(row['id'])) : null
         if (item === null) continue
         items.push(item)
         if (items.length === pageSize) return { items, nextPageToken: after }
@@ -653,16 +675,6 @@ class Queries implements ChatQueries {
   private all(query: string, ...values: SqlValue[]): SqlRow[] {
     return this.sql.of(query).all(...values)
   }
-}
-
-/** The first rows whose texts together are not too large; at least one. */
-function fittingRows(rows: readonly MessageRow[]): readonly MessageRow[] {
-  let bytes = 0
-  for (const [i, row] of rows.entries()) {
-    bytes += utf8Length(row.text)
-    if (bytes > maxPageBytes && i > 0) return rows.slice(0, i)
-  }
-  return rows
 }
 
 function finite(value: number | undefined, otherwise: number): number {

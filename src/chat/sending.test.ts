@@ -46,7 +46,7 @@ test('events after a cursor are those that were given out', () => {
   chat.register('bob')
   for (let i = 0; i < 5; i += 1) chat.send(alice, toAccount('bob'), `message ${i}`)
   const live = chat.applied.flatMap(({ events }) => [...events])
-  const { events: stored } = chat.queries.eventsAfter(0, 100)
+  const { events: stored } = chat.queries.eventsAfter(0, { limit: 100, maxBytes: Infinity })
   assert.deepEqual(
     stored.map(({ position, audience, bytes }) => ({ position, audience, event: Event.decode(bytes) })),
     live.map(({ position, audience, bytes }) => ({ position, audience, event: Event.decode(bytes) })),

@@ -1,3 +1,4 @@
+export { allDrafts } from './all-drafts.ts'
 export { createClient } from './client.ts'
 export { ParleyError, reasonWords } from './error.ts'
 export type { CallOutcome } from './error.ts'

@@ -45,13 +45,13 @@ export class RecentEvents {
   }
 
   /**
-   * Events after `position`, oldest first: about `limit`, and never only some of those of one position. All up to `upTo` are among them. Null when some are no longer here.
+   * Events after `position`, oldest first: about `limit`, or `maxBytes` of them, and never only some of those of one position. All up to `upTo` are among them. Null when some are no longer here.
    *
    * @param newest the position up to which events were added.
    */
   after(
     position: number,
-    limit: number,
+    { limit, maxBytes }: { readonly limit: number; readonly maxBytes: number },
     newest: number,
   ): { readonly events: readonly StoredEvent[]; readonly upTo: number } | null {
     if (position < this.start) return null
@@ -62,7 +62,9 @@ export class RecentEvents {
       if ((this.events[middle]?.position ?? Infinity) <= position) low = middle + 1
       else high = middle
     }
-    let end = Math.min(low + limit, this.events.length)
+    const most = Math.min(low + limit, this.events.length)
+    let end = low
+    for (let bytes = 0; end < most && bytes < maxBytes; end += 1) bytes += this.sizes[end] ?? 0
     const last = this.events[end - 1]?.position
     while (end < this.events.length && this.events[end]?.position === last) end += 1
     const upTo = end === this.events.length ? newest : (last ?? newest)

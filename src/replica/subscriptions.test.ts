@@ -54,7 +54,7 @@ function setUp() {
     conversationIds: (account) => members.get(account) ?? [],
     oldestCursor: () => oldest,
     isInAudience: () => true,
-    eventsAfter: (after, limit) => {
+    eventsAfter: (after, { limit }) => {
       const later = table.filter((event) => event.position > after)
       const upTo = later[limit - 1]?.position ?? position
       return { events: later.filter((event) => event.position <= upTo), upTo }

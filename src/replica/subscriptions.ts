@@ -23,7 +23,8 @@ const everyone = 1
 
 /** Most events that are looked at in one turn of the event loop for subscriptions that catch up. */
 const eventsPerTurn = 2000
-const eventsPerSlice = 500
+/** What a stream that catches up is given at once. */
+const sliceLimits = { limit: 500, maxBytes: 256 * 1024 }
 /** Most events that are kept for one receiver within one call of `publish`; one that gets more catches up in slices instead. */
 const maxAtOnce = 2000
 /** What an event is taken to hold that nobody here gets. */
@@ -335,8 +336,7 @@ export class Subscriptions {
     const queries = this.queries()
     if (cursor < queries.oldestCursor()) return null
     return (
-      this.recent.after(cursor, eventsPerSlice, this.recentPosition) ??
-      queries.eventsAfter(cursor, eventsPerSlice)
+      this.recent.after(cursor, sliceLimits, this.recentPosition) ?? queries.eventsAfter(cursor, sliceLimits)
     )
   }
 

@@ -442,7 +442,9 @@ export class People {
         id,
         call: this.history.call(person.name, `draft ${toHex(id)}`, { kind: 'get' }),
       }))
-      const response = await this.quietly(() => client.call('listDrafts', {}, { timeoutMs: callMs }))
+      const response = await this.quietly(() =>
+        client.call('listDrafts', { pageSize: 500 }, { timeoutMs: callMs }),
+      )
       for (const { id, call } of calls) {
         if (response === null) call.refused()
         else call.answered(response.drafts.find((draft) => toHex(draft.id) === toHex(id))?.text ?? '')

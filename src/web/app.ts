@@ -1,5 +1,5 @@
 import { toHex } from '../base/bytes.ts'
-import { createClient, ParleyError } from '../client/index.ts'
+import { allDrafts, createClient, ParleyError } from '../client/index.ts'
 import type {
   Client,
   InputOf,
@@ -449,7 +449,7 @@ export class App {
           chat = withConversation(chat, conversation, page.position)
         token = page.nextPageToken
       } while (token !== '')
-      chat = withDrafts(chat, (await this.call('listDrafts', {})).drafts)
+      chat = withDrafts(chat, await allDrafts(this))
       if (loading !== this.loading) return
       this.returning = this.returning.filter((one) => !hasArrived(one, chat))
       this.set({ chat, phase: 'chat', outbox: this.outboxItems() })

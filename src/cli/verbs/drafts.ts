@@ -1,5 +1,5 @@
 import { toHex } from '../../base/bytes.ts'
-import type { Client } from '../../client/index.ts'
+import { allDrafts, type Client } from '../../client/index.ts'
 import type { Draft, Target } from '../../gen/parley/v1/model.ts'
 import { CliError, exitCodes, UsageError } from '../io.ts'
 import { parseTarget, targetLabel } from '../names.ts'
@@ -80,7 +80,7 @@ export const draftsRemove = verb(
 )
 
 export async function draftsReport(client: Client, look: Look): Promise<Report> {
-  const { drafts } = await client.call('listDrafts', {})
+  const drafts = await allDrafts(client)
   return {
     data: { drafts: drafts.map(draftJson) },
     lines:
@@ -104,7 +104,7 @@ export async function editDraft(
   name: string,
   change: { readonly text: string | null; readonly recipients: readonly Target[] | null },
 ): Promise<Report> {
-  const draft = pick((await client.call('listDrafts', {})).drafts, name)
+  const draft = pick(await allDrafts(client), name)
   const saved = await client.call('saveDraft', {
     draftId: draft.id,
     baseVersion: draft.version,
@@ -174,7 +174,7 @@ export function recipientsFrom(to: unknown): readonly Target[] | null {
 }
 
 async function idsOf(client: Client, names: readonly string[] | null): Promise<readonly Uint8Array[]> {
-  const { drafts } = await client.call('listDrafts', {})
+  const drafts = await allDrafts(client)
   if (names !== null) return names.map((name) => pick(drafts, name).id)
   // Oldest first, as they were written.
   return drafts.map((draft) => draft.id).reverse()

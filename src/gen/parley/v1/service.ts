@@ -139,6 +139,7 @@ export interface RevokeSessionResponse {
 }
 
 export interface ListConversationsRequest {
+  /** 1-500; default 50. A page has 100 at most. */
   readonly pageSize: number;
   readonly pageToken: string;
 }
@@ -205,6 +206,7 @@ export interface InviteToRoomResponse {
 export interface ListRoomsRequest {
   /** A glob as in ListAccountsRequest. */
   readonly pattern: string;
+  /** 1-500; default 50. A page has 100 at most. */
   readonly pageSize: number;
   readonly pageToken: string;
 }
@@ -343,6 +345,7 @@ export interface GetInboxRequest {
 export interface GetInboxResponse {
   /** Messages of others that were not opened yet; counted up to 1000. */
   readonly count: number;
+  /** Those with the newest activity first, 100 at most. */
   readonly conversations: readonly InboxConversation[];
 }
 
@@ -413,11 +416,14 @@ export interface SendDraftsResponse {
 }
 
 export interface ListDraftsRequest {
+  readonly pageSize: number;
+  readonly pageToken: string;
 }
 
 export interface ListDraftsResponse {
-  /** Newest change first. */
+  /** Newest change first; fewer than asked for when they are large (1 MiB of text at most). */
   readonly drafts: readonly Draft[];
+  readonly nextPageToken: string;
 }
 
 export interface GetPolicyRequest {
@@ -4925,11 +4931,17 @@ export const SendDraftsResponse: MessageFns<SendDraftsResponse> = {
 };
 
 function createBaseListDraftsRequest(): ListDraftsRequest {
-  return {};
+  return { pageSize: 0, pageToken: "" };
 }
 
 export const ListDraftsRequest: MessageFns<ListDraftsRequest> = {
-  encode(_: ListDraftsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+  encode(message: ListDraftsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.pageSize !== 0) {
+      writer.uint32(8).uint32(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      writer.uint32(18).string(message.pageToken);
+    }
     return writer;
   },
 
@@ -4946,6 +4958,22 @@ export const ListDraftsRequest: MessageFns<ListDraftsRequest> = {
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.pageSize = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.pageToken = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4961,20 +4989,25 @@ export const ListDraftsRequest: MessageFns<ListDraftsRequest> = {
   create(base?: DeepPartial<ListDraftsRequest>): ListDraftsRequest {
     return ListDraftsRequest.fromPartial(base ?? {});
   },
-  fromPartial(_: DeepPartial<ListDraftsRequest>): ListDraftsRequest {
+  fromPartial(object: DeepPartial<ListDraftsRequest>): ListDraftsRequest {
     const message = createBaseListDraftsRequest() as any;
+    message.pageSize = object.pageSize ?? 0;
+    message.pageToken = object.pageToken ?? "";
     return message;
   },
 };
 
 function createBaseListDraftsResponse(): ListDraftsResponse {
-  return { drafts: [] };
+  return { drafts: [], nextPageToken: "" };
 }
 
 export const ListDraftsResponse: MessageFns<ListDraftsResponse> = {
   encode(message: ListDraftsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.drafts) {
       Draft.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.nextPageToken !== "") {
+      writer.uint32(18).string(message.nextPageToken);
     }
     return writer;
   },
@@ -5000,6 +5033,14 @@ export const ListDraftsResponse: MessageFns<ListDraftsResponse> = {
             message.drafts.push(Draft.decode(reader, reader.uint32()));
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nextPageToken = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5018,6 +5059,7 @@ export const ListDraftsResponse: MessageFns<ListDraftsResponse> = {
   fromPartial(object: DeepPartial<ListDraftsResponse>): ListDraftsResponse {
     const message = createBaseListDraftsResponse() as any;
     message.drafts = object.drafts?.map((e) => Draft.fromPartial(e)) || [];
+    message.nextPageToken = object.nextPageToken ?? "";
     return message;
   },
 };
