@@ -255,6 +255,24 @@ export const meanings = {
     retryable: false,
     message: 'This replica does not know the request.',
   },
+  REASON_JOIN_TOKEN_UNKNOWN: {
+    code: codes.PERMISSION_DENIED,
+    http: 403,
+    retryable: false,
+    message: 'There is no such join token.',
+  },
+  REASON_JOIN_TOKEN_EXPIRED: {
+    code: codes.PERMISSION_DENIED,
+    http: 403,
+    retryable: false,
+    message: 'The join token has expired.',
+  },
+  REASON_JOIN_TOKEN_USED_UP: {
+    code: codes.PERMISSION_DENIED,
+    http: 403,
+    retryable: false,
+    message: 'The join token was used as often as it may be.',
+  },
 } as const satisfies Record<Reason, Meaning>
 
 /** An error with the words of the table. */

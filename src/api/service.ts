@@ -127,6 +127,10 @@ export function createService(replica: Replica, options: ServiceOptions): Servic
         )
       case 'ping':
         return answer({ $case: 'ping', value: {} }, 0)
+      case 'createJoinToken':
+      case 'listJoinTokens':
+      case 'revokeJoinToken':
+      case 'joinCluster':
       case 'subscribe':
         return answer(failed(makeError(Reason.UNIMPLEMENTED)), 0)
     }

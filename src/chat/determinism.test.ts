@@ -178,6 +178,13 @@ function opOf({ kind, who, a, b }: Draw, serial: number): Op {
       return { $case: 'replicaGone', value: { replica: 1 + (a % 2), incarnation: b % 4 } }
     case 21:
       return { $case: 'touchSessions', value: { sessions: [a, b] } }
+    case 22:
+      return {
+        $case: 'createJoinToken',
+        value: { id, secretHash: bytes(32, a), uses: 1 + (b % 2), lifetimeS: 10 + b },
+      }
+    case 23:
+      return { $case: 'useJoinToken', value: { secretHash: bytes(32, a) } }
     default:
       return {
         $case: 'sendMessage',

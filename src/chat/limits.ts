@@ -30,6 +30,9 @@ export const limits = {
   addressBytes: 300,
   /** The highest number that a replica can have. */
   replica: 2 ** 31 - 1,
+  joinTokenUses: 100,
+  joinTokenLifetimeS: 31_536_000,
+  certificateRequestBytes: 4096,
 } as const
 
 /** Texts in one answer with several messages, in bytes of UTF-8: it has fewer messages when they are large. */
@@ -40,7 +43,10 @@ export type RequestOp = NonNullable<Request['op']>
 export type CommandOp = NonNullable<Command['op']>
 type ClusterCase = 'presence' | 'replicaGone' | 'touchSessions' | 'endSessions'
 /** Commands that carry the request of the same name as it came in. */
-type SameOp = Exclude<CommandOp, { readonly $case: 'register' | 'logIn' | 'changePassword' | ClusterCase }>
+type SameOp = Exclude<
+  CommandOp,
+  { readonly $case: 'register' | 'logIn' | 'changePassword' | 'useJoinToken' | ClusterCase }
+>
 
 /** What is wrong with the form of a request; null when nothing is. For the ways in, before anything is proposed. */
 export function requestError(op: RequestOp): ChatError | null {
@@ -64,6 +70,15 @@ export function violations(op: RequestOp): readonly FieldViolation[] {
     case 'getInbox':
     case 'getPolicy':
     case 'getStatus':
+    case 'listJoinTokens':
+      break
+    case 'joinCluster':
+      found.id(op.value.id)
+      found.bytes('secret', op.value.secret, 16, 64)
+      found.bytes('certificate_request', op.value.certificateRequest, 1, limits.certificateRequestBytes)
+      found.address('http_address', op.value.httpAddress)
+      found.address('grpc_address', op.value.grpcAddress)
+      found.address('peer_address', op.value.peerAddress)
       break
     case 'lookUpName':
       found.name('name', op.value.name)
@@ -156,6 +171,9 @@ export function commandViolations(op: CommandOp): readonly FieldViolation[] {
       break
     case 'changePassword':
       if (op.value.passwordHash === '') found.add('new_password', 'must not be empty')
+      break
+    case 'useJoinToken':
+      found.bytes('secret_hash', op.value.secretHash, 32, 32)
       break
     default:
       checkSame(found, op)
@@ -280,6 +298,14 @@ function checkSame(found: Violations, op: SameOp): void {
     case 'setPolicy':
       checkPolicy(found, op.value)
       return
+    case 'createJoinToken':
+      found.bytes('secret_hash', op.value.secretHash, 32, 32)
+      found.range('uses', op.value.uses, 1, limits.joinTokenUses)
+      found.range('lifetime_s', op.value.lifetimeS, 1, limits.joinTokenLifetimeS)
+      return
+    case 'revokeJoinToken':
+      if (op.value.number === 0) found.add('number', 'must be given')
+      return
     default:
       throw new Error(`no rule for ${String((op satisfies never as { readonly $case: string }).$case)}`)
   }
@@ -388,6 +414,11 @@ class Violations {
   count(field: string, count: number, min: number, max: number): void {
     if (count < min) this.add(field, 'must not be empty')
     if (count > max) this.add(field, `${tooLong} ${max}`)
+  }
+
+  bytes(field: string, bytes: Uint8Array, min: number, max: number): void {
+    if (bytes.length < min || bytes.length > max)
+      this.add(field, min === max ? `must be ${min} bytes` : `must be ${min} to ${max} bytes`)
   }
 
   page({ pageSize, pageToken }: { readonly pageSize: number; readonly pageToken: string }): void {

@@ -9,6 +9,7 @@ import { isDatabaseFailure } from './failures.ts'
 import { idWindowAheadMs, idWindowBackMs } from './idempotency.ts'
 import { openInbox } from './inbox.ts'
 import { commandError, type CommandOp } from './limits.ts'
+import { createJoinToken, revokeJoinToken, useJoinToken } from './join-tokens.ts'
 import { markRead } from './marks.ts'
 import { setPolicy } from './policies.ts'
 import { applyPresence, applyReplicaGone, endSessions, touchSessions } from './presence.ts'
@@ -200,12 +201,17 @@ class Machine implements ChatMachine {
 
   private applyNew(command: Command, op: CommandOp): Result {
     const who = this.signedIn(command)
-    const needsSession = op.$case !== 'register' && op.$case !== 'logIn'
+    const needsSession = !isForNobody(command, op)
     if (needsSession && '$case' in who) return who
     const error = commandError(op)
     if (error !== null) return { $case: 'rejected', value: error }
     if (op.$case === 'register') return register(this.state, '$case' in who ? null : who, op.value)
     if (op.$case === 'logIn') return logIn(this.state, op.value)
+    if (op.$case === 'useJoinToken') return useJoinToken(this.state, op.value)
+    if (op.$case === 'createJoinToken')
+      return createJoinToken(this.state, '$case' in who ? null : who, op.value)
+    if (op.$case === 'revokeJoinToken')
+      return revokeJoinToken(this.state, '$case' in who ? null : who, op.value)
     if ('$case' in who) return who
     this.noteActivity(who)
     return this.dispatch(command, op, who)
@@ -213,7 +219,10 @@ class Machine implements ChatMachine {
 
   private dispatch(
     command: Command,
-    op: Exclude<CommandOp, { readonly $case: 'register' | 'logIn' }>,
+    op: Exclude<
+      CommandOp,
+      { readonly $case: 'register' | 'logIn' | 'useJoinToken' | 'createJoinToken' | 'revokeJoinToken' }
+    >,
     who: SignedInRows,
   ): Result {
     const { state } = this
@@ -279,6 +288,21 @@ class Machine implements ChatMachine {
     if (nowMs - session.lastActiveAtMs < everyMs) return
     session.lastActiveAtMs = nowMs
     this.state.sessions.changed(session)
+  }
+}
+
+/** Commands that need no session. Those that only administrators may give come without an account from who has proved to be at a replica's own machine. */
+function isForNobody({ account }: Command, op: CommandOp): boolean {
+  switch (op.$case) {
+    case 'register':
+    case 'logIn':
+    case 'useJoinToken':
+      return true
+    case 'createJoinToken':
+    case 'revokeJoinToken':
+      return account === 0
+    default:
+      return false
   }
 }
 

@@ -1,4 +1,4 @@
-import { Event, type GetInboxResponse, type Marks } from '../gen/parley/v1/service.ts'
+import { Event, type GetInboxResponse, type JoinToken, type Marks } from '../gen/parley/v1/service.ts'
 import {
   ConversationKind,
   MessageRef,
@@ -23,6 +23,7 @@ import { conversationsWithNews, countInbox, countUnopened, readMarks } from './c
 import { draftFromRow, findDraft } from './drafts.ts'
 import { audienceFrom, eventKind, MessageEvent, oldestCursorAt, positionAfterEvents } from './events.ts'
 import { literalPrefix, matchesGlob } from './glob.ts'
+import { listJoinTokens } from './join-tokens.ts'
 import { maxPageBytes, utf8Length } from './limits.ts'
 import { messageFromRow, placeOf, positionOfPlace, viewMessage, type MessageRow } from './messages.ts'
 import { readPolicy } from './policies.ts'
@@ -72,6 +73,8 @@ export interface ChatQueries {
     name: string,
   ): { readonly account: number; readonly passwordHash: string; readonly passwordVersion: number } | null
   policy(): Policy
+  /** Tokens with which replicas join, the oldest first. */
+  joinTokens(): readonly JoinToken[]
   /** A page may have fewer items than asked for, or none, and still a token of the next one: when few names match. */
   accounts(pattern: string, pageSize: number, pageToken: string): Page<Account>
   sessions(account: number): readonly Session[]
@@ -184,6 +187,10 @@ class Queries implements ChatQueries {
 
   policy(): Policy {
     return readPolicy(this.sql)
+  }
+
+  joinTokens(): readonly JoinToken[] {
+    return listJoinTokens(this.sql)
   }
 
   accounts(pattern: string, pageSize: number, pageToken: string): Page<Account> {

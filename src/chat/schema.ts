@@ -24,6 +24,7 @@ export const tables: readonly { readonly name: string; readonly key: string }[] 
   { name: 'draft', key: 'account, id' },
   { name: 'event', key: 'place' },
   { name: 'outcome', key: 'id' },
+  { name: 'join_token', key: 'number' },
 ]
 
 // A place orders messages and events: 65536 times the position of the command, plus a number within the command.
@@ -206,11 +207,24 @@ CREATE TABLE outcome (
  *
  * @throws Error when a newer Parley made them.
  */
+/** Came after the first release, so a state that is there may be without. */
+const joinTokens = `
+CREATE TABLE IF NOT EXISTS join_token (
+  number INTEGER PRIMARY KEY,
+  secret_hash BLOB NOT NULL UNIQUE,
+  uses_left INTEGER NOT NULL,
+  created_at_ms INTEGER NOT NULL,
+  expires_at_ms INTEGER NOT NULL,
+  -- The name of an administrator; empty for somebody at a replica's own machine.
+  created_by TEXT NOT NULL
+) STRICT;
+`
+
 export function prepareSchema(db: Sql): void {
   const exists = db.prepare(`SELECT 1 AS found FROM sqlite_master WHERE name = 'chat_state'`).get()
   if (exists === undefined) {
     // A savepoint is a transaction of its own, or a part of the caller's.
-    db.exec(`SAVEPOINT chat_schema; ${schema} RELEASE chat_schema`)
+    db.exec(`SAVEPOINT chat_schema; ${schema} ${joinTokens} RELEASE chat_schema`)
     return
   }
   const found = db.prepare('SELECT version FROM chat_state').get()?.['version']
@@ -218,4 +232,5 @@ export function prepareSchema(db: Sql): void {
     throw new Error(
       `the state has format ${String(found)}, and this Parley knows format ${version}: run a Parley that is at least as new as the one that wrote it`,
     )
+  db.exec(joinTokens)
 }

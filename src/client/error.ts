@@ -93,4 +93,7 @@ export const reasonKinds = {
   REASON_REPLICA_NOT_READY: 'final',
   REASON_QUORUM_AT_RISK: 'final',
   REASON_CHANGE_IN_PROGRESS: 'final',
+  REASON_JOIN_TOKEN_UNKNOWN: 'final',
+  REASON_JOIN_TOKEN_EXPIRED: 'final',
+  REASON_JOIN_TOKEN_USED_UP: 'final',
 } as const satisfies Record<Reason, ReasonKind>

@@ -42,6 +42,10 @@ const empty: Empty = {
   promoteReplica: service.PromoteReplicaRequest.create(),
   removeReplica: service.RemoveReplicaRequest.create(),
   transferLeadership: service.TransferLeadershipRequest.create(),
+  createJoinToken: service.CreateJoinTokenRequest.create(),
+  listJoinTokens: service.ListJoinTokensRequest.create(),
+  revokeJoinToken: service.RevokeJoinTokenRequest.create(),
+  joinCluster: service.JoinClusterRequest.create(),
 }
 
 /** The operation with what the caller left out filled in: nothing, and an empty id. */
@@ -57,7 +61,7 @@ export function isMutation(name: OperationName): boolean {
 
 /** Whether it may be asked for before sign-in. */
 export function needsNoSession(name: RequestOp['$case']): boolean {
-  return ['lookUpName', 'register', 'logIn', 'getPolicy', 'getStatus'].includes(name)
+  return ['lookUpName', 'register', 'logIn', 'getPolicy', 'getStatus', 'joinCluster'].includes(name)
 }
 
 /** About how many characters the request holds: for limits. */

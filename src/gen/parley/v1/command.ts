@@ -9,6 +9,8 @@ import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Error } from "./model.ts";
 import {
   ChangePasswordResponse,
+  CreateJoinTokenRequest,
+  CreateJoinTokenResponse,
   CreateRoomRequest,
   CreateRoomResponse,
   DeleteAccountRequest,
@@ -33,6 +35,8 @@ import {
   OpenInboxRequest,
   OpenInboxResponse,
   RegisterResponse,
+  RevokeJoinTokenRequest,
+  RevokeJoinTokenResponse,
   RevokeSessionRequest,
   RevokeSessionResponse,
   SaveDraftRequest,
@@ -93,6 +97,11 @@ export interface Command {
     | { readonly $case: "sendDrafts"; readonly value: SendDraftsRequest }
     | { readonly $case: "setPolicy"; readonly value: SetPolicyRequest }
     | //
+    /** With account 0 when who asks has proved to be at a replica's own machine. */
+    { readonly $case: "createJoinToken"; readonly value: CreateJoinTokenRequest }
+    | { readonly $case: "revokeJoinToken"; readonly value: RevokeJoinTokenRequest }
+    | { readonly $case: "useJoinToken"; readonly value: UseJoinTokenCommand }
+    | //
     /** Of the cluster itself. */
     { readonly $case: "presence"; readonly value: PresenceCommand }
     | { readonly $case: "replicaGone"; readonly value: ReplicaGoneCommand }
@@ -146,6 +155,12 @@ export interface TouchSessionsCommand {
 export interface EndSessionsCommand {
 }
 
+/** A new replica has shown the secret of a token. Its id is the same for each attempt to join, so that an attempt that is repeated uses the token once. */
+export interface UseJoinTokenCommand {
+  /** SHA-256 of the secret. */
+  readonly secretHash: Uint8Array;
+}
+
 /** What a command came to; kept with its id. */
 export interface Outcome {
   readonly outcome:
@@ -169,6 +184,8 @@ export interface Outcome {
     | { readonly $case: "deleteDrafts"; readonly value: DeleteDraftsResponse }
     | { readonly $case: "sendDrafts"; readonly value: SendDraftsResponse }
     | { readonly $case: "setPolicy"; readonly value: SetPolicyResponse }
+    | { readonly $case: "createJoinToken"; readonly value: CreateJoinTokenResponse }
+    | { readonly $case: "revokeJoinToken"; readonly value: RevokeJoinTokenResponse }
     | //
     /** Of a command of the cluster itself. */
     { readonly $case: "done"; readonly value: Done }
@@ -356,6 +373,15 @@ export const Command: MessageFns<Command> = {
         break;
       case "setPolicy":
         SetPolicyRequest.encode(message.op.value, writer.uint32(226).fork()).join();
+        break;
+      case "createJoinToken":
+        CreateJoinTokenRequest.encode(message.op.value, writer.uint32(482).fork()).join();
+        break;
+      case "revokeJoinToken":
+        RevokeJoinTokenRequest.encode(message.op.value, writer.uint32(490).fork()).join();
+        break;
+      case "useJoinToken":
+        UseJoinTokenCommand.encode(message.op.value, writer.uint32(498).fork()).join();
         break;
       case "presence":
         PresenceCommand.encode(message.op.value, writer.uint32(322).fork()).join();
@@ -570,6 +596,30 @@ export const Command: MessageFns<Command> = {
             message.op = { $case: "setPolicy", value: SetPolicyRequest.decode(reader, reader.uint32()) };
             continue;
           }
+          case 60: {
+            if (tag !== 482) {
+              break;
+            }
+
+            message.op = { $case: "createJoinToken", value: CreateJoinTokenRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 61: {
+            if (tag !== 490) {
+              break;
+            }
+
+            message.op = { $case: "revokeJoinToken", value: RevokeJoinTokenRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 62: {
+            if (tag !== 498) {
+              break;
+            }
+
+            message.op = { $case: "useJoinToken", value: UseJoinTokenCommand.decode(reader, reader.uint32()) };
+            continue;
+          }
           case 40: {
             if (tag !== 322) {
               break;
@@ -735,6 +785,24 @@ export const Command: MessageFns<Command> = {
       case "setPolicy": {
         if (object.op?.value !== undefined && object.op?.value !== null) {
           message.op = { $case: "setPolicy", value: SetPolicyRequest.fromPartial(object.op.value) };
+        }
+        break;
+      }
+      case "createJoinToken": {
+        if (object.op?.value !== undefined && object.op?.value !== null) {
+          message.op = { $case: "createJoinToken", value: CreateJoinTokenRequest.fromPartial(object.op.value) };
+        }
+        break;
+      }
+      case "revokeJoinToken": {
+        if (object.op?.value !== undefined && object.op?.value !== null) {
+          message.op = { $case: "revokeJoinToken", value: RevokeJoinTokenRequest.fromPartial(object.op.value) };
+        }
+        break;
+      }
+      case "useJoinToken": {
+        if (object.op?.value !== undefined && object.op?.value !== null) {
+          message.op = { $case: "useJoinToken", value: UseJoinTokenCommand.fromPartial(object.op.value) };
         }
         break;
       }
@@ -1314,6 +1382,61 @@ export const EndSessionsCommand: MessageFns<EndSessionsCommand> = {
   },
 };
 
+function createBaseUseJoinTokenCommand(): UseJoinTokenCommand {
+  return { secretHash: new Uint8Array(0) };
+}
+
+export const UseJoinTokenCommand: MessageFns<UseJoinTokenCommand> = {
+  encode(message: UseJoinTokenCommand, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.secretHash.length !== 0) {
+      writer.uint32(10).bytes(message.secretHash);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UseJoinTokenCommand {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUseJoinTokenCommand() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.secretHash = reader.bytes();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<UseJoinTokenCommand>): UseJoinTokenCommand {
+    return UseJoinTokenCommand.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UseJoinTokenCommand>): UseJoinTokenCommand {
+    const message = createBaseUseJoinTokenCommand() as any;
+    message.secretHash = object.secretHash ?? new Uint8Array(0);
+    return message;
+  },
+};
+
 function createBaseOutcome(): Outcome {
   return { outcome: undefined };
 }
@@ -1380,6 +1503,12 @@ export const Outcome: MessageFns<Outcome> = {
         break;
       case "setPolicy":
         SetPolicyResponse.encode(message.outcome.value, writer.uint32(226).fork()).join();
+        break;
+      case "createJoinToken":
+        CreateJoinTokenResponse.encode(message.outcome.value, writer.uint32(482).fork()).join();
+        break;
+      case "revokeJoinToken":
+        RevokeJoinTokenResponse.encode(message.outcome.value, writer.uint32(490).fork()).join();
         break;
       case "done":
         Done.encode(message.outcome.value, writer.uint32(322).fork()).join();
@@ -1564,6 +1693,28 @@ export const Outcome: MessageFns<Outcome> = {
             message.outcome = { $case: "setPolicy", value: SetPolicyResponse.decode(reader, reader.uint32()) };
             continue;
           }
+          case 60: {
+            if (tag !== 482) {
+              break;
+            }
+
+            message.outcome = {
+              $case: "createJoinToken",
+              value: CreateJoinTokenResponse.decode(reader, reader.uint32()),
+            };
+            continue;
+          }
+          case 61: {
+            if (tag !== 490) {
+              break;
+            }
+
+            message.outcome = {
+              $case: "revokeJoinToken",
+              value: RevokeJoinTokenResponse.decode(reader, reader.uint32()),
+            };
+            continue;
+          }
           case 40: {
             if (tag !== 322) {
               break;
@@ -1710,6 +1861,24 @@ export const Outcome: MessageFns<Outcome> = {
       case "setPolicy": {
         if (object.outcome?.value !== undefined && object.outcome?.value !== null) {
           message.outcome = { $case: "setPolicy", value: SetPolicyResponse.fromPartial(object.outcome.value) };
+        }
+        break;
+      }
+      case "createJoinToken": {
+        if (object.outcome?.value !== undefined && object.outcome?.value !== null) {
+          message.outcome = {
+            $case: "createJoinToken",
+            value: CreateJoinTokenResponse.fromPartial(object.outcome.value),
+          };
+        }
+        break;
+      }
+      case "revokeJoinToken": {
+        if (object.outcome?.value !== undefined && object.outcome?.value !== null) {
+          message.outcome = {
+            $case: "revokeJoinToken",
+            value: RevokeJoinTokenResponse.fromPartial(object.outcome.value),
+          };
         }
         break;
       }

@@ -12,6 +12,8 @@ import {
   AddReplicaResponse,
   ChangePasswordRequest,
   ChangePasswordResponse,
+  CreateJoinTokenRequest,
+  CreateJoinTokenResponse,
   CreateRoomRequest,
   CreateRoomResponse,
   DeleteAccountRequest,
@@ -35,6 +37,8 @@ import {
   GetStatusResponse,
   InviteToRoomRequest,
   InviteToRoomResponse,
+  JoinClusterRequest,
+  JoinClusterResponse,
   JoinRoomRequest,
   JoinRoomResponse,
   LeaveRoomRequest,
@@ -45,6 +49,8 @@ import {
   ListConversationsResponse,
   ListDraftsRequest,
   ListDraftsResponse,
+  ListJoinTokensRequest,
+  ListJoinTokensResponse,
   ListMembersRequest,
   ListMembersResponse,
   ListMessagesRequest,
@@ -69,6 +75,8 @@ import {
   RegisterResponse,
   RemoveReplicaRequest,
   RemoveReplicaResponse,
+  RevokeJoinTokenRequest,
+  RevokeJoinTokenResponse,
   RevokeSessionRequest,
   RevokeSessionResponse,
   SaveDraftRequest,
@@ -147,6 +155,10 @@ export interface Request {
     | { readonly $case: "promoteReplica"; readonly value: PromoteReplicaRequest }
     | { readonly $case: "removeReplica"; readonly value: RemoveReplicaRequest }
     | { readonly $case: "transferLeadership"; readonly value: TransferLeadershipRequest }
+    | { readonly $case: "createJoinToken"; readonly value: CreateJoinTokenRequest }
+    | { readonly $case: "listJoinTokens"; readonly value: ListJoinTokensRequest }
+    | { readonly $case: "revokeJoinToken"; readonly value: RevokeJoinTokenRequest }
+    | { readonly $case: "joinCluster"; readonly value: JoinClusterRequest }
     | undefined;
 }
 
@@ -203,6 +215,10 @@ export interface Response {
     | { readonly $case: "promoteReplica"; readonly value: PromoteReplicaResponse }
     | { readonly $case: "removeReplica"; readonly value: RemoveReplicaResponse }
     | { readonly $case: "transferLeadership"; readonly value: TransferLeadershipResponse }
+    | { readonly $case: "createJoinToken"; readonly value: CreateJoinTokenResponse }
+    | { readonly $case: "listJoinTokens"; readonly value: ListJoinTokensResponse }
+    | { readonly $case: "revokeJoinToken"; readonly value: RevokeJoinTokenResponse }
+    | { readonly $case: "joinCluster"; readonly value: JoinClusterResponse }
     | undefined;
 }
 
@@ -433,6 +449,18 @@ export const Request: MessageFns<Request> = {
         break;
       case "transferLeadership":
         TransferLeadershipRequest.encode(message.op.value, writer.uint32(450).fork()).join();
+        break;
+      case "createJoinToken":
+        CreateJoinTokenRequest.encode(message.op.value, writer.uint32(562).fork()).join();
+        break;
+      case "listJoinTokens":
+        ListJoinTokensRequest.encode(message.op.value, writer.uint32(570).fork()).join();
+        break;
+      case "revokeJoinToken":
+        RevokeJoinTokenRequest.encode(message.op.value, writer.uint32(578).fork()).join();
+        break;
+      case "joinCluster":
+        JoinClusterRequest.encode(message.op.value, writer.uint32(586).fork()).join();
         break;
     }
     return writer;
@@ -809,6 +837,38 @@ export const Request: MessageFns<Request> = {
             };
             continue;
           }
+          case 70: {
+            if (tag !== 562) {
+              break;
+            }
+
+            message.op = { $case: "createJoinToken", value: CreateJoinTokenRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 71: {
+            if (tag !== 570) {
+              break;
+            }
+
+            message.op = { $case: "listJoinTokens", value: ListJoinTokensRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 72: {
+            if (tag !== 578) {
+              break;
+            }
+
+            message.op = { $case: "revokeJoinToken", value: RevokeJoinTokenRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 73: {
+            if (tag !== 586) {
+              break;
+            }
+
+            message.op = { $case: "joinCluster", value: JoinClusterRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1071,6 +1131,30 @@ export const Request: MessageFns<Request> = {
         }
         break;
       }
+      case "createJoinToken": {
+        if (object.op?.value !== undefined && object.op?.value !== null) {
+          message.op = { $case: "createJoinToken", value: CreateJoinTokenRequest.fromPartial(object.op.value) };
+        }
+        break;
+      }
+      case "listJoinTokens": {
+        if (object.op?.value !== undefined && object.op?.value !== null) {
+          message.op = { $case: "listJoinTokens", value: ListJoinTokensRequest.fromPartial(object.op.value) };
+        }
+        break;
+      }
+      case "revokeJoinToken": {
+        if (object.op?.value !== undefined && object.op?.value !== null) {
+          message.op = { $case: "revokeJoinToken", value: RevokeJoinTokenRequest.fromPartial(object.op.value) };
+        }
+        break;
+      }
+      case "joinCluster": {
+        if (object.op?.value !== undefined && object.op?.value !== null) {
+          message.op = { $case: "joinCluster", value: JoinClusterRequest.fromPartial(object.op.value) };
+        }
+        break;
+      }
     }
     return message;
   },
@@ -1292,6 +1376,18 @@ export const Response: MessageFns<Response> = {
         break;
       case "transferLeadership":
         TransferLeadershipResponse.encode(message.result.value, writer.uint32(450).fork()).join();
+        break;
+      case "createJoinToken":
+        CreateJoinTokenResponse.encode(message.result.value, writer.uint32(562).fork()).join();
+        break;
+      case "listJoinTokens":
+        ListJoinTokensResponse.encode(message.result.value, writer.uint32(570).fork()).join();
+        break;
+      case "revokeJoinToken":
+        RevokeJoinTokenResponse.encode(message.result.value, writer.uint32(578).fork()).join();
+        break;
+      case "joinCluster":
+        JoinClusterResponse.encode(message.result.value, writer.uint32(586).fork()).join();
         break;
     }
     return writer;
@@ -1663,6 +1759,44 @@ export const Response: MessageFns<Response> = {
             };
             continue;
           }
+          case 70: {
+            if (tag !== 562) {
+              break;
+            }
+
+            message.result = {
+              $case: "createJoinToken",
+              value: CreateJoinTokenResponse.decode(reader, reader.uint32()),
+            };
+            continue;
+          }
+          case 71: {
+            if (tag !== 570) {
+              break;
+            }
+
+            message.result = { $case: "listJoinTokens", value: ListJoinTokensResponse.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 72: {
+            if (tag !== 578) {
+              break;
+            }
+
+            message.result = {
+              $case: "revokeJoinToken",
+              value: RevokeJoinTokenResponse.decode(reader, reader.uint32()),
+            };
+            continue;
+          }
+          case 73: {
+            if (tag !== 586) {
+              break;
+            }
+
+            message.result = { $case: "joinCluster", value: JoinClusterResponse.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1935,6 +2069,36 @@ export const Response: MessageFns<Response> = {
             $case: "transferLeadership",
             value: TransferLeadershipResponse.fromPartial(object.result.value),
           };
+        }
+        break;
+      }
+      case "createJoinToken": {
+        if (object.result?.value !== undefined && object.result?.value !== null) {
+          message.result = {
+            $case: "createJoinToken",
+            value: CreateJoinTokenResponse.fromPartial(object.result.value),
+          };
+        }
+        break;
+      }
+      case "listJoinTokens": {
+        if (object.result?.value !== undefined && object.result?.value !== null) {
+          message.result = { $case: "listJoinTokens", value: ListJoinTokensResponse.fromPartial(object.result.value) };
+        }
+        break;
+      }
+      case "revokeJoinToken": {
+        if (object.result?.value !== undefined && object.result?.value !== null) {
+          message.result = {
+            $case: "revokeJoinToken",
+            value: RevokeJoinTokenResponse.fromPartial(object.result.value),
+          };
+        }
+        break;
+      }
+      case "joinCluster": {
+        if (object.result?.value !== undefined && object.result?.value !== null) {
+          message.result = { $case: "joinCluster", value: JoinClusterResponse.fromPartial(object.result.value) };
         }
         break;
       }

@@ -116,6 +116,11 @@ export const Reason = {
   QUORUM_AT_RISK: "REASON_QUORUM_AT_RISK",
   /** CHANGE_IN_PROGRESS - Only one change of the replica set is made at a time. */
   CHANGE_IN_PROGRESS: "REASON_CHANGE_IN_PROGRESS",
+  /** JOIN_TOKEN_UNKNOWN - There is no such join token: it was mistyped, or revoked. */
+  JOIN_TOKEN_UNKNOWN: "REASON_JOIN_TOKEN_UNKNOWN",
+  JOIN_TOKEN_EXPIRED: "REASON_JOIN_TOKEN_EXPIRED",
+  /** JOIN_TOKEN_USED_UP - It was used as often as it may be. */
+  JOIN_TOKEN_USED_UP: "REASON_JOIN_TOKEN_USED_UP",
 } as const;
 
 export type Reason = typeof Reason[keyof typeof Reason];
@@ -161,6 +166,9 @@ export namespace Reason {
   export type REPLICA_NOT_READY = typeof Reason.REPLICA_NOT_READY;
   export type QUORUM_AT_RISK = typeof Reason.QUORUM_AT_RISK;
   export type CHANGE_IN_PROGRESS = typeof Reason.CHANGE_IN_PROGRESS;
+  export type JOIN_TOKEN_UNKNOWN = typeof Reason.JOIN_TOKEN_UNKNOWN;
+  export type JOIN_TOKEN_EXPIRED = typeof Reason.JOIN_TOKEN_EXPIRED;
+  export type JOIN_TOKEN_USED_UP = typeof Reason.JOIN_TOKEN_USED_UP;
 }
 
 export function reasonFromJSON(object: any): Reason {
@@ -285,6 +293,15 @@ export function reasonFromJSON(object: any): Reason {
     case 39:
     case "REASON_CHANGE_IN_PROGRESS":
       return Reason.CHANGE_IN_PROGRESS;
+    case 50:
+    case "REASON_JOIN_TOKEN_UNKNOWN":
+      return Reason.JOIN_TOKEN_UNKNOWN;
+    case 51:
+    case "REASON_JOIN_TOKEN_EXPIRED":
+      return Reason.JOIN_TOKEN_EXPIRED;
+    case 52:
+    case "REASON_JOIN_TOKEN_USED_UP":
+      return Reason.JOIN_TOKEN_USED_UP;
     default:
       throw new globalThis.Error("Unrecognized enum value " + object + " for enum Reason");
   }
@@ -372,6 +389,12 @@ export function reasonToNumber(object: Reason): number {
       return 38;
     case Reason.CHANGE_IN_PROGRESS:
       return 39;
+    case Reason.JOIN_TOKEN_UNKNOWN:
+      return 50;
+    case Reason.JOIN_TOKEN_EXPIRED:
+      return 51;
+    case Reason.JOIN_TOKEN_USED_UP:
+      return 52;
     default:
       throw new globalThis.Error("Unrecognized enum value " + object + " for enum Reason");
   }
