@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { createClient, ParleyError } from '../../src/client/index.ts'
-import type { Client } from '../../src/client/index.ts'
-import type { Message } from '../../src/gen/parley/v1/model.ts'
+import type { CallOptions, Client } from '../../src/client/index.ts'
+import type { Message, Target } from '../../src/gen/parley/v1/model.ts'
 import type { Event } from '../../src/gen/parley/v1/service.ts'
 
 /** A message that somebody was told is sent. */
@@ -176,14 +176,19 @@ export class Ledger {
 }
 
 /** All messages of a conversation, in order. */
-export async function readAll(client: Client, conversation: number): Promise<readonly Message[]> {
+export async function readAll(
+  client: Client,
+  conversation: number | Target,
+  options: CallOptions = {},
+): Promise<readonly Message[]> {
+  const target: Target =
+    typeof conversation === 'number'
+      ? { target: { $case: 'conversation', value: conversation } }
+      : conversation
   const pages: (readonly Message[])[] = []
   for (let beforeSeq = 0; ;) {
-    const page = await client.call('listMessages', {
-      conversation: { target: { $case: 'conversation', value: conversation } },
-      beforeSeq,
-      pageSize: 500,
-    })
+    const request = { conversation: target, beforeSeq, pageSize: 500 }
+    const page = await client.call('listMessages', request, options)
     pages.unshift(page.messages)
     if (!page.more) return pages.flat()
     beforeSeq = page.firstSeq

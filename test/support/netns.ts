@@ -1,6 +1,6 @@
 /*
- * Hosts on one machine: network namespaces of Linux, joined by a bridge in a namespace of its own, so that nothing of the machine's own network changes. It takes root, iproute2
- * and a kernel with namespaces, veth and bridges (`networkProblem` tells). Links are cut in one direction by a neighbour entry with an address that no host has: packets leave and reach
+ * Hosts on one machine: network namespaces of Linux, joined by a bridge in a namespace of its own, so that nothing of the machine's own network changes. It takes root, iproute2,
+ * util-linux and a kernel with namespaces, veth and bridges (`networkProblem` tells). Links are cut in one direction by a neighbour entry with an address that no host has: packets leave and reach
  * nobody, as with a broken cable, and neither side is told. Links are slowed by tc's htb, which limits the rate, so that what is sent queues up; a delay without a queue would take
  * tc's netem, which many kernels lack.
  */
@@ -38,7 +38,7 @@ export interface Network {
   plug(host: string): void
   /** Ends all cuts and slowdowns and plugs all hosts in. */
   healAll(): void
-  /** Removes the hosts. Processes that still run on them run on without a network. */
+  /** Kills what still runs on the hosts, and removes them. */
   close(): void
   [Symbol.dispose](): void
 }
@@ -100,7 +100,8 @@ export function findNetwork(name: string, names: readonly string[]): Network {
   const hosts = names.map((host, at): Host => ({
     name: host,
     address: addressOf(at),
-    on: (command) => ['ip', 'netns', 'exec', namespaceOf(name, host), ...command],
+    // 'ip netns exec' would bring a mount namespace along.
+    on: (command) => ['nsenter', `--net=${namespaces}/${namespaceOf(name, host)}`, ...command],
   }))
   /** Directions that are slow, `from to`. */
   const slowed = new Set<string>()
@@ -151,7 +152,7 @@ export function findNetwork(name: string, names: readonly string[]): Network {
 
   function close(): void {
     for (const namespace of [...names.map((host) => namespaceOf(name, host)), bridgeOf(name)])
-      if (existsSync(`${namespaces}/${namespace}`)) ip('netns', 'delete', namespace)
+      remove(namespace)
   }
 
   return {
@@ -211,16 +212,35 @@ function removeForgotten(): void {
   if (!existsSync(namespaces)) return
   for (const namespace of readdirSync(namespaces)) {
     const maker = /^parley-([0-9]+)-/.exec(namespace)?.[1]
-    if (maker !== undefined && !existsSync(`/proc/${maker}`)) ip('netns', 'delete', namespace)
+    if (maker !== undefined && !existsSync(`/proc/${maker}`)) remove(namespace)
   }
 }
 
-function ip(...args: readonly string[]): void {
-  run('ip', ...args)
+function remove(namespace: string): void {
+  if (!existsSync(`${namespaces}/${namespace}`)) return
+  for (const line of ip('netns', 'pids', namespace).split('\n')) {
+    const pid = Number(line)
+    if (pid > 0 && pid !== process.pid) kill(pid)
+  }
+  ip('netns', 'delete', namespace)
 }
 
-function run(program: string, ...args: readonly string[]): void {
-  const { status, stderr, error } = spawnSync(program, args, { encoding: 'utf8' })
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch (error) {
+    // It has ended meanwhile.
+    if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error
+  }
+}
+
+function ip(...args: readonly string[]): string {
+  return run('ip', ...args)
+}
+
+function run(program: string, ...args: readonly string[]): string {
+  const { status, stdout, stderr, error } = spawnSync(program, args, { encoding: 'utf8' })
   if (status !== 0)
     throw new Error(`${program} ${args.join(' ')}: ${error?.message ?? stderr.trim()}`, { cause: error })
+  return stdout
 }

@@ -1,0 +1,115 @@
+// `npm run torture`: real replicas under load, with kill -9, halts, cut networks and full disks; what their clients saw is checked.
+import { spawn } from 'node:child_process'
+import { cpSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import { createNetwork, findNetwork, networkProblem, type Network } from '../support/netns.ts'
+import { torture } from './torture.ts'
+
+const help = `npm run torture -- [options]
+
+  --minutes M     go on for so long (default 1)
+  --seed S        of the first round; each round has the next one. Default: from the clock
+  --replicas N    default 5
+  --people N      clients that talk at the same time; default 16
+  --pause MS      mean time between two acts of each; default 60
+  --round S       how long faults go on in each round, in seconds, roughly; default 20
+  --no-network    do not make network namespaces: nothing is cut, no disk is full
+  --out FOLDER    where the record of a failure goes; default torture-failures
+`
+
+const { values } = parseArgs({
+  options: {
+    minutes: { type: 'string', default: '1' },
+    seed: { type: 'string' },
+    replicas: { type: 'string', default: '5' },
+    people: { type: 'string', default: '16' },
+    pause: { type: 'string', default: '60' },
+    round: { type: 'string', default: '20' },
+    'no-network': { type: 'boolean', default: false },
+    out: { type: 'string', default: 'torture-failures' },
+    help: { type: 'boolean', default: false },
+    /** Given by this program to itself: the network that it was started in. */
+    inside: { type: 'string' },
+    /** And where to put the data. */
+    folder: { type: 'string' },
+  },
+})
+
+const replicas = number('replicas')
+const hosts = ['clients', ...Array.from({ length: replicas }, (_, at) => `r${at + 1}`)]
+
+if (values.help) console.log(help)
+else if (values.inside !== undefined)
+  process.exit(await inside(findNetwork(values.inside, hosts), values.folder ?? ''))
+else {
+  const folder = mkdtempSync(join(tmpdir(), 'parley-torture-'))
+  const problem = values['no-network'] ? 'as asked for' : networkProblem()
+  if (problem !== null)
+    console.log(`Without a network of hosts, so nothing is cut and no disk is full: ${problem}.`)
+  const code = problem === null ? await outside(folder) : await inside(null, folder)
+  rmSync(folder, { recursive: true, force: true, maxRetries: 3 })
+  process.exit(code)
+}
+
+/** Makes the hosts, runs this program again on the one for clients, and removes them whatever becomes of it. */
+async function outside(folder: string): Promise<number> {
+  using network = createNetwork(hosts)
+  const again = [process.execPath, resolve(import.meta.dirname, '../../bin/run.js'), 'test/torture/run.ts']
+  // A mount namespace of its own, with which the small disks go.
+  const alone = ['unshare', '--mount', '--propagation', 'slave']
+  const [file = '', ...args] = network.host('clients').on([...alone, ...again, ...process.argv.slice(2)])
+  const child = spawn(file, [...args, '--inside', network.name, '--folder', folder], {
+    stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
+  })
+  // Ctrl-C reaches the child by itself.
+  const pass = (signal: NodeJS.Signals): void => void (signal === 'SIGTERM' && child.kill(signal))
+  process.on('SIGINT', pass).on('SIGTERM', pass).on('SIGHUP', pass)
+  // Awaited here, since the hosts go when this function returns.
+  return await new Promise((done) => child.on('close', (code) => done(code ?? 1)))
+}
+
+async function inside(network: Network | null, folder: string): Promise<number> {
+  const stop = new AbortController()
+  const end = (): void => {
+    // Who asks a second time does not want to wait.
+    if (stop.signal.aborted) process.exit(130)
+    console.log('ending')
+    stop.abort()
+  }
+  process.on('SIGINT', end).on('SIGTERM', end).on('SIGHUP', end).on('disconnect', end)
+  const seed = values.seed === undefined ? Date.now() % 1_000_000_000 : number('seed')
+  console.log(`seed ${seed}, ${replicas} replicas; record in ${folder}`)
+  const { violation, summary } = await torture({
+    minutes: number('minutes'),
+    seed,
+    replicas,
+    folder,
+    network,
+    people: number('people'),
+    pauseMs: number('pause'),
+    roundMs: number('round') * 1000,
+    say: (line) => console.log(line),
+    signal: stop.signal,
+  })
+  console.log(summary)
+  if (violation === null) {
+    if (stop.signal.aborted) return 130
+    console.log('no rule was broken')
+    return 0
+  }
+  console.log(`\nVIOLATED: ${violation.rule} (seed ${violation.seed})\n${violation.message}\n\nthe plan was:`)
+  for (const line of violation.plan) console.log(line)
+  const out = join(values.out, `seed-${violation.seed}-${process.pid}`)
+  cpSync(folder, out, { recursive: true })
+  console.log(`\nrepeat, more or less: npm run torture -- --seed ${violation.seed} --replicas ${replicas}`)
+  console.log(`record, logs, history and data: ${out}`)
+  return 1
+}
+
+function number(name: 'minutes' | 'seed' | 'replicas' | 'people' | 'pause' | 'round'): number {
+  const value = Number(values[name])
+  if (!Number.isFinite(value) || value < 0) throw new Error(`--${name} must be a number`)
+  return value
+}

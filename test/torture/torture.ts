@@ -1,0 +1,282 @@
+import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { seededRandom } from '../../src/base/random.ts'
+import { People } from '../../src/sim/people.ts'
+import { startCluster, type TestCluster } from '../support/cluster.ts'
+import type { Network } from '../support/netns.ts'
+import { checkSameState } from '../support/state.ts'
+import { carryOut, restore, sleep, SmallDisk, type Ground } from './faults.ts'
+import { describeRound, hitKinds, mostHit, networkKinds, planRound, type PlanOptions } from './plan.ts'
+import { checkKept, createRealWorld, type Kept } from './world.ts'
+
+export interface TortureOptions {
+  readonly minutes: number
+  /** Of the first round; each round has the next one. */
+  readonly seed: number
+  readonly replicas: number
+  /** Where data, logs and the record of the run go. */
+  readonly folder: string
+  /** Null: only what can be done to processes is done. */
+  readonly network: Network | null
+  readonly people: number
+  /** Mean time between two acts of a person. */
+  readonly pauseMs: number
+  readonly roundMs: number
+  readonly say: (line: string) => void
+  /** Ends the run early. */
+  readonly signal: AbortSignal
+}
+
+export interface TortureResult {
+  /** Null when all was as it must be. */
+  readonly violation: TortureViolation | null
+  readonly summary: string
+}
+
+export interface TortureViolation {
+  readonly rule: string
+  readonly message: string
+  /** Of the round that it happened in. */
+  readonly seed: number
+  readonly plan: readonly string[]
+}
+
+/** While no more fail than may, somebody must be told at least this often that a message is sent. */
+const longestSilenceMs = 20_000
+/** So long may it take until nothing is under way, once all faults are over. */
+const settleMs = 120_000
+/** After so many rounds all replicas are killed at once, and their states compared. */
+const roundsBetweenComparisons = 4
+
+/** Puts a cluster of real processes to the test, round after round, until the time is over or a rule is broken. */
+export async function torture(options: TortureOptions): Promise<TortureResult> {
+  mkdirSync(options.folder, { recursive: true })
+  const run = new Run(options)
+  try {
+    await run.run()
+  } catch (error) {
+    run.fail('no exception', error instanceof Error ? (error.stack ?? error.message) : String(error))
+  } finally {
+    await run.close()
+  }
+  return { violation: run.violation, summary: run.summary() }
+}
+
+class Run {
+  violation: TortureViolation | null = null
+  private readonly options: TortureOptions
+  private readonly startedMs = performance.now()
+  private readonly ended = new AbortController()
+  private readonly counts = new Map<string, number>()
+  private readonly smallDisks = new Map<number, SmallDisk>()
+  private readonly kept: Kept[] = []
+  private readonly signal: AbortSignal
+  private cluster: TestCluster | null = null
+  private people: People | null = null
+  private seed: number
+  private plan: readonly string[] = []
+  private rounds = 0
+  /** Of the rounds that are over. */
+  private answered = 0
+  private acknowledged = 0
+  private unknown = 0
+  private roundIsOver = true
+  private undecided = 0
+  private longestSilenceMs = 0
+  private progress: NodeJS.Timeout | null = null
+
+  constructor(options: TortureOptions) {
+    this.options = options
+    this.seed = options.seed
+    this.signal = AbortSignal.any([options.signal, this.ended.signal])
+  }
+
+  async run(): Promise<void> {
+    const { options } = this
+    const { replicas, network } = options
+    const mayFail = Math.floor((replicas - 1) / 2)
+    const data = join(options.folder, 'data')
+    if (network !== null)
+      for (let id = 1; id <= mayFail; id += 1) this.smallDisks.set(id, new SmallDisk(join(data, `r${id}`)))
+    this.cluster = await startCluster({
+      replicas,
+      folder: data,
+      environment: { PARLEY_LOG_MIB: '1' },
+      ...(network === null ? {} : { hosts: network.hosts.slice(1) }),
+      onCollapse: (id, how) =>
+        this.fail(
+          'no collapse',
+          `the process of r${id} ended by itself: ${how}\n${(this.cluster?.lines ?? []).slice(-20).join('\n')}`,
+        ),
+    })
+    this.progress = setInterval(() => this.options.say(this.line()), 5000)
+    const plan: PlanOptions = {
+      replicas,
+      mayFail,
+      kinds: hitKinds.filter((kind) => network !== null || (!networkKinds.has(kind) && kind !== 'fullDisk')),
+      smallDisks: [...this.smallDisks.keys()],
+      hasNetwork: network !== null,
+      durationMs: options.roundMs,
+    }
+    const endMs = this.startedMs + options.minutes * 60_000
+    while (performance.now() < endMs && !this.signal.aborted) {
+      await this.round(this.cluster, plan)
+      if (this.violation !== null || this.signal.aborted) return
+      this.rounds += 1
+      this.seed += 1
+      if (this.rounds % roundsBetweenComparisons === 0) await this.compare(this.cluster)
+    }
+    if (this.signal.aborted) return
+    await checkKept(this.kept, this.cluster.addresses, (rule, message) => this.fail(rule, message))
+    await this.compare(this.cluster)
+  }
+
+  fail(rule: string, message: string): void {
+    if (this.violation !== null || this.options.signal.aborted) return
+    this.violation = { rule, message, seed: this.seed, plan: this.plan }
+    this.note(`VIOLATED: ${rule}: ${message}`)
+    this.ended.abort()
+  }
+
+  async close(): Promise<void> {
+    if (this.progress !== null) clearInterval(this.progress)
+    this.people?.close()
+    if (this.violation !== null && this.people !== null)
+      writeFileSync(join(this.options.folder, 'history.ndjson'), [...this.people.record(), ''].join('\n'))
+    if (this.violation !== null)
+      writeFileSync(join(this.options.folder, 'replicas.txt'), (this.cluster?.lines ?? []).join('\n'))
+    await this.cluster?.close()
+  }
+
+  summary(): string {
+    const hits = [...this.counts].map(([kind, count]) => `${kind} ${count}`).join(', ')
+    return [
+      `${this.clock()} min, ${this.rounds} rounds, ${this.answered} calls answered, ${this.acknowledged} messages acknowledged, ${this.unknown} outcomes unknown`,
+      `longest time without an acknowledgement while no more failed than may: ${(this.longestSilenceMs / 1000).toFixed(1)} s`,
+      `histories too hard to decide: ${this.undecided}`,
+      `hits: ${hits || 'none'}`,
+    ].join('\n')
+  }
+
+  private async round(cluster: TestCluster, options: PlanOptions): Promise<void> {
+    const random = seededRandom(this.seed)
+    const round = planRound(random, options)
+    this.plan = describeRound(round)
+    this.note(`round ${this.rounds + 1}, seed ${this.seed}\n${this.plan.join('\n')}`)
+    const world = createRealWorld({
+      addresses: cluster.addresses,
+      random,
+      fail: (rule, message) => this.fail(rule, message),
+      note: (text) => this.note(text),
+    })
+    const people = new People(world, {
+      people: this.options.people,
+      pauseMs: this.options.pauseMs,
+      prefix: `s${this.seed}`,
+      rooms: ['lobby', 'hall'],
+      poison: null,
+    })
+    this.people?.close()
+    this.people = people
+    this.roundIsOver = false
+    const ground: Ground = {
+      cluster,
+      network: this.options.network,
+      smallDisks: this.smallDisks,
+      random,
+      signal: this.signal,
+      note: (what) => this.note(what),
+      count: (kind) => this.counts.set(kind, (this.counts.get(kind) ?? 0) + 1),
+      fail: (rule, message) => this.fail(rule, message),
+    }
+    const watch = mostHit(round) <= options.mayFail ? this.watch(people) : null
+    try {
+      await carryOut(round, ground)
+    } finally {
+      await restore(ground)
+      if (watch !== null) clearInterval(watch)
+    }
+    const answeredBefore = people.acknowledged
+    await this.until('somebody is told that a message is sent', () => people.acknowledged > answeredBefore)
+    people.stop()
+    await this.until('nothing is under way', () => people.idle)
+    if (!this.signal.aborted) await people.finish()
+    if (!this.signal.aborted) this.undecided += people.check().length
+    this.roundIsOver = true
+    this.answered += people.answered
+    this.acknowledged += people.acknowledged
+    this.unknown += people.unknown
+    this.kept.push(...world.kept)
+  }
+
+  /** Sees to it that messages are acknowledged all the time. */
+  private watch(people: People): NodeJS.Timeout {
+    let acknowledged = 0
+    let sinceMs = performance.now()
+    let lookedMs = sinceMs
+    return setInterval(() => {
+      const nowMs = performance.now()
+      // Time in which this process did not run tells nothing of the replicas.
+      if (nowMs - lookedMs > 500) sinceMs += nowMs - lookedMs
+      lookedMs = nowMs
+      if (people.acknowledged === acknowledged) {
+        // Until the people have signed up nobody sends.
+        if (acknowledged === 0) return
+        this.longestSilenceMs = Math.max(this.longestSilenceMs, nowMs - sinceMs)
+        if (nowMs - sinceMs > longestSilenceMs)
+          this.fail('available', `nobody was told for ${longestSilenceMs / 1000} s that a message is sent`)
+        return
+      }
+      acknowledged = people.acknowledged
+      sinceMs = nowMs
+    }, 20)
+  }
+
+  /** Kills all replicas and compares their states; then they start again. */
+  private async compare(cluster: TestCluster): Promise<void> {
+    this.note('all are killed, and their states compared')
+    this.people?.close()
+    try {
+      const same = await checkSameState(cluster)
+      this.note(`${same} replicas had applied the same`)
+    } catch (error) {
+      return this.fail('same state', error instanceof Error ? error.message : String(error))
+    }
+    cluster.start(...cluster.replicas.map(({ id }) => id))
+    await cluster.untilServing()
+  }
+
+  private async until(what: string, condition: () => boolean): Promise<void> {
+    const endMs = performance.now() + settleMs
+    while (!condition() && !this.signal.aborted) {
+      if (performance.now() > endMs)
+        return this.fail(
+          'progress',
+          `${settleMs / 1000} s after all faults were over: waited in vain until ${what}`,
+        )
+      await sleep(10, this.signal)
+    }
+  }
+
+  private note(text: string): void {
+    appendFileSync(join(this.options.folder, 'record.txt'), `${this.clock()} ${text}\n`)
+  }
+
+  private line(): string {
+    const { cluster } = this
+    const people = this.roundIsOver ? null : this.people
+    const serving = (cluster?.replicas ?? []).filter(({ id }) => cluster?.serves(id) === true).length
+    return [
+      `${this.clock()} round ${this.rounds + 1} (seed ${this.seed}): ${serving} of ${this.options.replicas} serve`,
+      `${this.acknowledged + (people?.acknowledged ?? 0)} messages acknowledged`,
+      `${this.unknown + (people?.unknown ?? 0)} outcomes unknown`,
+      `${[...this.counts.values()].reduce((sum, count) => sum + count, 0)} hits`,
+    ].join(', ')
+  }
+
+  /** Minutes and seconds since the start. */
+  private clock(): string {
+    const seconds = (performance.now() - this.startedMs) / 1000
+    return `${Math.floor(seconds / 60)}:${(seconds % 60).toFixed(2).padStart(5, '0')}`
+  }
+}
