@@ -3,9 +3,24 @@
  * All others say something about this replica's disk or memory.
  */
 const codesOfCommands: ReadonlySet<number> = new Set([1, 18, 19, 20, 21, 25])
+/** Codes of Node that say that a wrong value was handed to a function, which is the same on every replica. */
+const wrongValues: ReadonlySet<unknown> = new Set([
+  'ERR_INVALID_ARG_TYPE',
+  'ERR_INVALID_ARG_VALUE',
+  'ERR_OUT_OF_RANGE',
+])
 
-/** The database failed, rather than the command. */
-export function isDatabaseFailure(error: unknown): boolean {
-  if (!(error instanceof Error) || !('errcode' in error) || typeof error.errcode !== 'number') return false
-  return !codesOfCommands.has(error.errcode & 0xff)
+/**
+ * Whether this replica failed, rather than the command: then nothing may be concluded about the command, since the others may well apply it. What came of it would differ from replica to replica.
+ *
+ * In doubt it is the replica: stopping one is better than letting its state go astray.
+ */
+export function isReplicaFailure(error: unknown): boolean {
+  if (!(error instanceof Error)) return false
+  if ('errcode' in error && typeof error.errcode === 'number')
+    return !codesOfCommands.has(error.errcode & 0xff)
+  // Of the operating system or of Node: no file, no memory, a database that is closed.
+  if ('code' in error) return !wrongValues.has(error.code)
+  // No memory for an array or for one more call. How much there is differs from replica to replica.
+  return error instanceof RangeError
 }

@@ -67,6 +67,42 @@ test('a command that throws stops the batch, and applied with care is rejected a
   )
 })
 
+test('what only one replica can fail at is thrown with care too, and nothing of it is kept', () => {
+  const db = new DatabaseSync(':memory:')
+  let failure: Error | null = null
+  const { machine } = openChat(db, {
+    beforeCommand: () => {
+      if (failure !== null) throw failure
+    },
+  })
+  const other = new Harness(new DatabaseSync(':memory:'))
+  const apply = (careful: boolean): unknown => {
+    db.exec('BEGIN')
+    try {
+      return machine.applyBatch(batch(other, 1, nobody, say('x')), careful)
+    } finally {
+      db.exec('ROLLBACK')
+      machine.reload()
+    }
+  }
+  const failing = (error: Error, isOfReplica: boolean): void => {
+    failure = error
+    if (isOfReplica) assert.throws(() => apply(true), error)
+    else assert.doesNotThrow(() => apply(true), String(error))
+  }
+  for (const errcode of [5, 6, 7, 8, 10, 11, 13, 14, 26, 10 | (19 << 8)])
+    failing(Object.assign(new Error('sqlite'), { errcode, code: 'ERR_SQLITE_ERROR' }), true)
+  for (const errcode of [1, 18, 19, 19 | (8 << 8), 20, 25])
+    failing(Object.assign(new Error('sqlite'), { errcode, code: 'ERR_SQLITE_ERROR' }), false)
+  for (const code of ['EIO', 'ENOSPC', 'EMFILE', 'ERR_INVALID_STATE', 'ERR_MEMORY_ALLOCATION_FAILED'])
+    failing(Object.assign(new Error(code), { code }), true)
+  for (const code of ['ERR_INVALID_ARG_TYPE', 'ERR_OUT_OF_RANGE'])
+    failing(Object.assign(new RangeError(code), { code }), false)
+  failing(new RangeError('Array buffer allocation failed'), true)
+  failing(new RangeError('Maximum call stack size exceeded'), true)
+  for (const error of [new Error('a bug'), new TypeError('a bug')]) failing(error, false)
+})
+
 test('the rejection of a poisonous command is kept with its id', () => {
   const { chat, alice } = start()
   const { db, machine } = chat

@@ -5,7 +5,7 @@ import { Reason } from '../gen/parley/v1/model.ts'
 import type { SendMessageRequest } from '../gen/parley/v1/service.ts'
 import { deleteMessage, editMessage } from './changing.ts'
 import { deleteDrafts, saveDraft, sendDrafts } from './drafts.ts'
-import { isDatabaseFailure } from './failures.ts'
+import { isReplicaFailure } from './failures.ts'
 import { idWindowAheadMs, idWindowBackMs } from './idempotency.ts'
 import { openInbox } from './inbox.ts'
 import { commandError, type CommandOp } from './limits.ts'
@@ -71,7 +71,7 @@ class Machine implements ChatMachine {
       state.events.prune(before, state.position)
       state.outcomes.prune(state.nowMs, batch.commands.length)
     } catch (error) {
-      if (isDatabaseFailure(error)) throw error
+      if (isReplicaFailure(error)) throw error
       // Its code, if it has one, does not say that the database failed.
       throw new Error('a command failed while it was applied', { cause: error })
     }
@@ -98,7 +98,7 @@ class Machine implements ChatMachine {
       state.sql.exec('RELEASE one_command')
       return result
     } catch (error) {
-      if (isDatabaseFailure(error)) throw error
+      if (isReplicaFailure(error)) throw error
       state.sql.exec('ROLLBACK TO one_command; RELEASE one_command')
       state.reload()
       state.beginCommand()

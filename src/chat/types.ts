@@ -46,8 +46,8 @@ export interface ChatMachine {
 
   /**
    * Applies one batch at a time. Null when the batch is not the next of its origin and is therefore skipped. An error that comes out of here leaves the transaction to be
-   * rolled back: either the database failed (`errcode` of node:sqlite is a number), or a command is poisonous; then the caller applies again with `careful`, which wraps each
-   * command in a savepoint and turns its throw into the rejection COMMAND_FAILED.
+   * rolled back: either a command is poisonous; then the caller applies again with `careful`, which wraps each command in a savepoint and turns its throw into the rejection
+   * COMMAND_FAILED. Or this replica failed (its disk, its memory): that comes out with `careful` too, and the replica must not go on.
    */
   applyBatch(batch: CommandBatch, careful: boolean): readonly Applied[] | null
 

@@ -569,3 +569,40 @@ test('a replica whose clock runs far ahead of the others ends no session, and sa
   assert.deepEqual(results, ['sendMessage', 'two: sendMessage'])
   assert.equal(replica.status().replicas.find(({ id }) => id === 1)?.problem, '')
 })
+
+for (const [name, failure] of [
+  ['a database that cannot read its file', Object.assign(new Error('disk I/O error'), { errcode: 10 })],
+  ['no memory for the database', Object.assign(new Error('out of memory'), { errcode: 7 })],
+  ['no memory for an array', new RangeError('Array buffer allocation failed')],
+  ['no memory for Node', Object.assign(new Error('no memory'), { code: 'ERR_MEMORY_ALLOCATION_FAILED' })],
+  ['a file that cannot be opened', Object.assign(new Error('too many open files'), { code: 'EMFILE' })],
+  ['a database that is closed', Object.assign(new Error('not open'), { code: 'ERR_INVALID_STATE' })],
+] as const)
+  test(`a failure that only this replica has is never taken for a poisonous command: ${name}`, async () => {
+    const { fatal, results, settle, signUp, send, texts } = await setUp(({ op }) => {
+      if (op?.$case === 'sendMessage' && op.value.text === 'unlucky') throw failure
+    })
+    const alice = signUp('alice')
+    signUp('bob')
+    send(alice, 'bob', 'unlucky')
+    settle()
+    assert.deepEqual(fatal, [failure])
+    assert.deepEqual(results, [])
+    assert.deepEqual(texts(alice, 'bob'), [])
+  })
+
+test('a failure of memory that has passed when the command is applied again changes nothing', async () => {
+  let failures = 1
+  const { fatal, results, settle, signUp, send, texts } = await setUp(({ op }) => {
+    if (op?.$case !== 'sendMessage' || failures === 0) return
+    failures -= 1
+    throw new RangeError('Array buffer allocation failed')
+  })
+  const alice = signUp('alice')
+  signUp('bob')
+  send(alice, 'bob', 'lucky')
+  settle()
+  assert.deepEqual(fatal, [])
+  assert.deepEqual(results, ['lucky: sendMessage'])
+  assert.deepEqual(texts(alice, 'bob'), ['lucky'])
+})
