@@ -42,6 +42,8 @@ import type { SnapshotChunk, Transport } from './transport.ts'
 
 export interface EngineOptions {
   readonly self: ReplicaId
+  /** How often this replica has started, durably. Default 1; the `fail-stop` model rests on it. */
+  readonly incarnation?: number
   /** Of a new cluster, the same at all its replicas. Without members for a replica that joins a cluster: it learns them from the leader. */
   readonly configuration: Configuration
   readonly disk: Disk
@@ -58,7 +60,7 @@ export interface EngineTuning {
   /** The unit of the core's time-outs. Default 20 ms. */
   readonly tickMs: number
   /** See {@link CoreOptions}. */
-  readonly core: Partial<Omit<CoreOptions, 'self'>>
+  readonly core: Partial<Omit<CoreOptions, 'self' | 'incarnation'>>
   /** See {@link WalOptions}. */
   readonly wal: Partial<Pick<WalOptions, 'segmentBytes' | 'cacheBytes'>>
   readonly compaction: Partial<CompactionOptions>
@@ -80,7 +82,7 @@ const defaultTuning: EngineTuning = {
   handOverMs: 1000,
 }
 
-const defaultCore: Omit<CoreOptions, 'self'> = {
+const defaultCore: Omit<CoreOptions, 'self' | 'incarnation'> = {
   heartbeatTicks: 3,
   electionTicks: 15,
   maxAppendBytes: 1024 * 1024,
@@ -203,7 +205,7 @@ export class Engine implements ReplicatedLog {
 
   async start(consumer: LogConsumer): Promise<void> {
     assert(this.phase === 'new', 'the engine was started twice')
-    const { self, disk, random, configuration } = this.options
+    const { self, incarnation = 1, disk, random, configuration } = this.options
     const applied = decodeSnapshotPoint(consumer.appliedIndex, consumer.engineState, configuration)
     const { log, cutBytes } = openLog(
       disk,
@@ -222,7 +224,7 @@ export class Engine implements ReplicatedLog {
         'an unfinished write at the end of the log was cut off: nobody relied on it',
       )
     const core = new RaftCore(
-      { ...defaultCore, ...this.tuning.core, self },
+      { ...defaultCore, ...this.tuning.core, self, incarnation },
       log,
       { hardState: log.hardState, configuration, appliedIndex: applied.index },
       random,

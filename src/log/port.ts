@@ -69,6 +69,8 @@ export type ReplicaSetRefusal =
   | 'notCaughtUp'
   /** Those that would be left and can be reached could decide nothing. */
   | 'quorumAtRisk'
+  /** In the fault model `fail-stop` only a replica that has been stopped can be removed. */
+  | 'stillAlive'
   /** The other replica did not take over; the one before goes on. */
   | 'notTaken'
 

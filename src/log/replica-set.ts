@@ -94,6 +94,7 @@ function judge(
     case 'notVoter':
     case 'notCaughtUp':
     case 'quorumAtRisk':
+    case 'stillAlive':
       return { kind: 'refused', refused }
     default:
       return unreachable(refused)

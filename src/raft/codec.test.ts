@@ -10,7 +10,7 @@ import {
   encodeEntry,
   encodeMessage,
 } from './codec.ts'
-import type { Configuration, Entry, Message, MessageBody } from './types.ts'
+import type { Configuration, Entry, Member, Message, MessageBody } from './types.ts'
 
 /** Objects with the usual prototype, so that they are deeply equal to what is decoded. */
 function record<T>(model: { readonly [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary<T> {
@@ -24,17 +24,25 @@ const data = fc.oneof(
   fc.uint8Array({ maxLength: 50 }),
   fc.integer({ min: 4090, max: 5000 }).map((length) => new Uint8Array(length).fill(length)),
 )
+const member = { id: replica, voter: fc.boolean(), address: fc.string({ unit: 'grapheme' }) }
+const plainMembers = inOrder(record<Member>(member))
 const faultModel = fc.constantFrom('majority' as const, 'fail-stop' as const)
-const members: fc.Arbitrary<Configuration['members']> = fc
-  .uniqueArray(record({ id: replica, voter: fc.boolean(), address: fc.string({ unit: 'grapheme' }) }), {
-    selector: (member) => member.id,
-    maxLength: 7,
-  })
-  .map((some) => [...some].sort((a, b) => a.id - b.id))
 const configuration: fc.Arbitrary<Configuration> = fc.oneof(
-  record({ faultModel, members }),
-  record({ faultModel, members, highestId: replica }),
+  record<Configuration>({ faultModel, members: plainMembers }),
+  record<Configuration & { highestId: number }>({ faultModel, members: plainMembers, highestId: replica }),
+  record<Required<Configuration>>({
+    faultModel: fc.constant('fail-stop' as const),
+    members: inOrder(record<Required<Member>>({ ...member, incarnation: positive })),
+    highestId: replica,
+    lineage: fc.array(record({ term: number, index: number }), { minLength: 1, maxLength: 5 }),
+  }),
 )
+
+function inOrder(members: fc.Arbitrary<Member>): fc.Arbitrary<readonly Member[]> {
+  return fc
+    .uniqueArray(members, { selector: ({ id }) => id, maxLength: 7 })
+    .map((some) => [...some].sort((a, b) => a.id - b.id))
+}
 
 function entryAt(term: fc.Arbitrary<number>, index: fc.Arbitrary<number>): fc.Arbitrary<Entry> {
   return fc.oneof(
@@ -117,6 +125,17 @@ const body: fc.Arbitrary<MessageBody> = fc.oneof(
     refused: fc.constantFrom(null, 'notLeader' as const, 'idUsed' as const, 'quorumAtRisk' as const),
   }),
   record({ kind: fc.constant('transfer' as const), successor: replica }),
+  record({ kind: fc.constant('gather' as const), givenUp: fc.array(replica, { maxLength: 3 }) }),
+  record({
+    kind: fc.constant('gatherReply' as const),
+    lastIndex: number,
+    lastTerm: number,
+    configurationIndex: number,
+    configuration,
+    incarnation: number,
+    continuous: fc.boolean(),
+    givenUp: fc.array(replica, { maxLength: 3 }),
+  }),
 )
 
 const message: fc.Arbitrary<Message> = fc
@@ -141,6 +160,18 @@ test('every message comes back as it was', () => {
     }),
     { numRuns: 1000 },
   )
+})
+
+test('a configuration of the majority model looks as it did before there was another', () => {
+  const old = Uint8Array.of(1, 2, 1, 1, 1, 97, 5, 0, 0)
+  const members = [
+    { id: 1, voter: true, address: 'a' },
+    { id: 5, voter: false, address: '' },
+  ]
+  assert.deepEqual(decodeConfiguration(new ByteReader(old)), { faultModel: 'majority', members })
+  const writer = new ByteWriter()
+  encodeConfiguration(writer, { faultModel: 'majority', members })
+  assert.deepEqual(writer.finish(), old)
 })
 
 test('every entry and every configuration comes back as it was', () => {

@@ -13,6 +13,7 @@ import type {
   MessageBody,
   SnapshotPoint,
   Term,
+  TermStart,
 } from './types.ts'
 
 /*
@@ -40,6 +41,8 @@ const messageKinds = {
   change: 16,
   changeReply: 17,
   transfer: 18,
+  gather: 19,
+  gatherReply: 20,
 } as const satisfies Record<MessageBody['kind'], number>
 
 const entryKinds = { data: 1, configuration: 2, noop: 3 } as const satisfies Record<Entry['kind'], number>
@@ -63,6 +66,7 @@ const refusals = {
   notMember: 7,
   notCaughtUp: 8,
   quorumAtRisk: 9,
+  stillAlive: 10,
 } as const satisfies Record<ChangeRefusal, number>
 
 const messageKindOf = inverted<MessageBody['kind']>(messageKinds)
@@ -132,6 +136,16 @@ export function encodeMessage(writer: ByteWriter, message: Message): void {
       return
     case 'transfer':
       writer.varint(message.successor)
+      return
+    case 'gather':
+      encodeReplicaIds(writer, message.givenUp)
+      return
+    case 'gatherReply':
+      writer.varint(message.lastIndex).varint(message.lastTerm).varint(message.configurationIndex)
+      encodeConfiguration(writer, message.configuration)
+      writer.varint(message.incarnation)
+      encodeFlag(writer, message.continuous)
+      encodeReplicaIds(writer, message.givenUp)
       return
     default:
       unreachable(message)
@@ -227,6 +241,22 @@ export function decodeMessage(reader: ByteReader): Message {
       }
     case 'transfer':
       return { kind, from, to, term, successor: decodeReplicaId(reader) }
+    case 'gather':
+      return { kind, from, to, term, givenUp: decodeReplicaIds(reader) }
+    case 'gatherReply':
+      return {
+        kind,
+        from,
+        to,
+        term,
+        lastIndex: reader.varint(),
+        lastTerm: reader.varint(),
+        configurationIndex: reader.varint(),
+        configuration: decodeConfiguration(reader),
+        incarnation: reader.varint(),
+        continuous: decodeFlag(reader),
+        givenUp: decodeReplicaIds(reader),
+      }
     default:
       return unreachable(kind)
   }
@@ -271,14 +301,20 @@ export function decodeEntry(reader: ByteReader): Entry {
   }
 }
 
+/** What the `fail-stop` model needs more is written in its configurations only: those of the `majority` model look as they always did. */
 export function encodeConfiguration(writer: ByteWriter, configuration: Configuration): void {
-  if (configuration.highestId !== undefined) writer.byte(withHighestId).varint(configuration.highestId)
-  writer.byte(faultModels[configuration.faultModel]).varint(configuration.members.length)
-  for (const member of configuration.members) {
+  const { faultModel, members, lineage = [], highestId } = configuration
+  if (highestId !== undefined) writer.byte(withHighestId).varint(highestId)
+  writer.byte(faultModels[faultModel]).varint(members.length)
+  for (const member of members) {
     writer.varint(member.id)
     encodeFlag(writer, member.voter)
     writer.string(member.address)
+    if (faultModel === 'fail-stop') writer.varint(member.incarnation ?? 0)
   }
+  if (faultModel !== 'fail-stop') return
+  writer.varint(lineage.length)
+  for (const { term, index } of lineage) writer.varint(term).varint(index)
 }
 
 /** @throws MalformedError */
@@ -296,10 +332,21 @@ export function decodeConfiguration(reader: ByteReader): Configuration {
   for (let left = decodeCount(reader, 3); left > 0; left -= 1) {
     const id = decodeReplicaId(reader)
     if (id <= before) throw new MalformedError('the members of a configuration are not in order')
-    members.push({ id, voter: decodeFlag(reader), address: reader.string() })
+    const member: Member = { id, voter: decodeFlag(reader), address: reader.string() }
+    const incarnation = faultModel === 'fail-stop' ? reader.varint() : 0
+    members.push(incarnation === 0 ? member : { ...member, incarnation })
     before = id
   }
-  return highestId === null ? { faultModel, members } : { faultModel, members, highestId }
+  const lineage: TermStart[] = []
+  if (faultModel === 'fail-stop')
+    for (let left = decodeCount(reader, 2); left > 0; left -= 1)
+      lineage.push({ term: reader.varint(), index: reader.varint() })
+  return {
+    faultModel,
+    members,
+    ...(highestId === null ? {} : { highestId }),
+    ...(lineage.length === 0 ? {} : { lineage }),
+  }
 }
 
 function encodeChange(writer: ByteWriter, change: ConfigurationChange): void {
@@ -320,6 +367,17 @@ function decodeRefusal(reader: ByteReader): ChangeRefusal | null {
   const byte = reader.byte()
   // A later version may know more of them: for this one it is a change that was not made.
   return byte === 0 ? null : (refusalOf.get(byte) ?? 'unanswered')
+}
+
+function encodeReplicaIds(writer: ByteWriter, ids: readonly ReplicaId[]): void {
+  writer.varint(ids.length)
+  for (const id of ids) writer.varint(id)
+}
+
+function decodeReplicaIds(reader: ByteReader): readonly ReplicaId[] {
+  const ids: ReplicaId[] = []
+  for (let left = decodeCount(reader, 1); left > 0; left -= 1) ids.push(decodeReplicaId(reader))
+  return ids
 }
 
 function encodeSnapshotPoint(writer: ByteWriter, point: SnapshotPoint): void {

@@ -1,6 +1,6 @@
 import { assert, unreachable } from '../base/assert.ts'
 import type { ReplicaId } from '../base/ids.ts'
-import type { ChangeRefusal, Configuration, ConfigurationChange, Index, Member } from './types.ts'
+import type { ChangeRefusal, Configuration, ConfigurationChange, Index, Member, Term } from './types.ts'
 
 /** The configurations of the log: the newest one holds from the moment it is appended (Raft dissertation §4.1), and a rolled back one gives way to the one before. */
 export class Configurations {
@@ -15,6 +15,11 @@ export class Configurations {
 
   get current(): Configuration {
     return this.newest.configuration
+  }
+
+  /** The newest one that is known to be committed. */
+  get committed(): Configuration {
+    return this.stack[0].configuration
   }
 
   /** Where in the log the current one is. */
@@ -55,9 +60,11 @@ export class Configurations {
     this.votersNow = votersOf(this.current)
   }
 
-  /** Entries up to `index` are committed: what held before them can never come back. */
-  settle(index: Index): void {
+  /** Entries up to `index` are committed: what held before them can never come back. Returns whether another one is known to be committed now. */
+  settle(index: Index): boolean {
+    const { committed } = this
     while (this.stack[1] !== undefined && this.stack[1].index <= index) this.stack.shift()
+    return this.committed !== committed
   }
 
   restart(index: Index, configuration: Configuration): void {
@@ -79,6 +86,10 @@ interface Placed {
 export function changed(
   configuration: Configuration,
   change: ConfigurationChange,
+  policy: {
+    promoted(member: Member): Member
+    mayBeRemoved(member: Member): boolean
+  },
 ): { readonly configuration: Configuration } | { readonly refused: ChangeRefusal } {
   const { members } = configuration
   const member = members.find(({ id }) => id === change.id)
@@ -98,9 +109,10 @@ export function changed(
     case 'promote':
       if (member === undefined) return { refused: 'notMember' }
       if (member.voter) return { refused: 'alreadyMember' }
-      return replacing({ ...member, voter: true })
+      return replacing(policy.promoted(member))
     case 'remove':
       if (member === undefined) return { refused: 'notMember' }
+      if (!policy.mayBeRemoved(member)) return { refused: 'stillAlive' }
       return {
         configuration: {
           ...configuration,
@@ -119,6 +131,11 @@ export function changed(
 /** The highest id that a replica was ever given. */
 export function highestIdOf({ members, highestId }: Configuration): ReplicaId {
   return Math.max(highestId ?? 0, members.at(-1)?.id ?? 0)
+}
+
+/** Of which term the entry at `index` is, by the configuration of the log that holds it; null when that does not reach back so far. */
+export function termByLineage({ lineage = [] }: Configuration, index: Index): Term | null {
+  return lineage.findLast((start) => start.index <= index)?.term ?? null
 }
 
 export function votersOf(configuration: Configuration): readonly ReplicaId[] {

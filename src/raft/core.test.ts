@@ -1068,7 +1068,7 @@ test('a core refuses to start on a state that is behind the log, or ahead of it 
   const point = { index: 2, term: 1, configuration: configurationOf([1, 2, 3]) }
   const start = (appliedIndex: number) =>
     new RaftCore(
-      { ...defaultOptions, self: 1 },
+      { ...defaultOptions, self: 1, incarnation: 1 },
       new MemoryLog(point, [data(1, 3), data(1, 4)]),
       { hardState: { term: 1, vote: 0 }, configuration: point.configuration, appliedIndex },
       seededRandom(1),

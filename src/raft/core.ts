@@ -1,12 +1,13 @@
 import { assert, unreachable } from '../base/assert.ts'
 import type { ReplicaId } from '../base/ids.ts'
 import type { Random } from '../base/random.ts'
-import { Configurations } from './configurations.ts'
+import { Configurations, termByLineage, votersOf } from './configurations.ts'
+import { HaltError } from './halt.ts'
 import { Leadership, refusedChange } from './leadership.ts'
 import { LogView } from './log-view.ts'
 import { Outputs } from './outputs.ts'
-import { policyFor } from './quorum.ts'
 import { Questions, type Question } from './reads.ts'
+import { recovery } from './recovery.ts'
 import { CoreState } from './state.ts'
 import type {
   Configuration,
@@ -14,6 +15,7 @@ import type {
   CoreOptions,
   CoreStatus,
   HardState,
+  Holdings,
   Index,
   Input,
   LogReader,
@@ -28,9 +30,22 @@ type MessageOf<Kind extends Message['kind']> = Message & { readonly kind: Kind }
 type Role =
   | { readonly kind: 'follower' }
   /** Asks whether it could win, before it disturbs anybody with a new term (Raft dissertation §9.6). */
-  | { readonly kind: 'preCandidate'; readonly votes: Map<ReplicaId, boolean> }
-  | { readonly kind: 'candidate'; readonly votes: Map<ReplicaId, boolean> }
+  | ({ readonly kind: 'preCandidate' } & Candidacy)
+  | ({ readonly kind: 'candidate' } & Candidacy)
   | { readonly kind: 'leader'; readonly leadership: Leadership }
+  /** After an outage: finds out who is up and what they hold (`fail-stop`). */
+  | {
+      readonly kind: 'gathering'
+      readonly gathered: Map<ReplicaId, Holdings>
+      /** The newest term that was heard of. */
+      term: Term
+    }
+
+interface Candidacy {
+  /** Whose votes count, and what configuration would hold then. */
+  readonly electorate: Configuration
+  readonly votes: Map<ReplicaId, boolean>
+}
 
 /**
  * Raft as a pure state machine: inputs go in through `step`, what is to be done comes out of `takeReady`. Several steps may come before one `takeReady`, and what they
@@ -56,6 +71,10 @@ export class RaftCore {
   /** Proposals on their way to the leader, and how many messages of them it was sent. */
   private forwarding: Uint8Array[] = []
   private forwardedCount = 0
+  /** Without them there will be no leader. */
+  private missing: readonly ReplicaId[] = []
+  /** Replicas that an operator does not want to wait for after an outage. */
+  private givenUp: readonly ReplicaId[] = []
   private reported: Reported
 
   /**
@@ -99,7 +118,6 @@ export class RaftCore {
       options,
       log: view,
       configurations,
-      policy: policyFor(configurations.current.faultModel),
       outputs: new Outputs(hardState, appliedIndex),
       term: hardState.term,
       vote: hardState.vote,
@@ -107,8 +125,8 @@ export class RaftCore {
     })
     this.verifiedIndex = appliedIndex
     this.waitAnew()
-    // Nobody else could lead.
-    if (this.isPromotable && configurations.voters.length === 1) this.campaignInTicks = 1
+    // Nobody else could lead, or nobody leads before it is known who is there.
+    if ((this.isPromotable && configurations.voters.length === 1) || this.mustGather) this.campaignInTicks = 1
     this.reported = this.report()
   }
 
@@ -121,6 +139,13 @@ export class RaftCore {
         return
       case 'message':
         if (input.message.to === state.self && input.message.from !== state.self) this.receive(input.message)
+        return
+      case 'incarnation':
+        this.learn(input)
+        return
+      case 'giveUp':
+        this.givenUp = [...new Set([...this.givenUp, ...input.replicas])]
+        if (this.role.kind === 'gathering') this.gather()
         return
       case 'propose':
         this.propose(input.data)
@@ -135,7 +160,7 @@ export class RaftCore {
         this.readIndex(input.id)
         return
       case 'suspect':
-        this.suspect(input.replica)
+        if (state.policy.evidence === 'suspicion') this.suspect(input.replica)
         return
       case 'reachable':
         this.reachable(input.replica)
@@ -190,7 +215,7 @@ export class RaftCore {
 
   status(): CoreStatus {
     const { state } = this
-    const { role, leader, term, configuration, available, mayFail } = this.report()
+    const { role, leader, term, configuration, available, mayFail, waitingFor } = this.report()
     return {
       self: state.self,
       role,
@@ -201,6 +226,7 @@ export class RaftCore {
       configuration,
       available,
       mayFail,
+      waitingFor,
       progress: (this.leadership?.members ?? []).map(({ id, match }) => ({
         id,
         matchIndex: match,
@@ -217,7 +243,11 @@ export class RaftCore {
 
   private lacks(point: SnapshotPoint): boolean {
     const { commitIndex, log } = this.state
-    return point.index > commitIndex && log.termAt(point.index) !== point.term
+    if (point.index <= commitIndex || log.termAt(point.index) === point.term) return false
+    const here = log.termAt(commitIndex)
+    const there = termByLineage(point.configuration, commitIndex)
+    this.expectSameHistory(here === null || there === null || here === there, { commitIndex, here, there })
+    return true
   }
 
   private get leadership(): Leadership | null {
@@ -225,7 +255,13 @@ export class RaftCore {
   }
 
   private get isPromotable(): boolean {
-    return this.state.configurations.mayLead(this.state.self)
+    return this.state.configurations.mayLead(this.state.self) && !this.mustGather
+  }
+
+  /** Whether this replica can only find out, together with others, whether there is an outage to recover from. */
+  private get mustGather(): boolean {
+    const { policy, configurations, self, options } = this.state
+    return policy.standing(configurations.committed, self, options.incarnation) === 'gather'
   }
 
   private get takesProposals(): boolean {
@@ -249,8 +285,15 @@ export class RaftCore {
     const isDue = this.campaignInTicks !== null && this.campaignInTicks <= 0
     if (!isDue && this.electionTicks < this.electionTimeoutTicks) return
     this.campaignInTicks = null
-    if (this.isPromotable) this.askBeforeCampaign()
-    else this.becomeFollower(state.term, 0)
+    if (this.role.kind === 'gathering' && this.assessGathering('final')) return
+    this.noticeMissing()
+    this.seekLeader()
+  }
+
+  private seekLeader(): void {
+    if (this.mustGather) this.gather()
+    else if (this.isPromotable) this.askBeforeCampaign()
+    else this.becomeFollower(this.state.term, 0)
   }
 
   /** Begins a wait of electionTicks up to twice as many. */
@@ -265,8 +308,39 @@ export class RaftCore {
     if (replica === state.self) return
     state.suspected.add(replica)
     this.leadership?.suspect(replica)
-    if (replica !== this.leader) return
-    // One after another, so that votes do not split. The first tick may come at any moment, so one more.
+    if (replica === this.leader) this.campaignInTurn()
+  }
+
+  /** Something is known for certain of the processes of a replica. Where a policy needs proof, this is it. */
+  private learn({ replica, incarnation, lives }: Input & { readonly kind: 'incarnation' }): void {
+    const { state, leadership, role } = this
+    if (replica === state.self || !state.incarnations.learn(replica, incarnation, lives)) return
+    if (state.policy.evidence !== 'proof') return
+    const wasLeader = replica === this.leader
+    this.suspect(replica)
+    if (lives) state.suspected.delete(replica)
+    if (leadership !== null) {
+      if (leadership.exclude()) this.advanceCommit()
+      else {
+        this.becomeFollower(state.term, 0)
+        this.campaignSoon(0)
+      }
+      return
+    }
+    if (role.kind === 'gathering') {
+      role.gathered.delete(replica)
+      this.assessGathering('early')
+    } else if (wasLeader) this.setLeader(0)
+    else if (this.leader === 0) {
+      // Nobody can be elected with the vote of the dead.
+      if (role.kind === 'candidate' || role.kind === 'preCandidate') this.role = { kind: 'follower' }
+      this.campaignInTurn()
+    }
+  }
+
+  /** One after another, so that votes do not split. The first tick may come at any moment, so one more. */
+  private campaignInTurn(): void {
+    const { state } = this
     const survivors = state.configurations.voters.filter((voter) => !state.suspected.has(voter))
     const rank = survivors.indexOf(state.self)
     if (rank >= 0) this.campaignSoon(rank === 0 ? 0 : rank + 1)
@@ -276,13 +350,14 @@ export class RaftCore {
   private campaignSoon(inTicks: number): void {
     this.hurryTicks = 2 * this.state.options.electionTicks
     this.campaignInTicks = inTicks
-    if (inTicks === 0) this.askBeforeCampaign()
+    if (inTicks === 0) this.seekLeader()
   }
 
   private reachable(replica: ReplicaId): void {
     const { state } = this
     state.suspected.delete(replica)
     this.leadership?.reachable(replica)
+    if (this.role.kind === 'gathering') this.ask(replica)
     if (replica !== this.leader || this.leadership !== null) return
     // What was on the way to the leader when the link broke may be lost.
     this.forgetForwarded()
@@ -291,37 +366,48 @@ export class RaftCore {
   // Elections
 
   private askBeforeCampaign(): void {
-    const { state } = this
-    const votes = new Map([[state.self, true]])
+    const { state, electorate } = this
+    const candidacy: Candidacy = { electorate, votes: new Map([[state.self, true]]) }
     this.setLeader(0)
-    this.role = { kind: 'preCandidate', votes }
+    this.role = { kind: 'preCandidate', ...candidacy }
     this.waitAnew()
     this.campaignInTicks = this.hurryTicks > 0 ? 2 + this.random.below(2) : null
-    if (this.countVotes(votes) !== 'pending') return
+    if (this.countVotes(candidacy) !== 'pending') return
     const { lastIndex, lastTerm } = state.log
-    for (const voter of state.configurations.voters)
-      if (voter !== state.self) state.send(voter, { kind: 'preVote', lastIndex, lastTerm }, state.term + 1)
+    for (const voter of votersOf(electorate))
+      if (voter !== state.self) state.send(voter, { kind: 'preVote', lastIndex, lastTerm }, this.nextTerm)
   }
 
-  private campaign(transfer: boolean): void {
+  /** Those whose votes an election is about now. */
+  private get electorate(): Configuration {
+    const { policy, configurations, incarnations } = this.state
+    return policy.electorate(configurations.current, (member) => incarnations.isDead(member))
+  }
+
+  private get nextTerm(): Term {
+    const { policy, term, self } = this.state
+    return policy.termAfter(term, self)
+  }
+
+  private campaign(electorate: Configuration, transfer: boolean): void {
     const { state } = this
-    this.setTerm(state.term + 1)
+    this.setTerm(this.nextTerm)
     state.vote = state.self
     // The own vote counts, as all others, when it is on disk.
-    this.role = { kind: 'candidate', votes: new Map() }
+    this.role = { kind: 'candidate', electorate, votes: new Map() }
     this.waitAnew()
     this.campaignInTicks = null
     const { lastIndex, lastTerm } = state.log
-    for (const voter of state.configurations.voters)
+    for (const voter of votersOf(electorate))
       if (voter !== state.self) state.sendAfterWrite(voter, { kind: 'vote', lastIndex, lastTerm, transfer })
   }
 
-  private countVotes(votes: ReadonlyMap<ReplicaId, boolean>): 'won' | 'lost' | 'pending' {
+  private countVotes({ electorate, votes }: Candidacy): 'won' | 'lost' | 'pending' {
     const { state } = this
-    const result = state.policy.election(state.configurations.voters, votes, state.suspected)
+    const result = state.policy.election(votersOf(electorate), votes, state.suspected)
     if (result === 'won') {
-      if (this.role.kind === 'preCandidate') this.campaign(false)
-      else this.becomeLeader()
+      if (this.role.kind === 'preCandidate') this.campaign(electorate, false)
+      else this.becomeLeader(electorate)
     } else if (result === 'lost') {
       this.role = { kind: 'follower' }
       if (this.hurryTicks > 0) this.campaignInTicks = 1 + this.random.below(2)
@@ -329,7 +415,7 @@ export class RaftCore {
     return result
   }
 
-  private becomeLeader(): void {
+  private becomeLeader(electorate: Configuration): void {
     const { state } = this
     assert(state.persistedIndex === state.log.lastIndex, 'elected before the own log was on disk', {
       persisted: state.persistedIndex,
@@ -337,7 +423,7 @@ export class RaftCore {
     })
     this.campaignInTicks = null
     this.hurryTicks = 0
-    this.role = { kind: 'leader', leadership: new Leadership(state) }
+    this.role = { kind: 'leader', leadership: new Leadership(state, electorate) }
     this.setLeader(state.self)
   }
 
@@ -380,6 +466,8 @@ export class RaftCore {
     if (leader === 0) return
     this.hurryTicks = 0
     this.campaignInTicks = null
+    this.missing = []
+    this.givenUp = []
   }
 
   /** Nobody knows what became of what went to the leader. */
@@ -411,20 +499,96 @@ export class RaftCore {
     return message.lastTerm > lastTerm || (message.lastTerm === lastTerm && message.lastIndex >= lastIndex)
   }
 
+  // After an outage
+
+  private gather(): void {
+    const { state } = this
+    this.setLeader(0)
+    const gathered = new Map([[state.self, this.holdings]])
+    this.role = { kind: 'gathering', gathered, term: state.term }
+    this.waitAnew()
+    for (const { id } of state.configurations.current.members) this.ask(id)
+    this.assessGathering('early')
+  }
+
+  private ask(replica: ReplicaId): void {
+    const { state, givenUp } = this
+    if (replica !== state.self) state.send(replica, { kind: 'gather', givenUp })
+  }
+
+  private get holdings(): Holdings {
+    const { state, givenUp } = this
+    const { log, configurations, options } = state
+    return {
+      lastIndex: log.lastIndex,
+      lastTerm: log.lastTerm,
+      configurationIndex: configurations.currentIndex,
+      configuration: configurations.current,
+      incarnation: options.incarnation,
+      continuous: this.hearsLeader || this.isPromotable,
+      givenUp,
+    }
+  }
+
+  private onGather({ from, givenUp }: MessageOf<'gather'>): void {
+    const { state } = this
+    if (this.mustGather && this.leader === 0) this.givenUp = [...new Set([...this.givenUp, ...givenUp])]
+    state.sendAfterWrite(from, { kind: 'gatherReply', ...this.holdings })
+  }
+
+  private onGatherReply({ from, term, ...holdings }: MessageOf<'gatherReply'>): void {
+    const { role } = this
+    if (role.kind !== 'gathering') return
+    role.gathered.set(from, holdings)
+    role.term = Math.max(role.term, term)
+    this.assessGathering('early')
+  }
+
+  /** Waits for the answers of all that may be up, except when it is `final`; then campaigns if those that are there can go on with this replica. Returns whether it does. */
+  private assessGathering(when: 'early' | 'final'): boolean {
+    const { state, role } = this
+    if (role.kind !== 'gathering') return false
+    const { members } = state.configurations.current
+    const isHeardOf = (id: ReplicaId) => role.gathered.has(id) || state.incarnations.isGone(id)
+    if (when === 'early' && !members.every(({ id }) => isHeardOf(id))) return false
+    const result = recovery(role.gathered)
+    this.missing = result.kind === 'waiting' ? result.waitingFor : []
+    if (result.kind !== 'possible' || result.candidate !== state.self) return false
+    if (role.term > state.term) this.setTerm(role.term)
+    this.campaign(result.electorate, false)
+    return true
+  }
+
+  /** Votes were asked for in vain: who has not answered is missing. */
+  private noticeMissing(): void {
+    const { state, role } = this
+    if (role.kind !== 'preCandidate' && role.kind !== 'candidate') return
+    this.missing = state.policy.waitsFor(votersOf(role.electorate), (id) => role.votes.has(id))
+  }
+
   // Messages
 
   private receive(message: Message): void {
     const { state } = this
+    if (state.policy.evidence === 'proof' && state.incarnations.isGone(message.from)) return
     state.suspected.delete(message.from)
     if (message.kind === 'preVote') {
       this.onPreVote(message)
       return
     }
+    if (message.kind === 'gather') {
+      this.onGather(message)
+      return
+    }
+    if (message.kind === 'gatherReply') {
+      this.onGatherReply(message)
+      return
+    }
     if (message.kind === 'preVoteReply' && (message.granted || message.term <= state.term)) {
-      const isCurrent = !message.granted || message.term === state.term + 1
+      const isCurrent = !message.granted || message.term === this.nextTerm
       if (this.role.kind === 'preCandidate' && isCurrent) {
         this.role.votes.set(message.from, message.granted)
-        this.countVotes(this.role.votes)
+        this.countVotes(this.role)
       }
       return
     }
@@ -441,7 +605,7 @@ export class RaftCore {
     this.onCurrent(message)
   }
 
-  private onCurrent(message: Exclude<Message, { kind: 'preVote' }>): void {
+  private onCurrent(message: Exclude<Message, { kind: 'preVote' | 'gather' | 'gatherReply' }>): void {
     const { state, leadership, role } = this
     switch (message.kind) {
       case 'preVoteReply':
@@ -452,7 +616,7 @@ export class RaftCore {
       case 'voteReply':
         if (role.kind !== 'candidate') return
         role.votes.set(message.from, message.granted)
-        this.countVotes(role.votes)
+        this.countVotes(role)
         return
       case 'append':
         this.hearLeader(message.from)
@@ -512,7 +676,7 @@ export class RaftCore {
         leadership?.handOver(message.successor)
         return
       case 'timeoutNow':
-        if (role.kind !== 'leader' && this.isPromotable && !state.full) this.campaign(true)
+        if (role.kind !== 'leader' && this.isPromotable && !state.full) this.campaign(this.electorate, true)
         return
       default:
         unreachable(message)
@@ -613,13 +777,18 @@ export class RaftCore {
     const { log, commitIndex } = this.state
     const here = log.termAt(index)
     if (index > commitIndex) return here === term
-    assert(here === null || here === term, 'the leader lacks what is committed', {
-      index,
-      term,
-      here,
-      commitIndex,
-    })
+    this.expectSameHistory(here === null || here === term, { index, term, here, commitIndex })
     return true
+  }
+
+  /** What is committed here and what the leader has are the same. Where safety rests on an assumption, that may have been broken. */
+  private expectSameHistory(same: boolean, values: Readonly<Record<string, unknown>>): void {
+    if (same) return
+    assert(this.state.policy.evidence === 'proof', 'the leader lacks what is committed', values)
+    throw new HaltError(
+      'diverged',
+      `this replica and the leader have gone on without each other ${JSON.stringify(values)}`,
+    )
   }
 
   private refuseAppend({ from, prevIndex, prevTerm }: MessageOf<'append'>): void {
@@ -663,7 +832,7 @@ export class RaftCore {
     this.advanceCommit()
     if (role.kind !== 'candidate' || hardState?.term !== state.term || hardState.vote !== state.self) return
     role.votes.set(state.self, true)
-    this.countVotes(role.votes)
+    this.countVotes(role)
   }
 
   private advanceCommit(): void {
@@ -746,7 +915,10 @@ export class RaftCore {
     const { state, leadership, role, leader } = this
     const { voters, current } = state.configurations
     const isAlive = (id: ReplicaId) =>
-      leadership?.isActive(id) ?? (id === state.self || !state.suspected.has(id))
+      leadership?.isActive(id) ??
+      (id === state.self || !(state.suspected.has(id) || this.missing.includes(id)))
+    const waitingFor =
+      leadership === null ? this.missing : state.policy.waitsFor(voters, (id) => leadership.isActive(id))
     return {
       role: reportedRole(role, state.configurations.isVoter(state.self)),
       leader,
@@ -754,11 +926,15 @@ export class RaftCore {
       configuration: current,
       available: leadership === null ? this.hearsLeader : state.policy.hasQuorum(voters, isAlive),
       mayFail: state.policy.mayFail(voters, isAlive),
+      waitingFor,
     }
   }
 }
 
-type Reported = Pick<CoreStatus, 'role' | 'leader' | 'term' | 'configuration' | 'available' | 'mayFail'>
+type Reported = Pick<
+  CoreStatus,
+  'role' | 'leader' | 'term' | 'configuration' | 'available' | 'mayFail' | 'waitingFor'
+>
 
 function sameReport(a: Reported, b: Reported): boolean {
   return (
@@ -767,13 +943,14 @@ function sameReport(a: Reported, b: Reported): boolean {
     a.term === b.term &&
     a.configuration === b.configuration &&
     a.available === b.available &&
-    a.mayFail === b.mayFail
+    a.mayFail === b.mayFail &&
+    a.waitingFor.join() === b.waitingFor.join()
   )
 }
 
 function reportedRole(role: Role, isVoter: boolean): CoreStatus['role'] {
   if (role.kind === 'leader') return 'leader'
-  if (role.kind !== 'follower') return 'candidate'
+  if (role.kind === 'preCandidate' || role.kind === 'candidate') return 'candidate'
   return isVoter ? 'follower' : 'learner'
 }
 

@@ -6,6 +6,7 @@ import type {
   Configuration,
   CoreOptions,
   Entry,
+  FaultModel,
   HardState,
   Index,
   Input,
@@ -20,7 +21,7 @@ import type {
  * A host for the core as the tests need it: log, disk and state machine in memory, everything that takes time under the test's control.
  */
 
-export const defaultOptions: Omit<CoreOptions, 'self'> = {
+export const defaultOptions: Omit<CoreOptions, 'self' | 'incarnation'> = {
   heartbeatTicks: 3,
   electionTicks: 15,
   maxAppendBytes: 1024 * 1024,
@@ -32,12 +33,13 @@ export const defaultOptions: Omit<CoreOptions, 'self'> = {
 export function configurationOf(
   voters: readonly ReplicaId[],
   learners: readonly ReplicaId[] = [],
+  faultModel: FaultModel = 'majority',
 ): Configuration {
   const members = [
     ...voters.map((id) => ({ id, voter: true, address: `a${id}` })),
     ...learners.map((id) => ({ id, voter: false, address: `a${id}` })),
   ]
-  return { faultModel: 'majority', members: members.sort((a, b) => a.id - b.id) }
+  return { faultModel, members: members.sort((a, b) => a.id - b.id) }
 }
 
 export const noConfiguration: Configuration = { faultModel: 'majority', members: [] }
@@ -143,9 +145,9 @@ export class Host {
   readies: Ready[] = []
   offers: { readonly from: ReplicaId; readonly point: SnapshotPoint }[] = []
   wanted: ReplicaId[] = []
-  private readonly options: CoreOptions
+  private readonly options: Omit<CoreOptions, 'incarnation'>
   private readonly initial: Configuration
-  private incarnation = 0
+  incarnation = 1
   private seed: number
 
   constructor(id: ReplicaId, initial: Configuration, { options = {}, seed = id, ...rest }: HostOptions = {}) {
@@ -298,14 +300,14 @@ export class Host {
 
   private newCore(): RaftCore {
     return new RaftCore(
-      this.options,
+      { ...this.options, incarnation: this.incarnation },
       this.log,
       {
         hardState: this.durable.hardState,
         configuration: this.initial,
         appliedIndex: this.appliedIndex,
       },
-      seededRandom(this.seed * 1000 + this.incarnation),
+      seededRandom(this.seed * 1000 + this.incarnation - 1),
     )
   }
 

@@ -1,12 +1,13 @@
 import { assert } from '../base/assert.ts'
 import type { ReplicaId } from '../base/ids.ts'
-import { changed } from './configurations.ts'
+import { changed, votersOf } from './configurations.ts'
 import { entryBytes } from './log-view.ts'
 import { Progress } from './progress.ts'
 import { ReadRounds } from './reads.ts'
 import type { CoreState } from './state.ts'
 import type {
   ChangeRefusal,
+  Configuration,
   ConfigurationChange,
   Entry,
   Index,
@@ -52,12 +53,17 @@ export class Leadership {
   /** Replicas that did not take over when this leader had no room. */
   private readonly triedSuccessors = new Set<ReplicaId>()
 
-  constructor(state: CoreState) {
+  /** @param electorate those who elected this leader. */
+  constructor(state: CoreState, electorate: Configuration) {
     this.state = state
     this.syncMembers()
-    this.openingIndex = state.log.lastIndex + 1
-    this.earlierCommits = [this.openingIndex, this.openingIndex]
-    state.append([{ kind: 'noop', term: state.term, index: this.openingIndex }])
+    const { term } = state
+    const index = state.log.lastIndex + 1
+    this.openingIndex = index
+    this.earlierCommits = [index, index]
+    const configuration = state.policy.opening(electorate, { term, index })
+    if (configuration === null) state.append([{ kind: 'noop', term, index }])
+    else this.appendConfiguration(configuration)
     this.handOverIfFull()
   }
 
@@ -84,7 +90,9 @@ export class Leadership {
       progress.silentTicks += 1
       if (progress.leavingAt !== null && this.isSilent(progress)) this.progress.delete(progress.id)
     }
-    if (!state.policy.hasQuorum(state.configurations.voters, (id) => this.isHeard(id))) return 'resign'
+    const { policy, configurations } = state
+    if (policy.resignsUnheard && !policy.hasQuorum(configurations.voters, (id) => this.isHeard(id)))
+      return 'resign'
 
     this.hungTicks = state.persistedIndex < state.log.lastIndex ? this.hungTicks + 1 : 0
     if (this.hungTicks > state.options.electionTicks) return 'handOver'
@@ -97,6 +105,7 @@ export class Leadership {
       }
     }
     this.handOverIfFull()
+    this.readmit()
     return 'lead'
   }
 
@@ -142,20 +151,50 @@ export class Leadership {
     if (configurations.currentIndex > state.commitIndex) return refusedChange('changeInProgress')
     // Without an entry of its own term a leader may not know of a change that is committed (Ongaro, raft-dev 2015).
     if (!this.opened) return refusedChange('termNotOpened')
-    const result = changed(configurations.current, change)
+    const result = changed(configurations.current, change, {
+      promoted: (member) => state.policy.promoted(member, state.incarnations.newestOf(member.id)),
+      mayBeRemoved: (member) => state.policy.mayBeRemoved(member),
+    })
     if ('refused' in result) return refusedChange(result.refused)
     if (change.kind === 'promote') {
       const progress = this.progress.get(change.id)
       if (progress === undefined || progress.regressed || progress.match < this.earlierCommits[0])
         return refusedChange('notCaughtUp')
     }
-    const voters = result.configuration.members.filter((member) => member.voter).map(({ id }) => id)
+    const voters = votersOf(result.configuration)
     if (!state.policy.hasQuorum(voters, (id) => this.isActive(id))) return refusedChange('quorumAtRisk')
+    return { index: this.appendConfiguration(result.configuration), refused: null }
+  }
 
+  /**
+   * Takes out of the configuration the voters that are known dead. Says whether the term can go on: one that is not opened cannot, since other configurations than the one that
+   * would open it may be on disks.
+   */
+  exclude(): boolean {
+    const { policy, configurations, incarnations } = this.state
+    const without = policy.electorate(configurations.current, (member) => incarnations.isDead(member))
+    if (without === configurations.current) return true
+    if (!this.opened) return false
+    this.appendConfiguration(without)
+    return true
+  }
+
+  /** Takes in again, once it has caught up, a voter that died and has come back. */
+  private readmit(): void {
+    const { configurations, incarnations } = this.state
+    const returned = configurations.current.members.find(
+      ({ id, voter, incarnation }) =>
+        !voter && incarnation !== undefined && incarnations.newestOf(id) > incarnation && this.isActive(id),
+    )
+    if (returned !== undefined) this.change({ kind: 'promote', id: returned.id })
+  }
+
+  private appendConfiguration(configuration: Configuration): Index {
+    const { state } = this
     const index = state.log.lastIndex + 1
-    state.append([{ kind: 'configuration', term: state.term, index, configuration: result.configuration }])
+    state.append([{ kind: 'configuration', term: state.term, index, configuration }])
     this.syncMembers()
-    return { index, refused: null }
+    return index
   }
 
   handOver(to: ReplicaId): void {
@@ -294,7 +333,8 @@ export class Leadership {
     return id === this.state.self ? this.state.persistedIndex : (this.progress.get(id)?.match ?? 0)
   }
 
-  private isHeard(id: ReplicaId): boolean {
+  /** Whether it was heard lately, whatever is suspected. */
+  isHeard(id: ReplicaId): boolean {
     if (id === this.state.self) return true
     const progress = this.progress.get(id)
     return progress !== undefined && !progress.regressed && !this.isSilent(progress)
@@ -326,12 +366,18 @@ export class Leadership {
   }
 
   private matched(progress: Progress, index: Index): void {
-    const { log } = this.state
-    assert(index <= log.lastIndex, 'a replica acknowledged more than there is', {
-      replica: progress.id,
-      index,
-      last: log.lastIndex,
-    })
+    const { log, policy, outputs } = this.state
+    if (index > log.lastIndex) {
+      assert(policy.evidence === 'proof', 'a replica acknowledged more than there is', {
+        replica: progress.id,
+        index,
+        last: log.lastIndex,
+      })
+      // What it acknowledged it has committed, and nobody here knows of it.
+      this.shutOut(progress)
+      outputs.diverged.push(progress.id)
+      return
+    }
     if (progress.state === 'snapshot' && index < log.start.index) return
     progress.matched(index)
   }
@@ -347,11 +393,15 @@ export class Leadership {
   }
 
   private regressed(progress: Progress): void {
+    this.shutOut(progress)
+    this.state.outputs.regressed.push(progress.id)
+  }
+
+  private shutOut(progress: Progress): void {
     progress.regressed = true
     progress.match = 0
     progress.probeFrom(progress.next)
     progress.paused = true
-    this.state.outputs.regressed.push(progress.id)
   }
 
   private sendAppends(progress: Progress): void {

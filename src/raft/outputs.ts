@@ -14,6 +14,7 @@ export class Outputs {
     readonly point: SnapshotPoint
   } | null = null
   regressed: ReplicaId[] = []
+  diverged: ReplicaId[] = []
   private lastHardState: HardState
   private lastCommitIndex: Index
 
@@ -44,7 +45,8 @@ export class Outputs {
       this.changes.length > 0 ||
       this.snapshotsWanted.length > 0 ||
       this.snapshotOffered !== null ||
-      this.regressed.length > 0
+      this.regressed.length > 0 ||
+      this.diverged.length > 0
     if (!something) return null
     const ready: Ready = {
       hardState: hardStateChanged ? now.hardState : null,
@@ -58,6 +60,7 @@ export class Outputs {
       snapshotOffered: this.snapshotOffered,
       changes: this.changes,
       regressed: this.regressed,
+      diverged: this.diverged,
       statusChanged: now.statusChanged,
     }
     this.lastHardState = now.hardState
@@ -69,6 +72,7 @@ export class Outputs {
     this.snapshotsWanted = []
     this.snapshotOffered = null
     this.regressed = []
+    this.diverged = []
     return ready
   }
 }

@@ -92,3 +92,78 @@ test('without voters nothing is agreed', () => {
     false,
   )
 })
+
+const failStop = policyFor('fail-stop')
+
+test('fail-stop: committed is what every voter has', () => {
+  for (const size of sizes.slice(0, 5)) {
+    const voters = Array.from({ length: size }, (_, i) => i + 1)
+    for (const indexes of choices([0, 1, 2], size)) {
+      const lowest = indexes.toSorted((a, b) => a - b)[0]
+      assert.equal(
+        failStop.reached(voters, (voter) => indexes[voter - 1] ?? 0),
+        lowest,
+      )
+    }
+  }
+})
+
+test('fail-stop: an election needs the vote of every voter, and is lost with the first that refuses or is dead', () => {
+  for (const size of sizes.slice(0, 5)) {
+    const voters = Array.from({ length: size }, (_, i) => i + 1)
+    for (const answers of choices(['yes', 'no', 'open', 'suspected'] as const, size)) {
+      const votes = new Map<number, boolean>()
+      const suspected = new Set<number>()
+      for (const [position, answer] of answers.entries()) {
+        if (answer === 'yes' || answer === 'no') votes.set(position + 1, answer === 'yes')
+        if (answer === 'suspected') suspected.add(position + 1)
+      }
+      const possible = answers.every((answer) => answer === 'yes' || answer === 'open')
+      const expected = answers.every((answer) => answer === 'yes') ? 'won' : possible ? 'pending' : 'lost'
+      assert.equal(failStop.election(voters, votes, suspected), expected)
+    }
+  }
+})
+
+test('fail-stop: all but one may fail; whoever is silent is waited for', () => {
+  assert.equal(
+    failStop.mayFail([1, 2, 3], () => true),
+    2,
+  )
+  assert.equal(
+    failStop.mayFail([3], () => true),
+    0,
+  )
+  const isAlive = (voter: number) => voter === 2
+  assert.equal(failStop.mayFail([1, 2, 3], isAlive), -2)
+  assert.deepEqual(failStop.waitsFor([1, 2, 3], isAlive), [1, 3])
+  assert.equal(failStop.hasQuorum([1, 2, 3], isAlive), false)
+})
+
+test('fail-stop: no two replicas campaign in the same term', () => {
+  const terms = new Set<number>()
+  for (const self of [1, 2, 3, 99, 100])
+    for (let term = 0, round = 0; round < 5; round += 1) {
+      const next = failStop.termAfter(term, self)
+      assert.ok(next > term && next <= term + 100 && !terms.has(next), `${next} after ${term}`)
+      terms.add(next)
+      term = next
+    }
+})
+
+test('fail-stop: the dead are left out of the electorate, and only they', () => {
+  const members = [
+    { id: 1, voter: true, address: '', incarnation: 4 },
+    { id: 2, voter: true, address: '', incarnation: 1 },
+    { id: 3, voter: false, address: '', incarnation: 1 },
+  ]
+  const configuration = { faultModel: 'fail-stop', members } as const
+  assert.equal(
+    failStop.electorate(configuration, ({ id }) => id === 3),
+    configuration,
+  )
+  assert.deepEqual(
+    failStop.electorate(configuration, ({ id }) => id === 2).members.filter(({ voter }) => voter),
+    [members[0]],
+  )
+})

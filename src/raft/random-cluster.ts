@@ -3,11 +3,20 @@ import type { ReplicaId } from '../base/ids.ts'
 import { seededRandom, type Random } from '../base/random.ts'
 import { highestIdOf } from './configurations.ts'
 import { configurationOf, describe, Host, noConfiguration, type Snapshot } from './harness.ts'
-import type { ConfigurationChange, CoreOptions, Index, Message, Term } from './types.ts'
+import type {
+  ConfigurationChange,
+  CoreOptions,
+  FaultModel,
+  Incarnation,
+  Index,
+  Message,
+  Term,
+} from './types.ts'
 
 /*
  * Whole clusters under random schedules: messages lost, doubled and reordered, partitions, crashes that lose what was not flushed, false suspicions, membership changes,
  * hand-overs, snapshots and compaction; then everything heals. Raft's four safety properties and the linearizability of reads are checked all along, progress at the end.
+ * In the `fail-stop` model there are no partitions, and who is said to be dead is dead.
  */
 
 const largestId = 8
@@ -39,7 +48,22 @@ const usualWeights = {
   full: 3,
   snapshot: 30,
 }
-type Event = keyof typeof usualWeights
+const failStopWeights: typeof usualWeights & { readonly notice: number } = {
+  ...usualWeights,
+  campaign: 2,
+  crash: 8,
+  partition: 0,
+  suspect: 0,
+  notice: 90,
+}
+type Event = keyof typeof failStopWeights
+
+/** A message on a connection between two processes. */
+interface Sent {
+  readonly message: Message
+  readonly from: Incarnation
+  readonly to: Incarnation
+}
 
 export class RandomCluster {
   private readonly random: Random
@@ -49,7 +73,10 @@ export class RandomCluster {
   private readonly size: number
   private readonly hosts = new Map<ReplicaId, Host>()
   private readonly down = new Set<ReplicaId>()
-  private readonly network: Message[] = []
+  private readonly faultModel: FaultModel
+  private network: Sent[] = []
+  /** `1 2`: which process of 2 talked to 1 last. */
+  private readonly greeted = new Map<string, Incarnation>()
   private readonly snapshots = new Map<string, Snapshot>()
   /** What was committed first at each index, by whoever knew of it first. */
   private readonly committed: string[] = []
@@ -60,13 +87,15 @@ export class RandomCluster {
   private proposed = 0
   readonly counts = { elections: 0, commits: 0, reads: 0, changes: 0, snapshots: 0, restarts: 0 }
 
-  constructor(seed: number) {
+  constructor(seed: number, faultModel: FaultModel = 'majority') {
     this.random = seededRandom(seed)
-    this.weights = (Object.entries(usualWeights) as [Event, number][]).map(([event, weight]) => {
+    this.faultModel = faultModel
+    const weights = faultModel === 'majority' ? usualWeights : failStopWeights
+    this.weights = (Object.entries(weights) as [Event, number][]).map(([event, weight]) => {
       const factors = weight < 100 ? [0, 1, 1, 2, 4] : [0.3, 1, 1]
       return [event, Math.ceil(weight * (factors[this.random.below(factors.length)] ?? 1))]
     })
-    this.lossPercent = [0, 1, 5, 15][this.random.below(4)] ?? 0
+    this.lossPercent = (faultModel === 'majority' ? [0, 1, 5, 15] : [0, 0, 0, 1])[this.random.below(4)] ?? 0
     this.disorderPercent = [0, 5, 40][this.random.below(3)] ?? 0
     const size = 1 + this.random.below(5)
     this.size = size
@@ -75,7 +104,7 @@ export class RandomCluster {
     for (let id = 1; id <= largestId; id += 1)
       this.hosts.set(
         id,
-        new Host(id, id <= size ? configurationOf(voters) : noConfiguration, {
+        new Host(id, id <= size ? configurationOf(voters, [], faultModel) : noConfiguration, {
           options,
           seed: seed * 10 + id,
         }),
@@ -96,7 +125,11 @@ export class RandomCluster {
     this.down.clear()
     for (const a of this.hosts.values()) {
       a.step({ kind: 'full', full: false })
-      for (const b of this.hosts.keys()) if (a.id !== b) a.step({ kind: 'reachable', replica: b })
+      for (const b of this.hosts.values()) {
+        if (a === b) continue
+        this.notice(a, b)
+        a.step({ kind: 'reachable', replica: b.id })
+      }
     }
     for (let i = 0; i < 300; i += 1) this.calmTick()
     const leader = this.leader()
@@ -117,6 +150,8 @@ export class RandomCluster {
         )
     this.checkLogs()
     same(this.reads.size, 0, 'every read was answered')
+    for (const { id, voter, incarnation } of leader.core.status().configuration.members)
+      if (incarnation !== undefined) same(voter, true, `${id} was taken in again`)
   }
 
   private disturb(): void {
@@ -154,6 +189,9 @@ export class RandomCluster {
         break
       case 'reachable':
         host.step({ kind: 'reachable', replica: other })
+        break
+      case 'notice':
+        this.notice(host, this.host(1 + this.random.below(this.size)))
         break
       case 'change':
         this.change()
@@ -199,7 +237,7 @@ export class RandomCluster {
         this.act(host, () => {})
       }
       if (this.network.length === 0) break
-      for (const message of this.network.splice(0)) this.deliver(message)
+      for (const sent of this.network.splice(0)) this.deliver(sent)
     }
   }
 
@@ -211,24 +249,49 @@ export class RandomCluster {
       for (const { id, index } of ready.reads) this.answered(id, index)
       for (const { refused } of ready.changes) if (refused === null) this.counts.changes += 1
       same(ready.regressed.length, 0, 'no disk was replaced')
+      same(ready.diverged.length, 0, 'nobody went on alone')
       this.check(host)
     }
-    this.network.push(...host.outbox.splice(0))
+    for (const message of host.outbox.splice(0))
+      this.network.push({ message, from: host.incarnation, to: this.host(message.to).incarnation })
   }
 
   private deliverOne(): void {
     if (this.network.length === 0) return
     const position = this.chance(this.disorderPercent) ? this.random.below(this.network.length) : 0
-    const message = this.network[position]
-    assert(message !== undefined, 'a message is there')
+    const sent = this.network[position]
+    assert(sent !== undefined, 'a message is there')
     if (!this.chance(this.lossPercent)) this.network.splice(position, 1)
-    if (!this.chance(this.lossPercent)) this.deliver(message)
+    if (!this.chance(this.lossPercent)) this.deliver(sent)
   }
 
-  private deliver(message: Message): void {
-    const { from, to } = message
+  private deliver(sent: Sent): void {
+    const { from, to } = sent.message
     if (this.down.has(to) || (this.sides.get(from) ?? 0) !== (this.sides.get(to) ?? 0)) return
-    this.host(to).receive(message)
+    const host = this.host(to)
+    if (this.faultModel === 'fail-stop' && !this.isConnected(host, sent)) return
+    host.receive(sent.message)
+  }
+
+  /** A connection ends with either process, and a new process greets before anything of it comes. */
+  private isConnected(host: Host, { message, from, to }: Sent): boolean {
+    if (to !== host.incarnation) return false
+    const greeted = this.greeted.get(`${host.id} ${message.from}`) ?? 0
+    if (from > greeted) this.greet(host, message.from, from)
+    return from >= greeted
+  }
+
+  private greet(host: Host, replica: ReplicaId, incarnation: Incarnation): void {
+    this.greeted.set(`${host.id} ${replica}`, incarnation)
+    host.step({ kind: 'incarnation', replica, incarnation, lives: true })
+  }
+
+  /** What `host` can find out about `other` by dialling it. */
+  private notice(host: Host, other: Host): void {
+    if (this.faultModel === 'majority' || host === other) return
+    const { incarnation } = other
+    if (!this.down.has(other.id)) this.greet(host, other.id, incarnation)
+    else host.step({ kind: 'incarnation', replica: other.id, incarnation: incarnation - 1, lives: false })
   }
 
   private propose(host: Host): void {
@@ -256,6 +319,7 @@ export class RandomCluster {
   private crash(host: Host): void {
     this.counts.restarts += 1
     if (this.chance(50)) this.down.add(host.id)
+    for (const id of this.hosts.keys()) this.greeted.delete(`${host.id} ${id}`)
     const { start } = host.durable.log
     const lost = this.random.below(Math.max(1, host.appliedIndex - start.index + 1))
     // The state lives in an own file and may be further than the flushed log only if it was never told to be.

@@ -325,5 +325,15 @@ function describeMessage(message: Message): string {
       return `${head} ${message.refused ?? `at ${message.index}`}`
     case 'transfer':
       return `${head} to ${replicaName(message.successor)}`
+    case 'gather':
+      return (
+        head + (message.givenUp.length > 0 ? ` without ${message.givenUp.map(replicaName).join(' ')}` : '')
+      )
+    case 'gatherReply':
+      return (
+        `${head} last ${message.lastIndex}/${message.lastTerm}, ` +
+        `${describeConfiguration(message.configuration)} at ${message.configurationIndex}` +
+        (message.continuous ? ', continuous' : '')
+      )
   }
 }

@@ -3,7 +3,9 @@ import type { ReplicaId } from '../base/ids.ts'
 import type { Configurations } from './configurations.ts'
 import type { LogView } from './log-view.ts'
 import type { Outputs } from './outputs.ts'
-import type { QuorumPolicy } from './quorum.ts'
+import { HaltError } from './halt.ts'
+import { Incarnations } from './incarnations.ts'
+import { policyFor, type QuorumPolicy } from './quorum.ts'
 import type { CoreOptions, Entry, Index, MessageBody, SnapshotPoint, Term } from './types.ts'
 
 /** What a replica has whatever its role. */
@@ -11,8 +13,8 @@ export class CoreState {
   readonly options: CoreOptions
   readonly log: LogView
   readonly configurations: Configurations
-  readonly policy: QuorumPolicy
   readonly outputs: Outputs
+  readonly incarnations = new Incarnations()
   /** Replicas whose process has ended, by evidence of their sockets, and which have not been heard since. */
   readonly suspected: Set<ReplicaId> = new Set()
   term: Term
@@ -35,7 +37,6 @@ export class CoreState {
     readonly options: CoreOptions
     readonly log: LogView
     readonly configurations: Configurations
-    readonly policy: QuorumPolicy
     readonly outputs: Outputs
     readonly term: Term
     readonly vote: ReplicaId
@@ -44,7 +45,6 @@ export class CoreState {
     this.options = parts.options
     this.log = parts.log
     this.configurations = parts.configurations
-    this.policy = parts.policy
     this.outputs = parts.outputs
     this.term = parts.term
     this.vote = parts.vote
@@ -55,6 +55,11 @@ export class CoreState {
 
   get self(): ReplicaId {
     return this.options.self
+  }
+
+  /** Of the newest configuration, since a replica that joins learns only from the log which one its cluster has. */
+  get policy(): QuorumPolicy {
+    return policyFor(this.configurations.current.faultModel)
   }
 
   /** For what may leave before this Ready's writes are on disk. */
@@ -75,7 +80,7 @@ export class CoreState {
       last: this.log.lastIndex,
     })
     this.commitIndex = index
-    this.configurations.settle(index)
+    if (this.configurations.settle(index)) this.expectToBeAlive()
   }
 
   /** Puts entries into the log, over what was there; never over a committed entry. */
@@ -99,7 +104,15 @@ export class CoreState {
   restart(point: SnapshotPoint): void {
     this.log.restart(point)
     this.configurations.restart(point.index, point.configuration)
+    this.expectToBeAlive()
     this.commitIndex = point.index
     this.persistedIndex = point.index
+  }
+
+  private expectToBeAlive(): void {
+    const { self, incarnation } = this.options
+    const own = this.configurations.committed.members.find(({ id }) => id === self)
+    if (own === undefined || own.voter || own.incarnation !== incarnation) return
+    throw new HaltError('takenForDead', 'the other replicas have taken this process for dead and gone on')
   }
 }

@@ -9,12 +9,26 @@ export type Index = number
 /** The fault model that a cluster was created with; recorded in every configuration. */
 export type FaultModel = 'majority' | 'fail-stop'
 
+/** How often a replica has started, from 1; raised durably before it talks to anybody. */
+export type Incarnation = number
+
 export interface Member {
   readonly id: ReplicaId
   /** A learner gets the log and has no vote. */
   readonly voter: boolean
   /** Where its peer link listens and where clients find it; opaque to the core. */
   readonly address: string
+  /**
+   * In the `fail-stop` model: of a voter, the incarnation that is one; of a learner, the incarnation that was a voter and has died, which comes back by itself under a later
+   * one. Absent: none so far.
+   */
+  readonly incarnation?: Incarnation
+}
+
+/** Where a term begins in the log. */
+export interface TermStart {
+  readonly term: Term
+  readonly index: Index
 }
 
 /** The replica set. Effective as soon as it is appended (Raft dissertation §4.1). */
@@ -24,6 +38,8 @@ export interface Configuration {
   readonly members: readonly Member[]
   /** The highest id that a replica was ever given, when that one is no member any more: ids are never used again. Absent: the highest member's. */
   readonly highestId?: ReplicaId
+  /** In the `fail-stop` model: the newest terms of the log up to here, by which a replica can tell whether a log, or a snapshot, goes on from its own. Absent: none. */
+  readonly lineage?: readonly TermStart[]
 }
 
 /** One record of the replicated log. */
@@ -131,6 +147,28 @@ export type MessageBody =
     }
   /** Another replica was asked to let the leader hand over. */
   | { readonly kind: 'transfer'; readonly successor: ReplicaId }
+  /** `fail-stop`, after an outage: what does your log hold? Changes nothing at the receiver, whatever the term. */
+  | {
+      readonly kind: 'gather'
+      /** Replicas that an operator has given up. */
+      readonly givenUp: readonly ReplicaId[]
+    }
+  /** What is on the sender's disk. */
+  | ({ readonly kind: 'gatherReply' } & Holdings)
+
+/** What a replica brings along when those that are up gather after an outage. */
+export interface Holdings {
+  readonly lastIndex: Index
+  readonly lastTerm: Term
+  /** The newest configuration of its log, and where it is (or the log's start, when that comes after it). */
+  readonly configurationIndex: Index
+  readonly configuration: Configuration
+  readonly incarnation: Incarnation
+  /** It may campaign by itself, or follows a leader: there is no outage to recover from. */
+  readonly continuous: boolean
+  /** Replicas that an operator has given up, as far as it has been told. */
+  readonly givenUp: readonly ReplicaId[]
+}
 
 /** Everything that can happen to the core. */
 export type Input =
@@ -156,6 +194,18 @@ export type Input =
   | { readonly kind: 'suspect'; readonly replica: ReplicaId }
   /** A link to `replica` is up again. */
   | { readonly kind: 'reachable'; readonly replica: ReplicaId }
+  /**
+   * What is known for certain of the processes of `replica`. `lives`: the one of this incarnation talks now, so all before it are dead; to be told before any message of it.
+   * Otherwise it is dead, as all before it. In the `fail-stop` model safety rests on this.
+   */
+  | {
+      readonly kind: 'incarnation'
+      readonly replica: ReplicaId
+      readonly incarnation: Incarnation
+      readonly lives: boolean
+    }
+  /** `fail-stop`: an operator wants to recover from an outage without these replicas, and to lose what they alone hold. */
+  | { readonly kind: 'giveUp'; readonly replicas: readonly ReplicaId[] }
   /** Of the configuration; forwarded to the leader when this replica does not lead. Answered in a Ready's `changes`. */
   | { readonly kind: 'change'; readonly change: ConfigurationChange; readonly id: number }
   /** Leadership should go to that voter; forwarded likewise. Not answered. */
@@ -201,6 +251,8 @@ export type ChangeRefusal =
   | 'notCaughtUp'
   /** The replicas that would remain and are alive are no commit quorum. */
   | 'quorumAtRisk'
+  /** In the `fail-stop` model a voter can be removed only when its process has ended: alive it could go on without the others. */
+  | 'stillAlive'
 
 /** What the host must do now, in this order: hand the writes to the log, send `send`, apply `committed`, answer `reads`. */
 export interface Ready {
@@ -233,6 +285,8 @@ export interface Ready {
   readonly changes: readonly ChangeAnswer[]
   /** A replica whose log went back behind what it had acknowledged: its disk was replaced or restored. It must be told and shut out. */
   readonly regressed: readonly ReplicaId[]
+  /** `fail-stop`: a replica that has committed more than this leader has: they went on without each other. It must be told and shut out. */
+  readonly diverged: readonly ReplicaId[]
   /** Role, leader, term, configuration or quorum has changed since the last Ready. */
   readonly statusChanged: boolean
 }
@@ -249,6 +303,8 @@ export interface CoreStatus {
   readonly available: boolean
   /** How many more voters may fail before no quorum is left, as far as this replica knows; negative: so many must come back. */
   readonly mayFail: number
+  /** `fail-stop`: without these nothing goes on, and they are silent or down. Empty when nobody in particular is needed. */
+  readonly waitingFor: readonly ReplicaId[]
   /** Known to the leader only: how far each replica's log matches, and whether it was heard lately. */
   readonly progress: readonly {
     readonly id: ReplicaId
@@ -259,6 +315,7 @@ export interface CoreStatus {
 
 export interface CoreOptions {
   readonly self: ReplicaId
+  readonly incarnation: Incarnation
   /** Heartbeats leave every so many ticks; default 3. */
   readonly heartbeatTicks: number
   /** Without a word from the leader for this many ticks up to twice as many (drawn each time) a follower campaigns; default 15. */

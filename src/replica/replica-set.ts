@@ -121,6 +121,11 @@ function explain(refused: ReplicaSetRefusal, wanted: ReplicaSetChange, status: L
       }
     case 'quorumAtRisk':
       return { reason: Reason.QUORUM_AT_RISK, message: explainRisk(wanted, status) }
+    case 'stillAlive':
+      return {
+        reason: Reason.REPLICA_NOT_READY,
+        message: `${name} still runs. In the fault model fail-stop a replica must be stopped before it is removed: stop ${name}, wait until parley status shows it as a learner, and try again.`,
+      }
     case 'notTaken':
       return {
         reason: Reason.REPLICA_NOT_READY,
