@@ -41,6 +41,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     'peer',
     'tls',
     'api',
+    'client/server-address.ts',
     'node:',
     'pino',
     'vite',

@@ -109,6 +109,33 @@ const logOptions = {
   },
 } as const satisfies OptionSchema
 
+const securityOptions = {
+  insecure: {
+    flag: '--insecure',
+    type: 'switch',
+    default: false,
+    help: 'speak plain text where others can listen in too, not on loopback alone; said again at every start and in "parley status"',
+  },
+  tlsCert: {
+    flag: '--tls-cert <file>',
+    type: 'text',
+    default: '',
+    help: "certificate for clients, PEM, with its issuers behind it; read again when the file changes. Default: one of the cluster's own authority",
+  },
+  tlsKey: {
+    flag: '--tls-key <file>',
+    type: 'text',
+    default: '',
+    help: 'the key of --tls-cert, PEM',
+  },
+  listen: {
+    flag: '--listen <address>',
+    type: 'text',
+    default: '',
+    help: 'the address to listen on when it is not the one that others use, such as 0.0.0.0 for all of this machine',
+  },
+} as const satisfies OptionSchema
+
 /** Of `parley serve`. */
 export const serveOptions = {
   data: {
@@ -134,6 +161,7 @@ export const serveOptions = {
     default: 19_456,
     help: 'memory that hashing one new password takes, in KiB; less makes guessing stolen hashes cheaper',
   },
+  ...securityOptions,
 } as const satisfies OptionSchema
 
 /** Of `parley up`. */
@@ -188,6 +216,7 @@ export const upOptions = {
     default: false,
     help: 'start a replica again when its process ends',
   },
+  insecure: securityOptions.insecure,
   json: {
     flag: '--json',
     type: 'switch',

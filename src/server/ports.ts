@@ -21,3 +21,8 @@ export function parseHostPort(text: string): { readonly host: string; readonly p
   const port = Number(match?.[3])
   return host === undefined || port < 1 || port > 65_535 ? null : { host, port }
 }
+
+/** Whether only programs on this machine can reach this host. */
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127(\.[0-9]{1,3}){3}$/.test(host)
+}

@@ -25,6 +25,7 @@ import { tidyMemoryWhenIdle } from './memory.ts'
 import type { ServeOptions } from './options.ts'
 import { writeOperatorFile } from './operator.ts'
 import { problemOf, ServerError } from './problems.ts'
+import { openSecurity, type Security } from './security.ts'
 import { systemRandom } from './random.ts'
 
 const repository = resolve(import.meta.dirname, '../..')
@@ -74,12 +75,25 @@ async function serve(
     io.err(`${name} ends: ${problemOf(error)}`)
     end.now(1)
   }
-  const parts = await assemble(options, identity, own, logger, fatal)
+  const security = await openSecurity({
+    folder: options.data,
+    clusterId: identity.clusterId,
+    own,
+    options,
+    clock: systemClock,
+    logger,
+  })
+  const { warning } = security
+  if (warning !== '') {
+    logger.warn({}, warning)
+    io.err(`${warning}.`)
+  }
+  const parts = await assemble(options, identity, own, security, logger, fatal)
   const { replica } = parts
   let api: Api | null = null
   try {
-    const http = listenAt(own.http, `${name}'s HTTP address`)
-    const grpc = listenAt(own.grpc, `${name}'s gRPC address`)
+    const http = listenAt(own.http, `${name}'s HTTP address`, options)
+    const grpc = listenAt(own.grpc, `${name}'s gRPC address`, options)
     api = await startApi(replica, {
       http,
       grpc,
@@ -88,11 +102,13 @@ async function serve(
       logger,
       version,
       webRoot: join(repository, 'dist/web'),
-      operatorToken: writeOperatorFile(options.data, own.http),
+      tls: security.tls,
+      operatorToken: writeOperatorFile(options.data, security.address),
     })
     await replica.start()
     markBegun()
   } catch (error) {
+    security.close()
     await parts.abandon()
     await api?.close(0)
     throw error
@@ -103,7 +119,7 @@ async function serve(
   )
   if (io.supervisor === null)
     io.out(
-      `${name} listens: http://${own.http}, gRPC ${own.grpc}, other replicas ${own.peer}. Ctrl-C stops it.`,
+      `${name} listens: ${security.tls === null ? 'http' : 'https'}://${own.http}, gRPC ${own.grpc}, other replicas ${own.peer}. Ctrl-C stops it.`,
     )
   reportTo(io, identity.replica, replica)
   // Now rather than at the end: a process that is killed would leave nothing for the next start.
@@ -127,6 +143,7 @@ async function serve(
   }
   stopListening()
   stopTidying()
+  security.close()
   return code ?? 0
 }
 
@@ -160,6 +177,7 @@ async function assemble(
   options: ServeOptions,
   identity: Identity,
   own: ClusterReplica,
+  security: Security,
   logger: Logger,
   onFatal: (error: unknown) => void,
 ): Promise<Parts> {
@@ -181,7 +199,8 @@ async function assemble(
     self,
     clusterId,
     incarnation: identity.incarnation,
-    listen: listenAt(own.peer, "the replica's address for the others"),
+    listen: listenAt(own.peer, "the replica's address for the others", options),
+    ...(security.sockets === null ? {} : { sockets: security.sockets }),
     address: formatAddresses(own),
     endpointOf: (address) => parseEndpoint(parseAddresses(address).peer),
     random: systemRandom,
@@ -232,7 +251,7 @@ async function assemble(
         version,
         residentBytes: process.memoryUsage.rss(),
         cpuUs: user + system,
-        problem: problem.text,
+        problem: [problem.text, security.warning].filter((text) => text !== '').join('; '),
       }
     },
     onFatal,
@@ -265,10 +284,10 @@ function reportTo(io: ServerIo, self: number, replica: RunningReplica): void {
   report()
 }
 
-function listenAt(address: string, what: string): Endpoint {
+function listenAt(address: string, what: string, { listen }: Pick<ServeOptions, 'listen'>): Endpoint {
   const endpoint = parseEndpoint(address)
   if (endpoint === null) throw new ServerError(`${what} is not host:port but ${JSON.stringify(address)}.`)
-  return endpoint
+  return listen === '' ? endpoint : { ...endpoint, host: listen }
 }
 
 /** Of this program. */

@@ -12,7 +12,8 @@ import { claimFolder } from './folders.ts'
 import { createControl, type ControlAction } from './control.ts'
 import type { ReplicaReport, ServerIo } from './io.ts'
 import type { UpOptions } from './options.ts'
-import { problemOf } from './problems.ts'
+import { isLoopback } from './ports.ts'
+import { problemOf, ServerError } from './problems.ts'
 import { buildWebApp } from './web-build.ts'
 import { createSupervisor, type Supervisor, type SupervisorEvent } from './supervisor.ts'
 
@@ -86,11 +87,22 @@ async function prepare(options: UpOptions, io: ServerIo): Promise<ClusterFile> {
     return known
   }
   const cluster = known ?? planCluster(options)
-  if (known === null) await checkPorts(cluster, options.host)
+  if (known === null) {
+    checkHost(options)
+    await checkPorts(cluster, options.host)
+  }
   const creating: UpEvent = { event: 'creating', replicas: cluster.replicas.length, data: folder }
   if (options.json) io.out(JSON.stringify(creating))
   else io.out(`Making a cluster of ${cluster.replicas.length} replicas in ${folder}.`)
   return createCluster(folder, cluster)
+}
+
+/** @throws ServerError when others could listen in, and nobody said that they may. */
+function checkHost({ host, insecure }: UpOptions): void {
+  if (isLoopback(host) || insecure) return
+  throw new ServerError(
+    `A cluster made by "parley up" speaks plain text: at ${host} anyone on the network could read and change everything. Make one with "parley init --host ${host}", which speaks TLS; or add --insecure when that network is yours alone.`,
+  )
 }
 
 /** How many more of `running` processes may end before a majority is gone. Replicas that were started by hand are not among them, so there may be a quorum with fewer. */
@@ -122,6 +134,7 @@ class Up {
       replicas: cluster.replicas.map(({ id }) => ({ id, folder: replicaFolder(options.data, id) })),
       restart: options.restart,
       logLevel: options.logLevel,
+      environment: { PARLEY_INSECURE: String(options.insecure) },
       onEvent: (event) => this.handle(event),
     })
   }

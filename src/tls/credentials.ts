@@ -1,5 +1,6 @@
 import { X509Certificate } from 'node:crypto'
 import { readFileSync, statSync } from 'node:fs'
+import { isIP } from 'node:net'
 import { createSecureContext } from 'node:tls'
 import type { Cancel, Clock } from '../base/clock.ts'
 import type { ReplicaId } from '../base/ids.ts'
@@ -154,7 +155,7 @@ function isDue(certificate: string, hosts: readonly string[], nowMs: number): bo
   const { startMs, endMs } = timesOf(certificate)
   const parsed = new X509Certificate(certificate)
   const named = (host: string): boolean =>
-    parsed.checkIP(host) !== undefined || parsed.checkHost(host) !== undefined
+    (isIP(host) === 0 ? parsed.checkHost(host) : parsed.checkIP(host)) !== undefined
   return nowMs - startMs > (endMs - startMs) / 3 || !hosts.every(named)
 }
 

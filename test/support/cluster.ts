@@ -88,7 +88,11 @@ export async function startCluster(options: TestClusterOptions = {}): Promise<Te
     replicas: cluster.replicas.map(({ id }) => ({ id, folder: replicaFolder(folder, id) })),
     restart: false,
     logLevel: process.env['PARLEY_TEST_LOG_LEVEL'] ?? 'info',
-    environment: { PARLEY_PASSWORD_MEMORY_KIB: '64', ...options.environment },
+    environment: {
+      PARLEY_PASSWORD_MEMORY_KIB: '64',
+      PARLEY_INSECURE: String(options.hosts !== undefined),
+      ...options.environment,
+    },
     ...(options.hosts === undefined
       ? {}
       : { place: (id, command) => options.hosts?.[id - 1]?.on(command) ?? command }),

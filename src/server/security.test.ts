@@ -1,0 +1,151 @@
+import assert from 'node:assert/strict'
+import { X509Certificate } from 'node:crypto'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test, type TestContext } from 'node:test'
+import { silentLogger } from '../base/logger.ts'
+import { ManualClock } from '../replica/manual-clock.ts'
+import { createAuthority, issue } from '../tls/authority.ts'
+import { replicaOf } from '../tls/names.ts'
+import { readCertificates, writeCertificates } from '../tls/store.ts'
+import { openSecurity, type Security } from './security.ts'
+
+const clusterId = 'ab'.repeat(16)
+const dayMs = 24 * 60 * 60 * 1000
+const plain = { insecure: false, listen: '', tlsCert: '', tlsKey: '' }
+const elsewhere = { id: 1, http: '192.0.2.1:7400', grpc: '192.0.2.1:7500', peer: '192.0.2.1:7600' }
+const here = { id: 1, http: '127.0.0.1:7400', grpc: '[::1]:7500', peer: 'localhost:7600' }
+
+function temporary(t: TestContext): string {
+  const folder = mkdtempSync(join(tmpdir(), 'parley-security-'))
+  t.after(() => rmSync(folder, { recursive: true }))
+  return folder
+}
+
+async function withCertificates(folder: string, nowMs: number): Promise<void> {
+  const authority = await createAuthority(clusterId, nowMs)
+  const own = await issue(authority, { clusterId, replica: 1, hosts: ['192.0.2.1'] }, { nowMs })
+  writeCertificates(folder, { clusterId, authority, own })
+}
+
+function open(
+  t: TestContext,
+  folder: string,
+  own: typeof here,
+  options: Partial<typeof plain> = {},
+  clock = new ManualClock(),
+): Promise<Security> {
+  const parts = { folder, clusterId, own, options: { ...plain, ...options }, clock, logger: silentLogger }
+  return openSecurity(parts).then((security) => {
+    t.after(() => security.close())
+    return security
+  })
+}
+
+test('without certificates a replica speaks plain text on loopback, and says nothing of it', async (t) => {
+  const security = await open(t, temporary(t), here)
+  assert.equal(security.tls, null)
+  assert.equal(security.sockets, null)
+  assert.equal(security.warning, '')
+  assert.equal(security.address, here.http)
+})
+
+test('without certificates it refuses to be heard elsewhere, unless it is told that it may, which it then says', async (t) => {
+  const folder = temporary(t)
+  await assert.rejects(open(t, folder, elsewhere), /plain text at 192\.0\.2\.1:7600.*parley init.*--insecure/)
+  await assert.rejects(open(t, folder, here, { listen: '0.0.0.0' }), /--insecure/)
+  const security = await open(t, folder, elsewhere, { insecure: true })
+  assert.match(security.warning, /--insecure: r1 speaks plain text with everybody.*passwords too/)
+})
+
+test('with certificates all ports speak TLS, and the address for this machine pins the authority', async (t) => {
+  const folder = temporary(t)
+  await withCertificates(folder, Date.now())
+  const security = await open(t, folder, elsewhere)
+  assert.notEqual(security.sockets, null)
+  assert.notEqual(security.tls, null)
+  assert.equal(security.warning, '')
+  assert.match(security.address, /^parleys:\/\/192\.0\.2\.1:7400#sha256=[0-9a-f]{64}$/)
+})
+
+test('with certificates --insecure opens the ports for clients only', async (t) => {
+  const folder = temporary(t)
+  await withCertificates(folder, Date.now())
+  const security = await open(t, folder, elsewhere, { insecure: true })
+  assert.notEqual(security.sockets, null)
+  assert.equal(security.tls, null)
+  assert.match(security.warning, /plain text with clients/)
+})
+
+test('a certificate is renewed by itself long before it ends, and the new one is kept', async (t) => {
+  const folder = temporary(t)
+  const clock = new ManualClock()
+  await withCertificates(folder, clock.wallMs())
+  const security = await open(t, folder, elsewhere, {}, clock)
+  const { tls } = security
+  assert.ok(tls !== null)
+  const first = tls.current.certificate
+  let renewals = 0
+  const renewed = new Promise<void>((resolve) => {
+    tls.onRenewed(() => {
+      renewals += 1
+      resolve()
+    })
+  })
+  clock.run(9 * dayMs)
+  assert.equal(tls.current.certificate, first)
+  clock.run(2 * dayMs)
+  await renewed
+  assert.equal(renewals, 1)
+  assert.notEqual(tls.current.certificate, first)
+  const parsed = new X509Certificate(tls.current.certificate)
+  assert.equal(replicaOf(parsed, clusterId), 1)
+  assert.ok(Date.parse(parsed.validTo) > clock.wallMs() + 29 * dayMs)
+  assert.ok(tls.current.certificate.startsWith(readCertificates(folder)?.own.certificate ?? 'none'))
+})
+
+test('a replica that has moved gets a certificate with its new name at once', async (t) => {
+  const folder = temporary(t)
+  await withCertificates(folder, Date.now())
+  const clock = new ManualClock()
+  const moved = { id: 1, http: 'r1.example:7400', grpc: '192.0.2.9:7500', peer: '192.0.2.9:7600' }
+  const { tls } = await open(t, folder, moved, {}, clock)
+  const names = new X509Certificate(tls?.current.certificate ?? '').subjectAltName ?? ''
+  assert.match(names, /DNS:r1\.example/)
+  assert.match(names, /IP Address:192\.0\.2\.9/)
+})
+
+test('a certificate out of files is read again when they change, and not while they do not fit each other', async (t) => {
+  const folder = temporary(t)
+  const clock = new ManualClock()
+  const authority = await createAuthority(clusterId, Date.now())
+  const subject = { clusterId, replica: 1, hosts: [] }
+  const [one, two] = [
+    await issue(authority, subject, { nowMs: Date.now() }),
+    await issue(authority, subject, { nowMs: Date.now() }),
+  ]
+  const files = { tlsCert: join(folder, 'cert.pem'), tlsKey: join(folder, 'key.pem') }
+  await assert.rejects(open(t, folder, here, files), /cert\.pem cannot be read/)
+  await assert.rejects(open(t, folder, here, { tlsCert: files.tlsCert }), /given together/)
+  writeFileSync(files.tlsCert, one.certificate)
+  writeFileSync(files.tlsKey, one.key)
+  const { tls } = await open(t, folder, here, files, clock)
+  assert.deepEqual(tls?.current, one)
+  writeFileSync(files.tlsCert, two.certificate)
+  clock.run(10_000)
+  assert.deepEqual(tls?.current, one)
+  writeFileSync(files.tlsKey, two.key)
+  clock.run(10_000)
+  assert.deepEqual(tls?.current, two)
+  rmSync(files.tlsKey)
+  clock.run(10_000)
+  assert.deepEqual(tls?.current, two)
+})
+
+test('damaged certificates stop the start with a word on what to do', async (t) => {
+  const folder = temporary(t)
+  writeFileSync(join(folder, 'certificates.json'), '{"version":1')
+  await assert.rejects(open(t, folder, here), /certificates\.json is damaged: put back a copy/)
+  assert.ok(existsSync(join(folder, 'certificates.json')))
+})

@@ -1,0 +1,128 @@
+import { X509Certificate } from 'node:crypto'
+import { replicaName } from '../base/ids.ts'
+import type { Clock } from '../base/clock.ts'
+import type { Logger } from '../base/logger.ts'
+import { formatServerAddress } from '../client/server-address.ts'
+import type { Sockets } from '../peer/links.ts'
+import { secureSockets } from '../peer/secure-sockets.ts'
+import type { Authority } from '../tls/authority.ts'
+import {
+  fileCredentials,
+  keepReplicaCredentials,
+  withAuthority,
+  type Credentials,
+} from '../tls/credentials.ts'
+import { fingerprintOf } from '../tls/names.ts'
+import { readCertificates } from '../tls/store.ts'
+import type { ClusterReplica } from './cluster-file.ts'
+import type { ServeOptions } from './options.ts'
+import { isLoopback, parseHostPort } from './ports.ts'
+import { ServerError } from './problems.ts'
+
+/** How a replica's ports are protected. */
+export interface Security {
+  /** Under the links with the other replicas; null = plain text. */
+  readonly sockets: Sockets | null
+  /** Of the ports for clients; null = plain text. */
+  readonly tls: Credentials | null
+  /** The cluster's authority; null in a cluster without. */
+  readonly authority: Authority | null
+  /** What people must know at each start, and see in the status; empty when there is nothing. */
+  readonly warning: string
+  /** How clients on this machine reach the replica. */
+  readonly address: string
+  close(): void
+}
+
+export interface SecurityOptions {
+  readonly folder: string
+  readonly clusterId: string
+  readonly own: ClusterReplica
+  readonly options: Pick<ServeOptions, 'insecure' | 'listen' | 'tlsCert' | 'tlsKey'>
+  readonly clock: Clock
+  readonly logger: Logger
+}
+
+/**
+ * Finds out how the ports are to be protected: in a cluster that has an authority by its certificates, in one without by listening on loopback alone.
+ *
+ * @throws ServerError when others could listen in, and nobody said that they may.
+ */
+export async function openSecurity(parts: SecurityOptions): Promise<Security> {
+  const { folder, clusterId, own, options, clock, logger } = parts
+  const certificates = readCertificates(folder)
+  const files = openFiles(parts)
+  const isOpen = [options.listen, own.http, own.grpc, ...(certificates === null ? [own.peer] : [])]
+    .filter((address) => address !== '')
+    .some((address) => !isLoopback(parseHostPort(address)?.host ?? address))
+  if (certificates === null) {
+    const who = `${replicaName(own.id)} would speak plain text`
+    if (isOpen && !options.insecure)
+      throw new ServerError(
+        `${who} at ${own.peer}, where anyone on the network could read and change everything. Make a cluster with "parley init", which speaks TLS; or add --insecure when that network is yours alone.`,
+      )
+    return {
+      sockets: null,
+      tls: files,
+      authority: null,
+      warning: isOpen ? openToAll(own.id, files === null ? 'everybody' : 'other replicas') : '',
+      address: addressOf(own, files),
+      close: () => files?.close(),
+    }
+  }
+  const credentials = await keepReplicaCredentials({
+    ...certificates,
+    folder,
+    clusterId,
+    replica: own.id,
+    hosts: hostsOf(own),
+    clock,
+    logger,
+  })
+  const tls = files ?? (options.insecure ? null : withAuthority(credentials))
+  return {
+    sockets: secureSockets(credentials),
+    tls,
+    authority: certificates.authority,
+    warning: tls === null && isOpen ? openToAll(own.id, 'clients') : '',
+    address: addressOf(own, tls),
+    close() {
+      credentials.close()
+      files?.close()
+    },
+  }
+}
+
+/** The hosts of a replica's addresses, each once. */
+export function hostsOf(replica: Omit<ClusterReplica, 'id'>): readonly string[] {
+  const hosts = [replica.http, replica.grpc, replica.peer].map(
+    (address) => parseHostPort(address)?.host ?? '',
+  )
+  return [...new Set(hosts)].filter((host) => host !== '')
+}
+
+function openFiles({ options, clock, logger }: SecurityOptions): Credentials | null {
+  const { tlsCert, tlsKey } = options
+  if (tlsCert === '' && tlsKey === '') return null
+  if (tlsCert === '' || tlsKey === '')
+    throw new ServerError(
+      '--tls-cert and --tls-key are given together: a certificate is no use without its key.',
+    )
+  try {
+    return fileCredentials(tlsCert, tlsKey, { clock, logger })
+  } catch (error) {
+    throw new ServerError(error instanceof Error ? `${error.message}.` : String(error), { cause: error })
+  }
+}
+
+function openToAll(replica: number, whom: string): string {
+  return `--insecure: ${replicaName(replica)} speaks plain text with ${whom}, so anyone on the network can read and change everything, passwords too`
+}
+
+/** The last certificate that is shown is pinned: it changes least. */
+function addressOf(own: ClusterReplica, tls: Credentials | null): string {
+  if (tls === null) return own.http
+  const last = tls.current.certificate.lastIndexOf('-----BEGIN CERTIFICATE-----')
+  const pin = fingerprintOf(new X509Certificate(tls.current.certificate.slice(last)))
+  return formatServerAddress({ host: own.http, secure: true, pin })
+}
