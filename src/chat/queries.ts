@@ -128,6 +128,8 @@ export interface ChatQueries {
   messagesAt(account: number, places: readonly number[]): readonly Message[]
   /** Replicas, by incarnation, through which some session is shown as connected. */
   presentReplicas(): readonly { readonly replica: number; readonly incarnation: number }[]
+  /** How often a replica had started when it took in the newest command that came through it; 0: none has. */
+  incarnationOf(replica: number): number
   /** Whether `EndSessions` with this time would end any session: one expired, or was idle for longer than the policy allows. */
   sessionsDue(atMs: number): boolean
   /** Events up to here are no longer kept. */
@@ -471,6 +473,11 @@ class Queries implements ChatQueries {
     return this.all('SELECT DISTINCT replica, incarnation FROM presence ORDER BY replica, incarnation').map(
       (row) => ({ replica: integer(row['replica']), incarnation: integer(row['incarnation']) }),
     )
+  }
+
+  incarnationOf(replica: number): number {
+    const row = this.get('SELECT incarnation FROM origin WHERE replica = ?', replica)
+    return row === undefined ? 0 : integer(row['incarnation'])
   }
 
   sessionsDue(atMs: number): boolean {

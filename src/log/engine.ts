@@ -100,6 +100,14 @@ const applyTargetMs = 5
 const leastApplyBytes = 16 * 1024
 const applyAgainMs = 500
 
+/** A replica that was removed is not listened to any more after so long. */
+const farewellMs = 3000
+
+/** Why a replica that was removed may not take part. */
+export function removedWords(replica: ReplicaId): string {
+  return `${replicaName(replica)} was removed from this cluster, and ids are never used again. Its folder is of no more use; a new replica joins with a new one: parley replica add, or parley join`
+}
+
 export type ChangeResult =
   { readonly ok: true; readonly index: Index } | { readonly ok: false; readonly refused: ChangeRefusal }
 
@@ -568,9 +576,9 @@ export class Engine implements ReplicatedLog {
       else this.appendedChanges.push({ index, term, resolve })
     }
     for (const peer of ready.regressed) {
-      const reason = `the log of ${replicaName(peer)} went back behind what it had acknowledged: its disk was replaced or restored from an old copy. Remove this replica from the cluster and add a new one in its place`
+      const reason = `the log of ${replicaName(peer)} went back behind what it had acknowledged: its disk was replaced or restored from an old copy. A replica that forgot what it promised must not take part. Put the newest folder back; or, if that is lost: parley replica replace ${replicaName(peer)}`
       this.logger.error({ peer: replicaName(peer) }, reason)
-      this.transport.shutOut(peer, reason)
+      this.transport.shutOut(peer, 'regressed', reason)
     }
   }
 
@@ -594,6 +602,7 @@ export class Engine implements ReplicatedLog {
       return
     }
     this.appliedIndex = last.index
+    if (configuration !== this.appliedConfiguration) this.configured(this.appliedConfiguration, configuration)
     this.appliedConfiguration = configuration
     this.engineState = engineState
     this.engineStateTerm = last.term
@@ -603,6 +612,20 @@ export class Engine implements ReplicatedLog {
     this.adaptApply(this.clock.monotonicMs() - startedMs)
     // Input first: so heartbeats are answered however much there is to apply.
     this.schedule()
+  }
+
+  /** A configuration is committed and holds from now on. */
+  private configured(before: Configuration, now: Configuration): void {
+    this.statusDirty = true
+    for (const { id } of before.members) {
+      if (id === this.options.self || now.members.some((member) => member.id === id)) continue
+      // The leader tells it by itself. Should it not have heard of that for some reason, it is told in words.
+      this.clock.after(farewellMs, () =>
+        this.guarded(() => {
+          if (this.isRemoved(id)) this.transport.shutOut(id, 'removed', removedWords(id))
+        }),
+      )
+    }
   }
 
   private settleChanges(entryAt: (index: Index) => Entry | undefined): void {

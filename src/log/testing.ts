@@ -210,7 +210,7 @@ export class MemoryTransport implements Transport {
 
   setPeers(): void {}
 
-  shutOut(peer: ReplicaId, reason: string): void {
+  shutOut(peer: ReplicaId, _why: 'regressed' | 'removed', reason: string): void {
     this.shut.push({ peer, reason })
   }
 

@@ -11,8 +11,8 @@ export interface Transport {
   sendChunkReply(reply: SnapshotChunkReply): void
   /** Whom to keep links with, and where they are. */
   setPeers(peers: readonly { readonly id: ReplicaId; readonly address: string }[]): void
-  /** Tells `peer` why it may not take part, and listens to it no more as long as this process runs. */
-  shutOut(peer: ReplicaId, reason: string): void
+  /** Tells `peer` why it may not take part, and listens to it no more as long as this process runs. `regressed`: it forgot what it had acknowledged. */
+  shutOut(peer: ReplicaId, why: 'regressed' | 'removed', reason: string): void
   isUp(peer: ReplicaId): boolean
   /** The newest measured round trip in microseconds; 0 = none yet. */
   roundTripUs(peer: ReplicaId): number

@@ -35,6 +35,12 @@ export interface Refusal {
   readonly reason: string
 }
 
+/** Why a replica may not take part; `reason` is for people and says what to do. */
+export interface Objection {
+  readonly code: RefusalCode
+  readonly reason: string
+}
+
 export interface LinkTiming {
   /** Each link is probed, and its round trip measured, so often. Default 500 ms. */
   readonly pingMs: number
@@ -49,6 +55,8 @@ export interface LinkTiming {
   readonly dialRefusedMostMs: number
   /** How long ago is lately. Default 60,000 ms. */
   readonly latelyMs: number
+  /** A process that was heard within so long is taken to be alive when another one says that it is the same replica. Default 1,000 ms. */
+  readonly aliveMs: number
 }
 
 export const defaultTiming: LinkTiming = {
@@ -59,6 +67,7 @@ export const defaultTiming: LinkTiming = {
   dialMostMs: 1000,
   dialRefusedMostMs: 100,
   latelyMs: 60_000,
+  aliveMs: 1000,
 }
 
 export interface PeerLinksOptions {
@@ -77,8 +86,8 @@ export interface PeerLinksOptions {
   readonly logger: Logger
   /** One of the two replicas refuses the other. Told once as long as nothing changes. */
   readonly onRefused: (refusal: Refusal) => void
-  /** Whether this incarnation of `peer` may take part: null, or the reason why not. */
-  readonly admit: (peer: ReplicaId, incarnation: number) => string | null
+  /** Whether this incarnation of `peer` may take part: null, or why not. */
+  readonly admit: (peer: ReplicaId, incarnation: number) => Objection | null
   /** Most bytes that wait on one link; one that falls further behind is cut. Default 64 MiB. */
   readonly maxQueuedBytes?: number
   readonly timing?: Partial<LinkTiming>

@@ -55,6 +55,7 @@ const frames: fc.Arbitrary<Frame> = fc.oneof(
     reply: fc.record({ from: id, to: id, snapshotId: fc.string(), nextOffset: number }),
   }),
   fc.record({ kind: fc.constantFrom('ping' as const, 'pong' as const), sentMs: number }),
+  fc.record({ kind: fc.constant('start' as const), number }),
 )
 
 test('frames come out of a stream as they went in, however it is cut', () => {

@@ -12,7 +12,9 @@ import type { Message } from '../raft/types.ts'
 
 /** The versions of the protocol after the greeting that this code speaks. */
 export const oldestVersion = 1
-export const newestVersion = 1
+export const newestVersion = 2
+/** Since this version whoever dialled says which process it is (`start`). */
+export const startVersion = 2
 
 /** No greeting is longer. */
 export const maxGreetingBytes = 4096
@@ -33,6 +35,8 @@ export type Frame =
     }
   /** The answer to a hello that is right. */
   | { readonly kind: 'welcome'; readonly version: number; readonly incarnation: number }
+  /** Follows the welcome. `number` was drawn when the sender's process began: another one with the same incarnation is another process, with a copy of the folder. */
+  | { readonly kind: 'start'; readonly number: number }
   /** The answer to one that is not; may also come later, when the sender wants no more of the receiver. Nothing follows. */
   | { readonly kind: 'refused'; readonly code: RefusalCode; readonly reason: string }
   | { readonly kind: 'message'; readonly message: Message }
@@ -56,6 +60,10 @@ export type RefusalCode =
   | 'regressed'
   /** What came is not this protocol, or breaks it. */
   | 'malformed'
+  /** The other was removed from the cluster, for good. */
+  | 'removed'
+  /** A process of the same replica is connected already. It may be one that has just died without a word, so the other may ask again. */
+  | 'runsAlready'
   /** The other's certificate is missing, not of the cluster's authority, out of its time, or another replica's. */
   | 'certificate'
 
@@ -68,6 +76,7 @@ const frameKinds = {
   chunkReply: 6,
   ping: 7,
   pong: 8,
+  start: 9,
 } as const satisfies Record<Frame['kind'], number>
 
 const refusalCodes = {
@@ -78,6 +87,8 @@ const refusalCodes = {
   regressed: 5,
   malformed: 6,
   certificate: 7,
+  removed: 8,
+  runsAlready: 9,
 } as const satisfies Record<RefusalCode, number>
 
 const frameKindOf = new Map<number, Frame['kind']>()
@@ -180,6 +191,9 @@ function encodeBody(writer: ByteWriter, frame: Frame): void {
     case 'welcome':
       writer.varint(frame.version).varint(frame.incarnation)
       return
+    case 'start':
+      writer.varint(frame.number)
+      return
     case 'refused':
       writer.byte(refusalCodes[frame.code]).string(frame.reason)
       return
@@ -223,6 +237,8 @@ function decodeBody(reader: ByteReader, kind: Frame['kind']): Frame {
       }
     case 'welcome':
       return { kind, version: reader.varint(), incarnation: reader.varint() }
+    case 'start':
+      return { kind, number: reader.varint() }
     case 'refused':
       // A later version may know more reasons; their text still tells the operator.
       return { kind, code: refusalCodeOf.get(reader.byte()) ?? 'malformed', reason: reader.string() }

@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net'
 import { MalformedError } from '../base/bytes.ts'
 import { replicaName, type ReplicaId } from '../base/ids.ts'
-import { closeWith, type Proof, type Refusal } from './context.ts'
+import { closeWith, type Objection, type Proof, type Refusal } from './context.ts'
 import {
   decodeFrame,
   encodeFrame,
@@ -21,6 +21,8 @@ export interface IncomingOwner {
   /** The link can be heard. */
   opened(link: IncomingLink): void
   frame(frame: Frame): void
+  /** The process that dialled has told its number; what is wrong with that, or null. */
+  started(peer: ReplicaId, number: number): Objection | null
   /** What the wall clock of `peer` showed when it sent this. */
   clock(peer: ReplicaId, wallMs: number): void
   refused(refusal: Refusal): void
@@ -39,6 +41,7 @@ export class IncomingLink {
   private readonly splitter = new FrameSplitter(maxGreetingBytes)
   private timer: NodeJS.Timeout | null
   private from: ReplicaId = 0
+  private lastHeardMs = performance.now()
   private open = true
 
   constructor(owner: IncomingOwner, socket: Socket, proof: Proof) {
@@ -61,6 +64,11 @@ export class IncomingLink {
     return this.from
   }
 
+  /** How long ago something came in. */
+  get silentMs(): number {
+    return performance.now() - this.lastHeardMs
+  }
+
   refuse(code: RefusalCode, reason: string): void {
     if (!this.open) return
     this.owner.refused({ peer: this.from, by: 'self', code, reason })
@@ -81,6 +89,7 @@ export class IncomingLink {
   }
 
   private take(bytes: Uint8Array): void {
+    this.lastHeardMs = performance.now()
     try {
       this.splitter.push(bytes, (frame) => {
         this.takeFrame(decodeFrame(frame))
@@ -113,6 +122,12 @@ export class IncomingLink {
         this.splitter.maxBytes = maxFrameBytes
         this.write(greeted.welcome)
         this.owner.opened(this)
+        return
+      }
+      case 'start': {
+        this.expect(this.from !== 0)
+        const objection = this.owner.started(this.from, frame.number)
+        if (objection !== null) this.refuse(objection.code, objection.reason)
         return
       }
       case 'ping':

@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
 import { test, type TestContext } from 'node:test'
 import type { SnapshotChunk } from '../log/transport.ts'
+import { seededRandom } from '../base/random.ts'
 import { encodeFrame, maxFrameBytes, maxGreetingBytes, type Frame } from './frames.ts'
 import { parseEndpoint, type Refusal } from './links.ts'
 import { clusterId, heartbeat, Node, nodes } from './testing.ts'
@@ -119,7 +120,10 @@ test('an address that leads to another replica is refused', async (t) => {
 
 test('an incarnation that is not admitted is refused by whoever was dialled', async (t) => {
   const objection = 'r1 came back with an older disk'
-  const [a, b] = [new Node(1), new Node(2, { admit: (peer) => (peer === 1 ? objection : null) })]
+  const [a, b] = [
+    new Node(1),
+    new Node(2, { admit: (peer) => (peer === 1 ? { code: 'incarnation', reason: objection } : null) }),
+  ]
   await nodes(t, a, b)
   a.links.setPeers([{ id: 2, address: b.address }])
   await a.until(() => a.refusals.length > 0)
@@ -130,7 +134,10 @@ test('an incarnation that is not admitted is refused by whoever was dialled', as
 
 test('an incarnation that is not admitted is refused by whoever dialled', async (t) => {
   const objection = 'r2 came back with an older disk'
-  const [a, b] = [new Node(1, { admit: (peer) => (peer === 2 ? objection : null) }), new Node(2)]
+  const [a, b] = [
+    new Node(1, { admit: (peer) => (peer === 2 ? { code: 'incarnation', reason: objection } : null) }),
+    new Node(2),
+  ]
   await nodes(t, a, b)
   a.links.setPeers([{ id: 2, address: b.address }])
   await a.until(() => a.refusals.length > 0)
@@ -147,10 +154,63 @@ test('a replica that is shut out is told the reason and cannot come back', async
   b.links.setPeers([{ id: 1, address: a.address }])
   await a.until(() => a.links.isUp(2))
   await b.until(() => b.links.isUp(1))
-  a.links.shutOut(2, 'its log went back')
+  a.links.shutOut(2, 'regressed', 'its log went back')
   await b.until(() => b.news.includes('r1 silent'))
   assert.deepEqual(b.refusals, [{ peer: 1, by: 'peer', code: 'regressed', reason: 'its log went back' }])
   assert.equal(a.links.isUp(2), false)
+})
+
+test('who has started fewer times than is known runs on an old copy of the folder, and is refused', async (t) => {
+  const b = new Node(2)
+  const [newer, older] = [new Node(1, { incarnation: 5 }), new Node(1, { incarnation: 4 })]
+  await nodes(t, b, newer, older)
+  newer.links.setPeers([{ id: 2, address: b.address }])
+  await newer.until(() => newer.links.isUp(2))
+  await newer.links.stop()
+  older.links.setPeers([{ id: 2, address: b.address }])
+  await older.until(() => older.refusals.length > 0)
+  assert.deepEqual(summary(older.refusals), [{ peer: 2, by: 'peer', code: 'incarnation' }])
+  assert.match(older.refusals[0]?.reason ?? '', /r1 has started 5 times.* 4 times only.*replica replace r1/)
+})
+
+test('of two processes with the same start of a replica the second is refused', async (t) => {
+  const b = new Node(2)
+  const copy = new Node(1, { random: seededRandom(77) })
+  const first = new Node(1)
+  await nodes(t, b, first, copy)
+  first.links.setPeers([{ id: 2, address: b.address }])
+  await b.until(() => b.news.includes('r1 up'))
+  // What was heard of the first is in order behind its number.
+  first.links.send(heartbeat(1, 2, 1))
+  await b.until(() => b.messages.length > 0)
+  copy.links.setPeers([{ id: 2, address: b.address }])
+  await copy.until(() => copy.refusals.length > 0)
+  assert.deepEqual(summary(copy.refusals), [{ peer: 2, by: 'peer', code: 'incarnation' }])
+  assert.match(copy.refusals[0]?.reason ?? '', /two processes say that they are start 1 of r1/)
+})
+
+test('while a process of a replica is heard, another one has to wait; when it is gone the other one is let in', async (t) => {
+  const b = new Node(2, { timing: { pingMs: 20, aliveMs: 10_000 } })
+  const first = new Node(1)
+  const second = new Node(1, { incarnation: 2, timing: { pingMs: 20, dialMostMs: 50 } })
+  await nodes(t, b, first, second)
+  first.links.setPeers([{ id: 2, address: b.address }])
+  await b.until(() => b.news.includes('r1 up'))
+  second.links.setPeers([{ id: 2, address: b.address }])
+  await second.until(() => second.refusals.length > 0)
+  assert.deepEqual(summary(second.refusals), [{ peer: 2, by: 'peer', code: 'runsAlready' }])
+  await first.links.stop()
+  await second.until(() => second.links.isUp(2))
+})
+
+test('a replica that moved is answered where it says that it is found, whatever the replica set says', async (t) => {
+  const [moved, b] = [new Node(1), new Node(2)]
+  await nodes(t, moved, b)
+  b.links.setPeers([{ id: 1, address: '127.0.0.1:1' }])
+  moved.links.setPeers([{ id: 2, address: b.address }])
+  await b.until(() => b.links.isUp(1))
+  b.links.setPeers([{ id: 1, address: '127.0.0.1:1' }])
+  assert.equal(b.links.isUp(1), true)
 })
 
 test('a later version of the protocol is refused in words', async (t) => {
@@ -168,7 +228,7 @@ test('a later version of the protocol is refused in words', async (t) => {
     address: '127.0.0.1:1',
   })
   const [answer] = await readAll(socket)
-  assert.match(answer ?? '', /r2 speaks versions 1 to 1 of the peer protocol, r1 7 to 9/)
+  assert.match(answer ?? '', /r2 speaks versions 1 to 2 of the peer protocol, r1 7 to 9/)
   assert.deepEqual(summary(b.refusals), [{ peer: 1, by: 'self', code: 'version' }])
 })
 
@@ -291,7 +351,7 @@ test('a link on which nothing comes back is silent, not dead', async (t) => {
 })
 
 test('the end of a killed process is noticed, and so is its return', async (t) => {
-  const a = new Node(1)
+  const a = new Node(1, { timing: { pingMs: 500 } })
   await nodes(t, a)
   const first = await startChild(t, 0)
   a.links.setPeers([{ id: 2, address: `127.0.0.1:${first.port}` }])
@@ -315,12 +375,13 @@ test('a replica that was never there refuses connections: it is dead', async (t)
 })
 
 test('a replica that moves is found at its new address', async (t) => {
-  const [a, b, moved] = [new Node(1), new Node(2), new Node(2)]
+  const [a, b, moved] = [new Node(1), new Node(2), new Node(2, { incarnation: 2 })]
   await nodes(t, a, b, moved)
   a.links.setPeers([{ id: 2, address: b.address }])
   await a.until(() => a.links.isUp(2))
+  await b.links.stop()
   a.links.setPeers([{ id: 2, address: moved.address }])
-  await a.until(() => a.news.length === 3)
+  await a.until(() => a.news.filter((news) => news === 'r2 up').length === 2)
   a.links.send(heartbeat(1, 2, 3))
   await moved.until(() => moved.messages.length === 1)
 })
@@ -395,6 +456,8 @@ async function readAll(socket: Socket): Promise<string[]> {
 async function startChild(t: TestContext, port: number): Promise<{ port: number; kill(): void }> {
   const code = `
     import { createPeerLinks } from ${JSON.stringify(import.meta.resolve('./links.ts'))}
+    import { seededRandom } from ${JSON.stringify(import.meta.resolve('../base/random.ts'))}
+    import { silentLogger } from ${JSON.stringify(import.meta.resolve('../base/logger.ts'))}
     const links = createPeerLinks({ self: 2, clusterId: Uint8Array.from({ length: 16 }, (_, i) => i), incarnation: 1,
       listen: { host: '127.0.0.1', port: ${port} }, random: seededRandom(2), logger: silentLogger, onRefused() {}, admit: () => null })
     await links.start({ message() {}, chunk() {}, chunkReply() {}, up() {}, down() {} })

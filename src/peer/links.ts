@@ -11,6 +11,7 @@ import {
   type Endpoint,
   type LinkTiming,
   type PeerLinksOptions,
+  type Objection,
   type Proof,
   type Refusal,
   type Sockets,
@@ -19,7 +20,7 @@ import { encodeFrame, newestVersion, oldestVersion, type Frame } from './frames.
 import { IncomingLink, type Greeted, type IncomingOwner } from './incoming.ts'
 import { OutgoingLink, type OutgoingOwner } from './outgoing.ts'
 
-export type { Endpoint, LinkTiming, PeerLinksOptions, Refusal, Sockets } from './context.ts'
+export type { Objection, Endpoint, LinkTiming, PeerLinksOptions, Refusal, Sockets } from './context.ts'
 export { formatEndpoint, parseEndpoint } from './context.ts'
 
 /** Connections that have not said yet who they are; more are cut at once. */
@@ -27,6 +28,23 @@ const maxStrangers = 64
 
 /** A clock that shows an earlier time was never set: a machine without a battery starts in 1970. */
 const neverSetMs = Date.UTC(2020)
+
+interface KnownProcess {
+  readonly incarnation: number
+  /** What it drew at its start; null: it has not said. */
+  readonly number: number | null
+}
+
+/** The objection to a replica that has started fewer times than is known of it. */
+export function staleStart(peer: ReplicaId, incarnation: number, known: number): Objection {
+  const name = replicaName(peer)
+  const reason = `${name} has started ${known} times, and who says now that it is ${name} has done so ${incarnation} times only: its folder is an old copy, or was made anew. ${wayOut(name)}`
+  return { code: 'incarnation', reason }
+}
+
+function wayOut(name: string): string {
+  return `A replica that forgot what it promised must not take part. Put the newest folder back; or, if that is lost: parley replica replace ${name}`
+}
 
 /** TCP as it is. */
 const plainSockets: Sockets = {
@@ -47,7 +65,13 @@ export class PeerLinks implements Transport {
   /** The newest connection of each replica. */
   private readonly incoming = new Map<ReplicaId, IncomingLink>()
   private readonly strangers = new Set<IncomingLink>()
-  private readonly shutOuts = new Map<ReplicaId, string>()
+  private readonly shutOuts = new Map<ReplicaId, Objection>()
+  /** The newest process of each replica that was heard of. */
+  private readonly processes = new Map<ReplicaId, KnownProcess>()
+  /** Where the replica set says that each replica is found. */
+  private readonly configured = new Map<ReplicaId, string>()
+  /** Where each replica said that it is found; the replica set follows. */
+  private readonly told = new Map<ReplicaId, Endpoint>()
   private readonly lastRefusals = new Map<ReplicaId, string>()
   /** By how much the wall clock of each replica was ahead of this process's own measure of time when it told of it. */
   private readonly clocks = new Map<ReplicaId, number>()
@@ -73,6 +97,7 @@ export class PeerLinks implements Transport {
       wallMs: () => Math.max(0, Math.floor((options.wallMs ?? Date.now)())),
       hello: (to) => this.hello(to),
       admit: options.admit,
+      startNumber: options.random.below(2 ** 32),
       refused: (refusal) => this.refused(refusal),
       up: (peer) => this.up(peer),
       down: (peer, evidence) => this.down(peer, evidence),
@@ -81,6 +106,7 @@ export class PeerLinks implements Transport {
       self: options.self,
       greetingMs: this.timing.greetingMs,
       greet: (hello) => this.greet(hello),
+      started: (peer, number) => this.started(peer, number),
       opened: (link) => this.opened(link),
       frame: (frame) => this.frame(frame),
       clock: (peer, wallMs) => this.clock(peer, wallMs),
@@ -132,7 +158,12 @@ export class PeerLinks implements Transport {
   setPeers(peers: readonly { readonly id: ReplicaId; readonly address: string }[]): void {
     const members = new Map<ReplicaId, Endpoint>()
     for (const { id, address } of peers) {
-      const endpoint = this.endpointOf(address)
+      // What the replica itself said holds until the replica set says something new.
+      if (this.configured.get(id) !== address) {
+        if (this.configured.has(id)) this.told.delete(id)
+        this.configured.set(id, address)
+      }
+      const endpoint = this.told.get(id) ?? this.endpointOf(address)
       if (endpoint === null)
         this.options.logger.error(
           { peer: replicaName(id), address },
@@ -147,15 +178,15 @@ export class PeerLinks implements Transport {
       if (!members.has(peer) && !this.incoming.has(peer)) this.unlink(peer, link)
   }
 
-  shutOut(peer: ReplicaId, reason: string): void {
-    this.shutOuts.set(peer, reason)
-    this.refused({ peer, by: 'self', code: 'regressed', reason })
-    this.incoming.get(peer)?.refuse('regressed', reason)
+  shutOut(peer: ReplicaId, code: 'regressed' | 'removed', reason: string): void {
+    this.shutOuts.set(peer, { code, reason })
+    this.refused({ peer, by: 'self', code, reason })
+    this.incoming.get(peer)?.refuse(code, reason)
     const link = this.outgoing.get(peer)
     if (link === undefined) return
     this.outgoing.delete(peer)
     const wasUp = link.isUp
-    link.refuse('regressed', reason)
+    link.refuse(code, reason)
     if (wasUp) this.down(peer, 'silent')
   }
 
@@ -237,13 +268,44 @@ export class PeerLinks implements Transport {
         reason: `a replica that calls itself ${replicaName(hello.from)} dialled ${replicaName(self)}`,
       }
     const shutOut = this.shutOuts.get(hello.from)
-    if (shutOut !== undefined) return { ok: false, code: 'regressed', reason: shutOut }
-    const objection = this.options.admit(hello.from, hello.incarnation)
-    if (objection !== null) return { ok: false, code: 'incarnation', reason: objection }
+    const objection =
+      shutOut ??
+      this.options.admit(hello.from, hello.incarnation) ??
+      this.objectionTo(hello.from, hello.incarnation)
+    if (objection !== null) return { ok: false, ...objection }
+    if (hello.incarnation !== this.processes.get(hello.from)?.incarnation)
+      this.processes.set(hello.from, { incarnation: hello.incarnation, number: null })
     const endpoint = this.endpointOf(hello.address)
-    // A replica that this one does not know yet may be a new member, or lead this one: it must get answers. The configuration's address of a member holds.
-    if (!this.members.has(hello.from) && endpoint !== null) this.link(hello.from, endpoint)
+    // A replica that this one does not know yet may be a new member, or lead this one: it must get answers. A member may have moved; it knows best where to.
+    if (endpoint !== null) {
+      this.told.set(hello.from, endpoint)
+      this.link(hello.from, endpoint)
+    }
     return { ok: true, welcome: { kind: 'welcome', version, incarnation } }
+  }
+
+  /** An old copy of a replica's folder, or one that runs beside the replica, must not pass for it. */
+  private objectionTo(peer: ReplicaId, incarnation: number): Objection | null {
+    const known = this.processes.get(peer)
+    const name = replicaName(peer)
+    if (known === undefined || incarnation === known.incarnation) return null
+    if (incarnation < known.incarnation) return staleStart(peer, incarnation, known.incarnation)
+    const present = this.incoming.get(peer)
+    if (present === undefined || present.silentMs > this.timing.aliveMs) return null
+    const reason = `${name} runs already, as another process, perhaps on another machine: stop that one first. Two copies of one folder must never run`
+    return { code: 'runsAlready', reason }
+  }
+
+  private started(peer: ReplicaId, number: number): Objection | null {
+    const known = this.processes.get(peer)
+    if (known === undefined) return null
+    const name = replicaName(peer)
+    if (known.number !== null && known.number !== number) {
+      const reason = `two processes say that they are start ${known.incarnation} of ${name}: one of them runs on a copy of the other's folder. ${wayOut(name)}`
+      return { code: 'incarnation', reason }
+    }
+    this.processes.set(peer, { ...known, number })
+    return null
   }
 
   private opened(link: IncomingLink): void {

@@ -8,6 +8,7 @@ import {
   formatEndpoint,
   type Endpoint,
   type LinkTiming,
+  type Objection,
   type Proof,
   type Refusal,
   type Sockets,
@@ -19,6 +20,7 @@ import {
   maxFrameBytes,
   newestVersion,
   oldestVersion,
+  startVersion,
   type Frame,
   type RefusalCode,
 } from './frames.ts'
@@ -32,7 +34,9 @@ export interface OutgoingOwner {
   readonly maxQueuedBytes: number
   wallMs(): number
   hello(to: ReplicaId): Frame
-  admit(peer: ReplicaId, incarnation: number): string | null
+  admit(peer: ReplicaId, incarnation: number): Objection | null
+  /** Tells this process from every other one of the same replica. */
+  readonly startNumber: number
   refused(refusal: Refusal): void
   up(peer: ReplicaId): void
   down(peer: ReplicaId, evidence: 'died' | 'silent'): void
@@ -242,7 +246,7 @@ export class OutgoingLink {
       throw new MalformedError(`version ${version} was not offered`)
     const objection = this.owner.admit(this.peer, incarnation)
     if (objection !== null) {
-      this.turnAway('incarnation', objection)
+      this.turnAway(objection.code, objection.reason)
       return
     }
     if (this.timer !== null) clearTimeout(this.timer)
@@ -251,6 +255,7 @@ export class OutgoingLink {
     this.attempts = 0
     this.unansweredPings = 0
     this.told = 'up'
+    if (version >= startVersion) this.send(encodeFrame({ kind: 'start', number: this.owner.startNumber }))
     this.owner.up(this.peer)
     this.probe()
   }

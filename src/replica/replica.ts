@@ -18,9 +18,10 @@ import type {
   SnapshotSink,
   SnapshotSource,
 } from '../log/port.ts'
-import { parseAddresses } from './addresses.ts'
+import { parseAddresses, type ReplicaAddresses } from './addresses.ts'
 import { Applier, type AppliedBatch, type ApplyStore, type OpenChat } from './applier.ts'
 import { Housekeeping } from './housekeeping.ts'
+import { OwnPlace } from './own-place.ts'
 import { OwnTime } from './own-time.ts'
 import { PendingCommands } from './pending.ts'
 import { Presence } from './presence.ts'
@@ -67,6 +68,12 @@ export interface ReplicaOptions {
   readonly openChat: (db: Sql) => OpenChat
   readonly search: Search | null
   readonly vitals: () => Vitals
+  /** What is wrong between this replica and another one, for people; empty when nothing is. */
+  readonly problemWith?: (replica: number) => string
+  /** Where this replica is found, and whether it wants a vote when it has caught up. Absent: whatever the replica set says of it is right. */
+  readonly place?: { readonly addresses: ReplicaAddresses; readonly wantsVote: boolean }
+  /** It was removed from the replica set, for good. Called once. */
+  readonly onRemoved?: () => void
   /** The replica cannot go on: the process must end. Called once. */
   readonly onFatal: (error: unknown) => void
   /** So long after a quorum was lost clients are not bothered with it: an election usually is over by then; default 2000. */
@@ -99,6 +106,7 @@ class LogReplica implements RunningReplica, LogConsumer {
   private readonly presence: Presence
   private readonly housekeeping: Housekeeping
   private readonly reads: ReadWaiters
+  private readonly place: OwnPlace | null
   private readonly listeners = new Set<() => void>()
   private readonly startedMs: number
   /** Of the newest entry that was applied. */
@@ -109,6 +117,7 @@ class LogReplica implements RunningReplica, LogConsumer {
   private logStatus: LogStatus
   private draining = false
   private failed = false
+  private removed = false
   private appliedCommands = 0
   /** `missing`: lost so lately that clients are not bothered with it. At the start there never was one. */
   private quorum: 'there' | 'missing' | 'lost' = 'lost'
@@ -158,6 +167,16 @@ class LogReplica implements RunningReplica, LogConsumer {
       lookAtClock: () => this.time.look(),
     })
     this.reads = new ReadWaiters(clock, log)
+    this.place =
+      options.place === undefined
+        ? null
+        : new OwnPlace({
+            ...options.place,
+            clock,
+            logger,
+            status: () => log.status(),
+            change: (change, timeoutMs) => this.change(change, timeoutMs),
+          })
   }
 
   // Replica
@@ -181,7 +200,7 @@ class LogReplica implements RunningReplica, LogConsumer {
       leader: this.logStatus.leader,
       quorum: this.hasQuorum(),
       draining: this.draining,
-      addresses: this.logStatus.members.map((member) => parseAddresses(member.address).http),
+      addresses: addressesForClients(this.logStatus.members),
     }
   }
 
@@ -238,6 +257,7 @@ class LogReplica implements RunningReplica, LogConsumer {
       appliedCommands: this.appliedCommands,
       connections: this.subscriptions.size,
       vitals: this.options.vitals(),
+      problemWith: this.options.problemWith ?? (() => ''),
       clockProblem: this.time.problem,
     })
   }
@@ -261,6 +281,7 @@ class LogReplica implements RunningReplica, LogConsumer {
     this.draining = true
     this.presence.close()
     this.housekeeping.close()
+    this.place?.close()
     this.tellState()
     const endMs = this.clock.monotonicMs() + timeoutMs
     return new Promise((resolve) => {
@@ -277,6 +298,7 @@ class LogReplica implements RunningReplica, LogConsumer {
     this.failed = true
     this.presence.close()
     this.housekeeping.close()
+    this.place?.close()
     this.cancelGrace?.()
     this.cancelAgain?.()
     this.pending.giveUp('draining')
@@ -319,6 +341,10 @@ class LogReplica implements RunningReplica, LogConsumer {
     this.logStatus = this.log.status()
     this.watchQuorum()
     this.tellState()
+    this.place?.look()
+    if (this.removed || !this.log.isRemoved(this.options.self)) return
+    this.removed = true
+    this.options.onRemoved?.()
   }
 
   checkpoint(done: (durableIndex: number) => void): void {
@@ -446,6 +472,12 @@ class LogReplica implements RunningReplica, LogConsumer {
     this.stateText = text
     for (const listener of this.listeners) listener()
   }
+}
+
+/** A learner may be far behind: clients that know it by its address find it, and no others are sent there. */
+function addressesForClients(members: LogStatus['members']): readonly string[] {
+  const voters = members.filter(({ voter }) => voter)
+  return (voters.length > 0 ? voters : members).map(({ address }) => parseAddresses(address).http)
 }
 
 /** Commands of the cluster itself are asked again by those who made them. */

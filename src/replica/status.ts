@@ -23,6 +23,8 @@ export interface StatusParts {
   readonly appliedCommands: number
   readonly connections: number
   readonly vitals: Vitals
+  /** What is wrong between this replica and another one; empty when nothing is. */
+  readonly problemWith: (replica: number) => string
   /** Empty when this replica's clock agrees with the others. */
   readonly clockProblem: string
 }
@@ -38,7 +40,9 @@ export function statusResponse(parts: StatusParts): GetStatusResponse {
     quorum: parts.quorum,
     mayFail: log.mayFail,
     replicas: log.members.map((member) =>
-      member.id === log.self ? own(parts, member) : another(member, log.leader),
+      member.id === log.self
+        ? own(parts, member)
+        : { ...another(member, log.leader), problem: parts.problemWith(member.id) },
     ),
     position: parts.position,
   }

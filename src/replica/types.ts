@@ -58,7 +58,7 @@ export interface ReplicaState {
   readonly leader: number
   readonly quorum: boolean
   readonly draining: boolean
-  /** HTTP addresses of all replicas. */
+  /** HTTP addresses of the replicas that have a vote. */
   readonly addresses: readonly string[]
 }
 

@@ -21,6 +21,23 @@ export function createReplicaFolder(folder: string, replica: number, cluster: Cl
   inWords(() => storage.createIdentity(folder, { clusterId, replica, replicas }))
 }
 
+/** Makes the folder of a replica that joins a cluster, which has given it its id. It asks for a vote when it has caught up, unless it is to stay a learner. */
+export function createJoiningFolder(
+  folder: string,
+  cluster: { readonly clusterId: string; readonly own: ClusterReplica; readonly learner?: boolean },
+): void {
+  const { clusterId, own, learner } = cluster
+  inWords(() =>
+    storage.createIdentity<ClusterReplica>(folder, {
+      clusterId,
+      replica: own.id,
+      replicas: [],
+      own,
+      ...(learner === true ? { learner } : {}),
+    }),
+  )
+}
+
 /**
  * Claims the folder of a replica and raises its incarnation, durably.
  *

@@ -145,6 +145,24 @@ export const serveOptions = {
     help: "the replica's data folder, which `parley up` made",
   },
   ...logOptions,
+  http: {
+    flag: '--http <host:port>',
+    type: 'text',
+    default: '',
+    help: "where the replica's HTTP and WebSocket are found from now on; the other replicas and the clients learn of it",
+  },
+  grpc: {
+    flag: '--grpc <host:port>',
+    type: 'text',
+    default: '',
+    help: 'where its gRPC is found from now on',
+  },
+  peer: {
+    flag: '--peer <host:port>',
+    type: 'text',
+    default: '',
+    help: 'where the other replicas find it from now on',
+  },
   logMib: {
     flag: '--log-mib <n>',
     type: 'integer',

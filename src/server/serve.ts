@@ -6,8 +6,8 @@ import { startApi, type Api } from '../api/start.ts'
 import { replicaName } from '../base/ids.ts'
 import type { Logger } from '../base/logger.ts'
 import { openChat } from '../chat/machine.ts'
-import { createEngine } from '../log/engine.ts'
-import { createPeerLinks, parseEndpoint, type Endpoint } from '../peer/links.ts'
+import { createEngine, removedWords } from '../log/engine.ts'
+import { createPeerLinks, parseEndpoint, staleStart, type Endpoint, type Objection } from '../peer/links.ts'
 import type { Configuration } from '../raft/types.ts'
 import { formatAddresses, parseAddresses } from '../replica/addresses.ts'
 import { createPasswords } from '../replica/passwords.ts'
@@ -27,11 +27,14 @@ import { writeOperatorFile } from './operator.ts'
 import { problemOf, ServerError } from './problems.ts'
 import { openSecurity, type Security } from './security.ts'
 import { systemRandom } from './random.ts'
+import { Refusals } from './refusals.ts'
 
 const repository = resolve(import.meta.dirname, '../..')
 const defaultSegmentBytes = 16 * 1024 * 1024
 /** So long may requests that are under way take to finish when the replica stops. */
 const drainMs = 2000
+/** Of a replica that must not take part any more: it was removed, or has forgotten what it promised. Starting it again does not help. */
+export const unwantedCode = 3
 
 /**
  * Runs one replica until it is told to stop, or cannot go on.
@@ -42,11 +45,11 @@ export async function runServe(options: ServeOptions, io: ServerIo): Promise<num
   try {
     if (options.data === '')
       throw new ServerError('Which replica? Name its data folder: parley serve --data DIR/r1')
-    const { identity, claim, markBegun } = openReplicaFolder(options.data)
+    const opened = openReplicaFolder(options.data)
     try {
-      return await serve(options, identity, markBegun, io)
+      return await serve(options, opened, io)
     } finally {
-      claim.release()
+      opened.claim.release()
     }
   } catch (error) {
     io.err(problemOf(error))
@@ -56,15 +59,13 @@ export async function runServe(options: ServeOptions, io: ServerIo): Promise<num
 
 async function serve(
   options: ServeOptions,
-  identity: Identity,
-  markBegun: () => void,
+  opened: ReturnType<typeof openReplicaFolder>,
   io: ServerIo,
 ): Promise<number> {
+  const { identity } = opened
   const name = replicaName(identity.replica)
   const logger = createLogger(options, name, io.err)
-  const own = identity.replicas.find(({ id }) => id === identity.replica)
-  if (own === undefined)
-    throw new ServerError(`${options.data} says that it is ${name}, which is not in its cluster.`)
+  const own = ownPlace(options, opened)
 
   const end = new Ending()
   const fatal = (error: unknown): void => {
@@ -88,7 +89,19 @@ async function serve(
     logger.warn({}, warning)
     io.err(`${warning}.`)
   }
-  const parts = await assemble(options, identity, own, security, logger, fatal)
+  const parts = await assemble(options, identity, own, security, logger, {
+    fatal,
+    unwanted(line) {
+      logger.error({}, line)
+      io.err(`${name} ends: ${line}`)
+      end.now(unwantedCode)
+    },
+    removed() {
+      logger.info({}, 'this replica was removed from the cluster; stopping')
+      io.err(`${name} ends: it was removed from the cluster. Its folder ${options.data} is of no more use.`)
+      end.gracefully(unwantedCode)
+    },
+  })
   const { replica } = parts
   let api: Api | null = null
   try {
@@ -106,7 +119,7 @@ async function serve(
       operatorToken: writeOperatorFile(options.data, security.address),
     })
     await replica.start()
-    markBegun()
+    opened.markBegun()
   } catch (error) {
     security.close()
     await parts.abandon()
@@ -134,8 +147,8 @@ async function serve(
     end.gracefully()
   })
 
-  const code = await end.reached
-  if (code === null) {
+  const { code, isGraceful } = await end.reached
+  if (isGraceful) {
     await replica.drain(drainMs)
     await api.close(drainMs)
     await parts.stop()
@@ -144,24 +157,37 @@ async function serve(
   stopListening()
   stopTidying()
   security.close()
-  return code ?? 0
+  return code
+}
+
+interface End {
+  readonly code: number
+  readonly isGraceful: boolean
 }
 
 /** How the replica comes to its end. */
 class Ending {
-  private resolve: (code: number | null) => void = () => undefined
-  /** The exit code of an abrupt end; null for a graceful one. */
-  readonly reached = new Promise<number | null>((resolve) => {
+  private resolve: (end: End) => void = () => undefined
+  readonly reached = new Promise<End>((resolve) => {
     this.resolve = resolve
   })
 
   now(code: number): void {
-    this.resolve(code)
+    this.resolve({ code, isGraceful: false })
   }
 
-  gracefully(): void {
-    this.resolve(null)
+  gracefully(code = 0): void {
+    this.resolve({ code, isGraceful: true })
   }
+}
+
+/** What is to be done for which end. */
+interface Ends {
+  /** It cannot go on. */
+  fatal(error: unknown): void
+  /** The others refuse it for good; the line says why, and what to do. */
+  unwanted(line: string): void
+  removed(): void
 }
 
 interface Parts {
@@ -179,8 +205,9 @@ async function assemble(
   own: ClusterReplica,
   security: Security,
   logger: Logger,
-  onFatal: (error: unknown) => void,
+  ends: Ends,
 ): Promise<Parts> {
+  const onFatal = ends.fatal
   const folder = resolve(options.data)
   const self = identity.replica
   const clock = systemClock
@@ -194,7 +221,11 @@ async function assemble(
       address: formatAddresses(replica),
     })),
   }
-  const problem = { text: '' }
+  const refusals = new Refusals({
+    monotonicMs: () => clock.monotonicMs(),
+    isUp: (peer) => transport.isUp(peer),
+    onFatal: ends.unwanted,
+  })
   const transport = createPeerLinks({
     self,
     clusterId,
@@ -205,11 +236,11 @@ async function assemble(
     endpointOf: (address) => parseEndpoint(parseAddresses(address).peer),
     random: systemRandom,
     logger,
-    onRefused: (refusal) => {
-      problem.text = `${refusal.peer === 0 ? 'a stranger' : replicaName(refusal.peer)} ${refusal.by === 'peer' ? 'refuses this replica' : 'was refused'}: ${refusal.reason}`
-      logger.warn({ ...refusal }, problem.text)
-    },
-    admit: () => null,
+    onRefused: (refusal) => refusals.add(refusal),
+    admit: (peer, incarnation) =>
+      log.isRemoved(peer)
+        ? { code: 'removed', reason: removedWords(peer) }
+        : oldCopy(peer, incarnation, replica.queries.incarnationOf(peer)),
   })
   const logBytes = options.logMib * 1024 * 1024
   const log = createEngine({
@@ -251,9 +282,12 @@ async function assemble(
         version,
         residentBytes: process.memoryUsage.rss(),
         cpuUs: user + system,
-        problem: [problem.text, security.warning].filter((text) => text !== '').join('; '),
+        problem: [refusals.problem, security.warning].filter((text) => text !== '').join('; '),
       }
     },
+    problemWith: (peer) => refusals.problemWith(peer),
+    place: { addresses: own, wantsVote: identity.replicas.length === 0 && identity.learner !== true },
+    onRemoved: ends.removed,
     onFatal,
   })
   const close = async (): Promise<void> => {
@@ -282,6 +316,32 @@ function reportTo(io: ServerIo, self: number, replica: RunningReplica): void {
   }
   replica.onStateChange(report)
   report()
+}
+
+/** Where this replica is found: what the options say from now on, or else what it was before. */
+function ownPlace(
+  options: ServeOptions,
+  { identity, moveTo }: ReturnType<typeof openReplicaFolder>,
+): ClusterReplica {
+  const before = identity.own ?? identity.replicas.find(({ id }) => id === identity.replica)
+  if (before === undefined)
+    throw new ServerError(
+      `${options.data} says that it is ${replicaName(identity.replica)}, which is not in its cluster.`,
+    )
+  const { id } = before
+  const own = {
+    id,
+    http: options.http || before.http,
+    grpc: options.grpc || before.grpc,
+    peer: options.peer || before.peer,
+  }
+  if (own.http !== before.http || own.grpc !== before.grpc || own.peer !== before.peer) moveTo(own)
+  return own
+}
+
+/** The replicated state remembers how often each replica had started, also when all the others were restarted meanwhile. */
+function oldCopy(peer: number, incarnation: number, known: number): Objection | null {
+  return incarnation >= known ? null : staleStart(peer, incarnation, known)
 }
 
 function listenAt(address: string, what: string, { listen }: Pick<ServeOptions, 'listen'>): Endpoint {

@@ -288,7 +288,7 @@ export function createSimNetwork(options: {
           for (const peer of endpoint.peers) tend(self, peer)
           for (const other of endpoints.keys()) if (!endpoint.peers.has(other)) tend(self, other)
         },
-        shutOut(peer, reason) {
+        shutOut(peer, _why, reason) {
           trace.add('shutOut', self, peer, () => `r${peer} may not take part: ${reason}`)
           endpoint.shutOut.add(peer)
           breakLink(self, peer)

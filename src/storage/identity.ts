@@ -18,6 +18,10 @@ export interface Identity<Member> {
   readonly begun: boolean
   /** The replica set that the cluster was created with; empty for a replica that joined later. */
   readonly replicas: readonly Member[]
+  /** Where this replica is found, when it joined later or has moved since the cluster was created. */
+  readonly own?: Member
+  /** It joined to stay a learner: it does not ask for a vote when it has caught up. */
+  readonly learner?: boolean
 }
 
 export type FolderReason =
@@ -91,19 +95,30 @@ export function claimFolder(folder: string): Claim {
  */
 export function createIdentity<Member>(
   folder: string,
-  identity: Pick<Identity<Member>, 'clusterId' | 'replica' | 'replicas'>,
+  identity: Pick<Identity<Member>, 'clusterId' | 'replica' | 'replicas' | 'own' | 'learner'>,
 ): void {
   mkdirSync(folder, { recursive: true, mode: 0o700 })
   const present = readIdentity<Member>(folder)
   if (present !== null) return expect(folder, present, identity)
-  const { clusterId, replica, replicas } = identity
-  write(folder, { version: 1, clusterId, replica, incarnation: 0, begun: false, replicas })
+  const { clusterId, replica, replicas, own, learner } = identity
+  write(folder, {
+    version: 1,
+    clusterId,
+    replica,
+    incarnation: 0,
+    begun: false,
+    replicas,
+    ...(own === undefined ? {} : { own }),
+    ...(learner === undefined ? {} : { learner }),
+  })
 }
 
 export interface OpenedFolder<Member> {
   readonly identity: Identity<Member>
   /** To be called before the first promise to anybody, when log and state are there: from then on they are missed. Durable when it returns. */
   markBegun(): void
+  /** It is found elsewhere from now on. Durable when it returns. */
+  moveTo(own: Member): void
   readonly claim: Claim
 }
 
@@ -136,6 +151,10 @@ export function openIdentity<Member>(
       markBegun() {
         if (identity.begun) return
         identity = { ...identity, begun: true }
+        write(folder, identity)
+      },
+      moveTo(own) {
+        identity = { ...identity, own }
         write(folder, identity)
       },
     }
