@@ -4,6 +4,7 @@ import type { Logger } from '../base/logger.ts'
 import { requestError } from '../chat/limits.ts'
 import type { SignedIn } from '../chat/queries.ts'
 import { Reason } from '../gen/parley/v1/model.ts'
+import type { JoinClusterRequest } from '../gen/parley/v1/service.ts'
 import type { Passwords } from '../replica/passwords.ts'
 import type { Receiver, Replica, Subscription } from '../replica/types.ts'
 import {
@@ -47,6 +48,17 @@ export interface ServiceOptions {
   readonly logger: Logger
   /** Who has it may do what administrators may; null: nobody has. */
   readonly operatorToken: Uint8Array | null
+  /** Null in a cluster without an authority. */
+  readonly join: JoinDesk | null
+}
+
+/** Where new replicas are let in. */
+export interface JoinDesk {
+  /** SHA-256 of the authority's certificate. */
+  readonly authority: Uint8Array
+  /** Where they may ask. */
+  addresses(): readonly string[]
+  admit(request: JoinClusterRequest, timeoutMs: number): Promise<Result>
 }
 
 function isOperatorToken(token: Uint8Array, operatorToken: Uint8Array | null): boolean {
@@ -56,7 +68,7 @@ function isOperatorToken(token: Uint8Array, operatorToken: Uint8Array | null): b
 }
 
 export function createService(replica: Replica, options: ServiceOptions): Service {
-  const { passwords, clock, logger, operatorToken } = options
+  const { passwords, clock, logger, operatorToken, join } = options
   const signIn = createSignIn(replica, passwords, { clock, logger })
 
   function call(caller: Caller, request: Call, answer: Answer): void {
@@ -128,9 +140,29 @@ export function createService(replica: Replica, options: ServiceOptions): Servic
       case 'ping':
         return answer({ $case: 'ping', value: {} }, 0)
       case 'createJoinToken':
-      case 'listJoinTokens':
+        return whenAdministrator(caller, request, answer, () => createToken(caller, request, op, answer))
       case 'revokeJoinToken':
+        return whenAdministrator(caller, request, answer, () =>
+          replica.execute(makeCommand(op.value.id, signedIn, op), timeoutOf(request), (executed) =>
+            answer(resultOf(executed), positionOf(executed)),
+          ),
+        )
+      case 'listJoinTokens':
+        return whenAdministrator(caller, request, answer, () =>
+          whenReadable(request, answer, () =>
+            answer({ $case: 'listJoinTokens', value: { tokens: replica.queries.joinTokens() } }, 0),
+          ),
+        )
       case 'joinCluster':
+        if (join === null) return answer(noAuthority, 0)
+        join.admit(op.value, timeoutOf(request)).then(
+          (result) => answer(result, 0),
+          (error: unknown) => {
+            logger.error({ error }, 'a replica could not be let in')
+            answer(failed(makeError(Reason.INTERNAL)), 0)
+          },
+        )
+        return
       case 'subscribe':
         return answer(failed(makeError(Reason.UNIMPLEMENTED)), 0)
     }
@@ -207,6 +239,23 @@ export function createService(replica: Replica, options: ServiceOptions): Servic
     })
   }
 
+  function createToken(
+    { signedIn }: Caller,
+    request: Call,
+    op: Extract<Op, { $case: 'createJoinToken' }>,
+    answer: Answer,
+  ): void {
+    if (join === null) return answer(noAuthority, 0)
+    replica.execute(makeCommand(op.value.id, signedIn, op), timeoutOf(request), (executed) => {
+      const result = resultOf(executed)
+      if (result.$case !== 'createJoinToken') return answer(result, positionOf(executed))
+      const { clusterId } = replica.state
+      const { authority } = join
+      const value = { ...result.value, clusterId, authority, addresses: join.addresses() }
+      answer({ $case: 'createJoinToken', value }, positionOf(executed))
+    })
+  }
+
   function search(
     signedIn: SignedIn,
     request: Call,
@@ -246,6 +295,13 @@ export function createService(replica: Replica, options: ServiceOptions): Servic
   }
 }
 
-const notAdministrator = 'Only an administrator may change the replica set.'
+const notAdministrator = 'Only an administrator may decide about the replica set.'
+
+const noAuthority = failed(
+  makeError(Reason.NOT_PERMITTED, {
+    message:
+      'This replica lets nobody in: its cluster has no certificate authority, since it was made by "parley up" and not by "parley init", or it speaks plain text with clients (--insecure).',
+  }),
+)
 
 const notSignedIn = failed(makeError(Reason.NOT_SIGNED_IN))

@@ -7,7 +7,7 @@ import type { Replica } from '../replica/types.ts'
 import { createGrpcEntrance } from './grpc.ts'
 import { createHttpServer, notReady } from './http.ts'
 import { createMetrics } from './metrics.ts'
-import { createService } from './service.ts'
+import { createService, type JoinDesk } from './service.ts'
 import { createWebSocketEntrance, defaultLimits, type ConnectionLimits } from './websocket.ts'
 
 export interface Api {
@@ -29,6 +29,8 @@ export interface ApiOptions {
   readonly version: string
   /** 32 bytes: whoever authenticates with them may do what administrators may. Null: nobody can. */
   readonly operatorToken?: Uint8Array | null
+  /** Where new replicas are let in. Default: nowhere. */
+  readonly join?: JoinDesk | null
   /** The folder of the built web app; it may be missing. */
   readonly webRoot: string
   readonly limits?: Partial<ConnectionLimits>
@@ -59,6 +61,7 @@ export async function startApi(replica: Replica, options: ApiOptions): Promise<A
     clock,
     logger,
     operatorToken: options.operatorToken ?? null,
+    join: options.join ?? null,
   })
   const webSockets = createWebSocketEntrance({
     service,

@@ -11,6 +11,7 @@ import type { Event } from '../gen/parley/v1/service.ts'
 import type { Passwords } from '../replica/passwords.ts'
 import { createReplica, type ReplicaOptions, type RunningReplica } from '../replica/replica.ts'
 import type { Op, Result } from './calls.ts'
+import type { JoinDesk } from './service.ts'
 import { startApi, type Api, type ApiOptions } from './start.ts'
 
 export const host = '127.0.0.1'
@@ -29,7 +30,10 @@ export interface TestApi {
 }
 
 /** The ways in, over a replica whose log is a list in memory: everything is real but the consensus and the disk. */
-export async function startTestApi(options: Partial<ApiOptions> = {}): Promise<TestApi> {
+export async function startTestApi(
+  options: Partial<ApiOptions> = {},
+  join: (replica: RunningReplica) => JoinDesk | null = () => null,
+): Promise<TestApi> {
   const clock = new TestClock()
   const errors: string[] = []
   const db = new DatabaseSync(':memory:')
@@ -74,6 +78,7 @@ export async function startTestApi(options: Partial<ApiOptions> = {}): Promise<T
     logger: { ...silentLogger, error: (fields) => errors.push(JSON.stringify(fields)) },
     version: 'test',
     webRoot: '/nonexistent',
+    join: join(replica),
     ...options,
   })
   return {

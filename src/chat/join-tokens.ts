@@ -37,7 +37,11 @@ export function createJoinToken(
       'INSERT INTO join_token (number, secret_hash, uses_left, created_at_ms, expires_at_ms, created_by) VALUES (?, ?, ?, ?, ?, ?)',
     )
     .run(token.number, secretHash, uses, nowMs, token.expiresAtMs, token.createdBy)
-  return { $case: 'createJoinToken', value: { token } }
+  // What else the answer tells depends on the replica that gives it.
+  return {
+    $case: 'createJoinToken',
+    value: { token, clusterId: none, authority: none, addresses: [] },
+  }
 }
 
 export function revokeJoinToken(
@@ -86,6 +90,7 @@ function tokenOf(row: SqlRow): JoinToken {
 }
 
 const notPermitted = reject(Reason.NOT_PERMITTED, 'Only an administrator may deal with join tokens.')
+const none = new Uint8Array(0)
 const another = 'Ask for another one: parley token create'
 const unknown = reject(
   Reason.JOIN_TOKEN_UNKNOWN,

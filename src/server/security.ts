@@ -66,7 +66,7 @@ export async function openSecurity(parts: SecurityOptions): Promise<Security> {
       tls: files,
       authority: null,
       warning: isOpen ? openToAll(own.id, files === null ? 'everybody' : 'other replicas') : '',
-      address: addressOf(own, files),
+      address: addressOf(own, files?.current.certificate ?? null),
       close: () => files?.close(),
     }
   }
@@ -85,7 +85,11 @@ export async function openSecurity(parts: SecurityOptions): Promise<Security> {
     tls,
     authority: certificates.authority,
     warning: tls === null && isOpen ? openToAll(own.id, 'clients') : '',
-    address: addressOf(own, tls),
+    // A public authority vouches for anybody, so a certificate out of a file is pinned itself.
+    address: addressOf(
+      own,
+      tls === null ? null : (files?.current.certificate ?? certificates.authority.certificate),
+    ),
     close() {
       credentials.close()
       files?.close()
@@ -119,10 +123,9 @@ function openToAll(replica: number, whom: string): string {
   return `--insecure: ${replicaName(replica)} speaks plain text with ${whom}, so anyone on the network can read and change everything, passwords too`
 }
 
-/** The last certificate that is shown is pinned: it changes least. */
-function addressOf(own: ClusterReplica, tls: Credentials | null): string {
-  if (tls === null) return own.http
-  const last = tls.current.certificate.lastIndexOf('-----BEGIN CERTIFICATE-----')
-  const pin = fingerprintOf(new X509Certificate(tls.current.certificate.slice(last)))
+/** @param pinned a certificate in PEM; of several the first counts. */
+function addressOf(own: ClusterReplica, pinned: string | null): string {
+  if (pinned === null) return own.http
+  const pin = fingerprintOf(new X509Certificate(pinned))
   return formatServerAddress({ host: own.http, secure: true, pin })
 }

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { flushCompileCache } from 'node:module'
 import { join, resolve } from 'node:path'
 
+import type { JoinDesk } from '../api/service.ts'
 import { startApi, type Api } from '../api/start.ts'
 import { replicaName } from '../base/ids.ts'
 import type { Logger } from '../base/logger.ts'
@@ -13,6 +14,7 @@ import { formatAddresses, parseAddresses } from '../replica/addresses.ts'
 import { createPasswords } from '../replica/passwords.ts'
 import { createReplica, type RunningReplica } from '../replica/replica.ts'
 import { createSearch } from '../replica/search.ts'
+import type { Replica } from '../replica/types.ts'
 import { createNodeDisk } from '../storage/node-disk.ts'
 import { openStateStore } from '../storage/state-store.ts'
 import { createStateWorker } from '../storage/state-worker.ts'
@@ -20,6 +22,7 @@ import { systemClock } from './clock.ts'
 import type { ClusterReplica } from './cluster-file.ts'
 import { openReplicaFolder, type Identity } from './folders.ts'
 import type { ServerIo } from './io.ts'
+import { createJoinDesk } from './join-desk.ts'
 import { createLogger } from './logging.ts'
 import { tidyMemoryWhenIdle } from './memory.ts'
 import type { ServeOptions } from './options.ts'
@@ -116,6 +119,7 @@ async function serve(
       version,
       webRoot: join(repository, 'dist/web'),
       tls: security.tls,
+      join: joinDesk(security, replica, logger),
       operatorToken: writeOperatorFile(options.data, security.address),
     })
     await replica.start()
@@ -163,6 +167,12 @@ async function serve(
 interface End {
   readonly code: number
   readonly isGraceful: boolean
+}
+
+/** The authority's key is handed out over TLS only. */
+function joinDesk({ authority, tls, address }: Security, replica: Replica, logger: Logger): JoinDesk | null {
+  if (authority === null || tls === null) return null
+  return createJoinDesk({ replica, authority, address, clock: systemClock, logger })
 }
 
 /** How the replica comes to its end. */

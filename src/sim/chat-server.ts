@@ -29,6 +29,7 @@ interface ServerSide {
 export function createEntrance(replica: RunningReplica, clock: Clock, random: Random): Entrance {
   const service = createService(replica, {
     operatorToken: null,
+    join: null,
     passwords: quickPasswords(clock),
     clock,
     logger: silentLogger,

@@ -84,7 +84,7 @@ export async function createAuthority(clusterId: string, nowMs: number): Promise
 /** Makes a key and a certificate for it. */
 export async function issue(authority: Authority, subject: Subject, validity: Validity): Promise<Issued> {
   const keys = await crypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])
-  const certificate = await sign(authority, subject, validity, keys.publicKey)
+  const certificate = await answerRequest(authority, subject, validity, keys.publicKey)
   return { certificate, key: keyPem(keys.privateKey) }
 }
 
@@ -99,18 +99,8 @@ export async function makeRequest(): Promise<{ readonly request: Uint8Array; rea
   return { request: new Uint8Array(request.rawData), key: keyPem(keys.privateKey) }
 }
 
-/** Answers a request with a certificate in PEM; null when it is none, is for another kind of key, or does not prove that the asker has the key. */
-export async function answerRequest(
-  authority: Authority,
-  subject: Subject,
-  validity: Validity,
-  request: Uint8Array,
-): Promise<string | null> {
-  const publicKey = await keyOfRequest(request)
-  return publicKey === null ? null : sign(authority, subject, validity, publicKey)
-}
-
-async function keyOfRequest(bytes: Uint8Array): Promise<CryptoKey | null> {
+/** The key that a request is for; null when the bytes are none, the key is of another kind, or the asker does not prove to have it. */
+export async function readRequest(bytes: Uint8Array): Promise<CryptoKey | null> {
   try {
     const request = new Pkcs10CertificateRequest(Uint8Array.from(bytes))
     const key = await request.publicKey.export(algorithm, ['verify'])
@@ -121,7 +111,8 @@ async function keyOfRequest(bytes: Uint8Array): Promise<CryptoKey | null> {
   }
 }
 
-async function sign(
+/** A certificate for the key, PEM. */
+export async function answerRequest(
   authority: Authority,
   { clusterId, replica, hosts }: Subject,
   { nowMs, lifetimeMs = certificateLifetimeMs }: Validity,

@@ -76,7 +76,7 @@ async function connectUnder(host: string, pin: string): Promise<Connect> {
   // Any replica of the cluster will do, under whatever name it was found.
   const agent = new Agent({
     ca: await fetchAuthority(host, pin),
-    // What is pinned may stand in the middle of a chain that ends at an authority of the public.
+    // What is pinned may be the replica's own certificate, out of a file.
     allowPartialTrustChain: true,
     checkServerIdentity: () => undefined,
   })

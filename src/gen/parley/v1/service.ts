@@ -633,7 +633,13 @@ export interface CreateJoinTokenRequest {
 }
 
 export interface CreateJoinTokenResponse {
-  readonly token: JoinToken | undefined;
+  readonly token:
+    | JoinToken
+    | undefined;
+  /** What else whoever joins must know: the cluster, the SHA-256 of its authority's certificate, and where replicas can be asked. */
+  readonly clusterId: Uint8Array;
+  readonly authority: Uint8Array;
+  readonly addresses: readonly string[];
 }
 
 export interface ListJoinTokensRequest {
@@ -7271,13 +7277,22 @@ export const CreateJoinTokenRequest: MessageFns<CreateJoinTokenRequest> = {
 };
 
 function createBaseCreateJoinTokenResponse(): CreateJoinTokenResponse {
-  return { token: undefined };
+  return { token: undefined, clusterId: new Uint8Array(0), authority: new Uint8Array(0), addresses: [] };
 }
 
 export const CreateJoinTokenResponse: MessageFns<CreateJoinTokenResponse> = {
   encode(message: CreateJoinTokenResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.token !== undefined) {
       JoinToken.encode(message.token, writer.uint32(10).fork()).join();
+    }
+    if (message.clusterId.length !== 0) {
+      writer.uint32(18).bytes(message.clusterId);
+    }
+    if (message.authority.length !== 0) {
+      writer.uint32(26).bytes(message.authority);
+    }
+    for (const v of message.addresses) {
+      writer.uint32(34).string(v!);
     }
     return writer;
   },
@@ -7303,6 +7318,30 @@ export const CreateJoinTokenResponse: MessageFns<CreateJoinTokenResponse> = {
             message.token = JoinToken.decode(reader, reader.uint32());
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.clusterId = reader.bytes();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.authority = reader.bytes();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.addresses.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -7323,6 +7362,9 @@ export const CreateJoinTokenResponse: MessageFns<CreateJoinTokenResponse> = {
     message.token = (object.token !== undefined && object.token !== null)
       ? JoinToken.fromPartial(object.token)
       : undefined;
+    message.clusterId = object.clusterId ?? new Uint8Array(0);
+    message.authority = object.authority ?? new Uint8Array(0);
+    message.addresses = object.addresses?.map((e) => e) || [];
     return message;
   },
 };
