@@ -4,6 +4,9 @@ import { pino } from 'pino'
 import type { Logger } from '../base/logger.ts'
 import type { ServeOptions } from './options.ts'
 
+/** So much of the log is kept for when the file can be written to again; what comes then is lost. */
+const keptBytes = 256 * 1024
+
 /** The operator's log of one replica. */
 export function createLogger(
   options: Pick<ServeOptions, 'data' | 'log' | 'logLevel'>,
@@ -11,8 +14,16 @@ export function createLogger(
   err: (line: string) => void,
 ): Logger {
   const settings = { level: options.logLevel, base: { replica } }
-  if (options.log === 'file')
-    return pino(settings, pino.destination({ dest: join(options.data, 'parley.log'), sync: true }))
+  if (options.log === 'file') {
+    const file = pino.destination({
+      dest: join(options.data, 'parley.log'),
+      sync: true,
+      maxLength: keptBytes,
+    })
+    // A full disk is told of by the storage; for the sake of a line of its log no replica ends.
+    file.on('error', () => undefined)
+    return pino(settings, file)
+  }
   return pino(settings, { write: (line: string) => err(readable(line)) })
 }
 

@@ -80,10 +80,12 @@ interface Device {
   stream: Stream | null
 }
 
-/** What one stream of events has shown since it began behind `cursor`. */
+/** What one stream of events has shown since it began behind `cursor`, on one device after another. */
 interface Stream {
   cursor: number
   lastPosition: number
+  /** The device before this one was shown some of what happened at this position, and perhaps not all: it may come again. */
+  readonly resumedAt: number
   readonly first: Map<number, number>
   readonly last: Map<number, number>
 }
@@ -492,8 +494,17 @@ export class People {
     const opened = this.makeDevice(person, at)
     person.devices[at] = opened
     const { stream } = device
+    if (stream === null) return
+    const { cursor, first, last, lastPosition } = stream
     // Events of one position may be several, and only some of them may have come.
-    if (stream !== null) this.subscribe(person, opened, Math.max(stream.cursor, stream.lastPosition - 1))
+    const from = Math.max(cursor, lastPosition - 1)
+    this.subscribe(person, opened, {
+      cursor,
+      first,
+      last,
+      lastPosition: from,
+      resumedAt: Math.max(stream.resumedAt, lastPosition),
+    })
   }
 
   /** Names are taken by whoever comes first. */
@@ -566,13 +577,18 @@ export class People {
   private async follow(person: Person, device: Device | undefined): Promise<void> {
     if (device === undefined) return
     const { position } = await this.untilDone(person, 'getMe', (client) => client.call('getMe', {}))
-    this.subscribe(person, device, position)
+    this.subscribe(person, device, {
+      cursor: position,
+      lastPosition: position,
+      resumedAt: 0,
+      first: new Map(),
+      last: new Map(),
+    })
   }
 
-  private subscribe(person: Person, device: Device, cursor: number): void {
-    const stream: Stream = { cursor, lastPosition: cursor, first: new Map(), last: new Map() }
+  private subscribe(person: Person, device: Device, stream: Stream): void {
     device.stream = stream
-    device.owned.client.subscribe(cursor, (events) => {
+    device.owned.client.subscribe(stream.lastPosition, (events) => {
       for (const event of events) this.happened(person, stream, event)
     })
   }
@@ -600,6 +616,7 @@ export class People {
     if (event.event?.$case !== 'message') return
     const { conversation, seq } = event.event.value
     const before = stream.last.get(conversation)
+    if (before !== undefined && seq <= before && position <= stream.resumedAt) return
     if (before === undefined) stream.first.set(conversation, seq)
     else if (seq !== before + 1)
       this.world.fail(

@@ -5,10 +5,13 @@ import { DatabaseSync } from 'node:sqlite'
 
 import { digest } from '../../src/chat/digest.ts'
 import type { TestCluster } from './cluster.ts'
+import { until } from './ledger.ts'
 
 /** Resolves when all replicas that run have applied the same. Nothing may be under way but what the cluster does by itself. */
 export async function untilSettled(cluster: TestCluster): Promise<void> {
   for (;;) {
+    // Those that do not run have settled.
+    if (cluster.running.size === 0) return
     const running = cluster.replicas.filter(({ id }) => cluster.running.has(id))
     const first = await Promise.all(running.map(({ http }) => positionOf(http)))
     const second = await Promise.all(running.map(({ http }) => positionOf(http)))
@@ -23,6 +26,14 @@ export async function untilSettled(cluster: TestCluster): Promise<void> {
  */
 export async function checkSameState(cluster: TestCluster): Promise<number> {
   await untilSettled(cluster)
+  // What was applied is in the file a little later.
+  const written = (): boolean =>
+    new Set(
+      cluster.replicas
+        .filter(({ id }) => cluster.running.has(id))
+        .map(({ id }) => withState(cluster.dataOf(id), positionIn)),
+    ).size <= 1
+  await until(written, 'the files of all replicas hold the same', 30_000)
   await Promise.all(cluster.replicas.map(({ id }) => cluster.end(id, 'SIGKILL')))
   const byPosition = new Map<number, string>()
   const positions: number[] = []
@@ -37,10 +48,17 @@ export async function checkSameState(cluster: TestCluster): Promise<number> {
 }
 
 function readState(folder: string): { readonly position: number; readonly digest: string } {
+  return withState(folder, (db) => ({ position: positionIn(db), digest: digest(db) }))
+}
+
+function positionIn(db: DatabaseSync): number {
+  return Number(db.prepare('SELECT position FROM chat_state').get()?.['position'])
+}
+
+function withState<T>(folder: string, read: (db: DatabaseSync) => T): T {
   const db = new DatabaseSync(newestState(folder), { readOnly: true })
   try {
-    const position = Number(db.prepare('SELECT position FROM chat_state').get()?.['position'])
-    return { position, digest: digest(db) }
+    return read(db)
   } finally {
     db.close()
   }

@@ -256,9 +256,17 @@ export class SmallDisk {
 
   /** Leaves next to nothing. */
   fill(): void {
-    const { blocks, bfree, bsize } = statfsSync(this.folder)
-    const usedKib = Math.ceil(((blocks - bfree) * bsize) / 1024)
-    mount('-o', `remount,size=${usedKib + 64}k`, this.folder)
+    // What is written meanwhile may need more than is left for it.
+    for (let leftKib = 64; ; leftKib *= 2) {
+      const { blocks, bfree, bsize } = statfsSync(this.folder)
+      const usedKib = Math.ceil(((blocks - bfree) * bsize) / 1024)
+      try {
+        mount('-o', `remount,size=${usedKib + leftKib}k`, this.folder)
+        return
+      } catch (error) {
+        if (leftKib > 16_384) throw error
+      }
+    }
   }
 
   free(): void {
