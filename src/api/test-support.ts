@@ -184,6 +184,7 @@ class ListLog implements Log {
       logBytes: 0,
       voters: 1,
       mayFail: 0,
+      waitingFor: [],
       members: [],
     }
   }

@@ -161,6 +161,8 @@ export class Engine implements ReplicatedLog {
   private applyBlocked = false
   /** A copy of the state is being swapped in: the core must not run. */
   private installing = false
+  /** What came meanwhile that must not be lost. */
+  private missed: Input[] = []
   private installation: Promise<unknown> = Promise.resolve()
   private offered: Ready['snapshotOffered'] = null
   private toldFull = false
@@ -301,6 +303,7 @@ export class Engine implements ReplicatedLog {
       logBytes: log?.sizeBytes ?? 0,
       voters: members.filter((member) => member.voter).length,
       mayFail: core?.mayFail ?? 0,
+      waitingFor: core?.waitingFor ?? [],
       members: members.map(({ id, voter, address }) => ({
         id,
         voter,
@@ -353,6 +356,15 @@ export class Engine implements ReplicatedLog {
       this.changes.set(id, resolve)
       this.input({ kind: 'change', change, id })
     })
+  }
+
+  /** Goes on after an outage of all without these replicas, by an operator's order: what they alone hold is lost. Only in the fault model `fail-stop`. */
+  giveUp(replicas: readonly ReplicaId[]): void {
+    this.logger.warn(
+      { replicas: replicas.map(replicaName) },
+      'an operator gave up replicas: what they alone hold is lost',
+    )
+    this.guarded(() => this.certain({ kind: 'giveUp', replicas }))
   }
 
   /** Lets the leader hand over to another voter. Resolves with whether that one leads, at the latest after `handOverMs`. */
@@ -410,6 +422,12 @@ export class Engine implements ReplicatedLog {
     if (!this.installing) this.guarded(() => this.step(input))
   }
 
+  /** As `input`, for what must not be missed. */
+  private certain(input: Input): void {
+    if (this.installing) this.missed.push(input)
+    else this.step(input)
+  }
+
   private guarded(action: () => void): void {
     if (!this.canStep()) return
     try {
@@ -444,6 +462,8 @@ export class Engine implements ReplicatedLog {
           if (evidence === 'died') this.input({ kind: 'suspect', replica: peer })
           this.schedule()
         }),
+      incarnation: (replica, incarnation, lives) =>
+        this.guarded(() => this.certain({ kind: 'incarnation', replica, incarnation, lives })),
     })
   }
 
@@ -579,6 +599,11 @@ export class Engine implements ReplicatedLog {
       const reason = `the log of ${replicaName(peer)} went back behind what it had acknowledged: its disk was replaced or restored from an old copy. A replica that forgot what it promised must not take part. Put the newest folder back; or, if that is lost: parley replica replace ${replicaName(peer)}`
       this.logger.error({ peer: replicaName(peer) }, reason)
       this.transport.shutOut(peer, 'regressed', reason)
+    }
+    for (const peer of ready.diverged) {
+      const reason = `${replicaName(peer)} and ${replicaName(this.options.self)} have both gone on without the other: what ${replicaName(peer)} has committed since is not known here`
+      this.logger.error({ peer: replicaName(peer) }, reason)
+      this.transport.shutOut(peer, 'diverged', reason)
     }
   }
 
@@ -806,6 +831,7 @@ export class Engine implements ReplicatedLog {
       throw error
     } finally {
       this.installing = false
+      for (const input of this.missed.splice(0)) this.input(input)
       this.schedule()
     }
   }

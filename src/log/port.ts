@@ -156,6 +156,8 @@ export interface LogStatus {
   readonly voters: number
   /** How many more replicas may fail; negative: so many must come back. */
   readonly mayFail: number
+  /** Replicas without which nothing can go on and that do not answer, where it is known that each of them is needed. */
+  readonly waitingFor: readonly number[]
   readonly members: readonly LogMember[]
 }
 

@@ -106,12 +106,15 @@ export class ProcessClock implements Clock {
 export class MemoryNetwork {
   private readonly ends = new Map<ReplicaId, MemoryTransport>()
   private readonly cuts = new Set<string>()
+  /** How often each replica has started. */
+  private readonly incarnations = new Map<ReplicaId, number>()
   delayMs = 1
 
   /** @param clock the time of the process that it is attached to. */
   attach(self: ReplicaId, clock: Clock): MemoryTransport {
     const end = new MemoryTransport(this, self, clock)
     this.ends.set(self, end)
+    this.incarnations.set(self, this.incarnationOf(self) + 1)
     return end
   }
 
@@ -122,6 +125,10 @@ export class MemoryNetwork {
     this.ends.delete(id)
     end.handler = null
     for (const other of this.ends.values()) this.tell(other, id, 'died')
+  }
+
+  incarnationOf(id: ReplicaId): number {
+    return this.incarnations.get(id) ?? 0
   }
 
   cut(a: ReplicaId, b: ReplicaId): void {
@@ -164,7 +171,9 @@ export class MemoryNetwork {
   }
 
   private tell(end: MemoryTransport, peer: ReplicaId, news: 'up' | 'died' | 'silent'): void {
+    const incarnation = this.incarnationOf(peer)
     end.clock.after(this.delayMs, () => {
+      if (news !== 'silent') end.handler?.incarnation(peer, incarnation, news === 'up')
       if (news === 'up') end.handler?.up(peer)
       else end.handler?.down(peer, news)
     })
@@ -210,7 +219,7 @@ export class MemoryTransport implements Transport {
 
   setPeers(): void {}
 
-  shutOut(peer: ReplicaId, _why: 'regressed' | 'removed', reason: string): void {
+  shutOut(peer: ReplicaId, _why: 'regressed' | 'removed' | 'diverged', reason: string): void {
     this.shut.push({ peer, reason })
   }
 

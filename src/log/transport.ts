@@ -10,15 +10,22 @@ export interface Transport {
   sendChunk(chunk: SnapshotChunk): void
   sendChunkReply(reply: SnapshotChunkReply): void
   /** Whom to keep links with, and where they are. */
-  setPeers(peers: readonly { readonly id: ReplicaId; readonly address: string }[]): void
+  setPeers(peers: readonly Peer[]): void
   /** Tells `peer` why it may not take part, and listens to it no more as long as this process runs. `regressed`: it forgot what it had acknowledged. */
-  shutOut(peer: ReplicaId, why: 'regressed' | 'removed', reason: string): void
+  shutOut(peer: ReplicaId, why: 'regressed' | 'removed' | 'diverged', reason: string): void
   isUp(peer: ReplicaId): boolean
   /** The newest measured round trip in microseconds; 0 = none yet. */
   roundTripUs(peer: ReplicaId): number
   /** What the wall clock of `peer` shows now (milliseconds since 1970), by what it told last; null = it has told nothing, or its clock was never set. */
   clockMs(peer: ReplicaId): number | null
   stop(): Promise<void>
+}
+
+export interface Peer {
+  readonly id: ReplicaId
+  readonly address: string
+  /** The newest incarnation that was found at this address, as far as the configuration knows. */
+  readonly incarnation?: number
 }
 
 export interface TransportHandler {
@@ -31,6 +38,11 @@ export interface TransportHandler {
    * A link is gone. `died`: the other side's socket was closed or reset, or refuses connections: its process has ended. Otherwise only silence is known.
    */
   down(peer: ReplicaId, evidence: 'died' | 'silent'): void
+  /**
+   * What is certain of the processes of `peer`. `lives`: the one of this incarnation talks now; told before any message of it, and no message of an earlier one follows.
+   * Otherwise nobody listens where it did, so it is dead. Told as often as it is found.
+   */
+  incarnation(peer: ReplicaId, incarnation: number, lives: boolean): void
 }
 
 export interface SnapshotChunk {

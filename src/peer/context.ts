@@ -88,6 +88,8 @@ export interface PeerLinksOptions {
   readonly onRefused: (refusal: Refusal) => void
   /** Whether this incarnation of `peer` may take part: null, or why not. */
   readonly admit: (peer: ReplicaId, incarnation: number) => Objection | null
+  /** The network never parts the replicas, so one that is silent is dead. Default: only that nobody listens where it did proves that. */
+  readonly trustTimeouts?: boolean
   /** Most bytes that wait on one link; one that falls further behind is cut. Default 64 MiB. */
   readonly maxQueuedBytes?: number
   readonly timing?: Partial<LinkTiming>

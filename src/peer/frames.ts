@@ -66,6 +66,8 @@ export type RefusalCode =
   | 'runsAlready'
   /** The other's certificate is missing, not of the cluster's authority, out of its time, or another replica's. */
   | 'certificate'
+  /** The other has committed what this side's leader has not: they went on without each other. */
+  | 'diverged'
 
 const frameKinds = {
   hello: 1,
@@ -89,6 +91,7 @@ const refusalCodes = {
   certificate: 7,
   removed: 8,
   runsAlready: 9,
+  diverged: 10,
 } as const satisfies Record<RefusalCode, number>
 
 const frameKindOf = new Map<number, Frame['kind']>()

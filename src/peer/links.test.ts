@@ -460,7 +460,7 @@ async function startChild(t: TestContext, port: number): Promise<{ port: number;
     import { silentLogger } from ${JSON.stringify(import.meta.resolve('../base/logger.ts'))}
     const links = createPeerLinks({ self: 2, clusterId: Uint8Array.from({ length: 16 }, (_, i) => i), incarnation: 1,
       listen: { host: '127.0.0.1', port: ${port} }, random: seededRandom(2), logger: silentLogger, onRefused() {}, admit: () => null })
-    await links.start({ message() {}, chunk() {}, chunkReply() {}, up() {}, down() {} })
+    await links.start({ message() {}, chunk() {}, chunkReply() {}, up() {}, down() {}, incarnation() {} })
     console.log(links.port)`
   const child = spawn(process.execPath, ['--input-type=module', '-e', code], {
     stdio: ['ignore', 'pipe', 'inherit'],

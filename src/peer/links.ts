@@ -2,7 +2,13 @@ import { connect, createServer, type Server, type Socket } from 'node:net'
 import { assert } from '../base/assert.ts'
 import { equalBytes } from '../base/bytes.ts'
 import { replicaName, type ReplicaId } from '../base/ids.ts'
-import type { SnapshotChunk, SnapshotChunkReply, Transport, TransportHandler } from '../log/transport.ts'
+import type {
+  Peer,
+  SnapshotChunk,
+  SnapshotChunkReply,
+  Transport,
+  TransportHandler,
+} from '../log/transport.ts'
 import type { Message } from '../raft/types.ts'
 import {
   defaultTiming,
@@ -75,6 +81,11 @@ export class PeerLinks implements Transport {
   private readonly lastRefusals = new Map<ReplicaId, string>()
   /** By how much the wall clock of each replica was ahead of this process's own measure of time when it told of it. */
   private readonly clocks = new Map<ReplicaId, number>()
+  /** The newest incarnation of each replica that is known, and where it listens. */
+  private readonly incarnations = new Map<
+    ReplicaId,
+    { readonly incarnation: number; readonly endpoint: Endpoint | null }
+  >()
   private members = new Map<ReplicaId, Endpoint>()
   private handler: TransportHandler | null = null
   private address = ''
@@ -101,6 +112,9 @@ export class PeerLinks implements Transport {
       refused: (refusal) => this.refused(refusal),
       up: (peer) => this.up(peer),
       down: (peer, evidence) => this.down(peer, evidence),
+      welcomed: (peer, incarnation, endpoint) => this.met(peer, incarnation, endpoint),
+      incarnationAt: (peer, endpoint) => this.incarnationAt(peer, endpoint),
+      unreached: (peer, incarnation, how) => this.unreached(peer, incarnation, how),
     }
     this.incomingOwner = {
       self: options.self,
@@ -155,15 +169,17 @@ export class PeerLinks implements Transport {
     if (link?.isUp === true) link.send(encodeFrame({ kind: 'chunkReply', reply }))
   }
 
-  setPeers(peers: readonly { readonly id: ReplicaId; readonly address: string }[]): void {
+  setPeers(peers: readonly Peer[]): void {
     const members = new Map<ReplicaId, Endpoint>()
-    for (const { id, address } of peers) {
+    for (const { id, address, incarnation = 0 } of peers) {
       // What the replica itself said holds until the replica set says something new.
       if (this.configured.get(id) !== address) {
         if (this.configured.has(id)) this.told.delete(id)
         this.configured.set(id, address)
       }
       const endpoint = this.told.get(id) ?? this.endpointOf(address)
+      if (incarnation > (this.incarnations.get(id)?.incarnation ?? 0))
+        this.incarnations.set(id, { incarnation, endpoint })
       if (endpoint === null)
         this.options.logger.error(
           { peer: replicaName(id), address },
@@ -178,7 +194,7 @@ export class PeerLinks implements Transport {
       if (!members.has(peer) && !this.incoming.has(peer)) this.unlink(peer, link)
   }
 
-  shutOut(peer: ReplicaId, code: 'regressed' | 'removed', reason: string): void {
+  shutOut(peer: ReplicaId, code: 'regressed' | 'removed' | 'diverged', reason: string): void {
     this.shutOuts.set(peer, { code, reason })
     this.refused({ peer, by: 'self', code, reason })
     this.incoming.get(peer)?.refuse(code, reason)
@@ -281,7 +297,29 @@ export class PeerLinks implements Transport {
       this.told.set(hello.from, endpoint)
       this.link(hello.from, endpoint)
     }
+    this.met(hello.from, hello.incarnation, endpoint)
     return { ok: true, welcome: { kind: 'welcome', version, incarnation } }
+  }
+
+  private met(peer: ReplicaId, incarnation: number, endpoint: Endpoint | null): void {
+    const known = this.incarnations.get(peer)
+    if (known === undefined || incarnation >= known.incarnation)
+      this.incarnations.set(peer, { incarnation, endpoint })
+    this.handler?.incarnation(peer, incarnation, true)
+  }
+
+  /** A replica that has moved is not dead because nobody listens where it was. */
+  private incarnationAt(peer: ReplicaId, endpoint: Endpoint): number {
+    const known = this.incarnations.get(peer)
+    return known !== undefined && known.endpoint !== null && isSame(known.endpoint, endpoint)
+      ? known.incarnation
+      : 0
+  }
+
+  private unreached(peer: ReplicaId, incarnation: number, how: 'nobodyListens' | 'silence'): void {
+    if (this.stopped || incarnation === 0) return
+    if (how === 'nobodyListens' || this.options.trustTimeouts === true)
+      this.handler?.incarnation(peer, incarnation, false)
   }
 
   /** An old copy of a replica's folder, or one that runs beside the replica, must not pass for it. */
@@ -393,4 +431,8 @@ export class PeerLinks implements Transport {
 
 export function createPeerLinks(options: PeerLinksOptions): PeerLinks {
   return new PeerLinks(options)
+}
+
+function isSame(a: Endpoint, b: Endpoint): boolean {
+  return a.host === b.host && a.port === b.port
 }

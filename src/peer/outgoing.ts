@@ -38,8 +38,14 @@ export interface OutgoingOwner {
   /** Tells this process from every other one of the same replica. */
   readonly startNumber: number
   refused(refusal: Refusal): void
+  /** Whoever answers at `endpoint` is of this incarnation. */
+  welcomed(peer: ReplicaId, incarnation: number, endpoint: Endpoint): void
   up(peer: ReplicaId): void
   down(peer: ReplicaId, evidence: 'died' | 'silent'): void
+  /** The newest incarnation that is known to have listened at `endpoint`; 0 = none. */
+  incarnationAt(peer: ReplicaId, endpoint: Endpoint): number
+  /** At an attempt to reach that incarnation nobody listened where it did, or nothing was heard. */
+  unreached(peer: ReplicaId, incarnation: number, how: 'nobodyListens' | 'silence'): void
 }
 
 /** Errors that the other machine's system sends when the process is gone. All others may come from a broken network. */
@@ -70,6 +76,8 @@ export class OutgoingLink {
   private pingWallMs = 0
   private pingSentMs = 0
   private unansweredPings = 0
+  /** The incarnation that the present connection is with, or was begun to look for. */
+  private sought = 0
 
   constructor(owner: OutgoingOwner, peer: ReplicaId, endpoint: Endpoint) {
     this.owner = owner
@@ -132,7 +140,7 @@ export class OutgoingLink {
   probe(): void {
     if (this.state !== 'up') return
     if (this.unansweredPings >= this.owner.timing.silentAfterPings) {
-      this.drop('silent')
+      this.fallSilent()
       return
     }
     this.unansweredPings += 1
@@ -169,11 +177,13 @@ export class OutgoingLink {
     this.refusedByPeer = false
     this.corked = false
     this.chunks = []
+    // As of now: one that starts later may find the port free in between.
+    this.sought = this.owner.incarnationAt(this.peer, this.endpoint)
     const socket = this.owner.sockets.connect(this.endpoint, (proof) => {
       if (this.socket === socket) this.connected(socket, proof)
     })
     this.socket = socket
-    this.timer = setTimeout(() => this.drop('silent'), this.owner.timing.greetingMs)
+    this.timer = setTimeout(() => this.fallSilent(), this.owner.timing.greetingMs)
     let failure: NodeJS.ErrnoException | null = null
     socket.setNoDelay(true)
     socket.setKeepAlive(true, 10_000)
@@ -199,8 +209,21 @@ export class OutgoingLink {
     })
     socket.once('close', () => {
       if (this.socket !== socket) return
-      this.drop(!this.refusedByPeer && this.provesDeath(failure) ? 'died' : 'silent')
+      if (this.refusedByPeer) this.drop('silent')
+      else if (this.provesDeath(failure)) this.dropDead(failure?.code === 'ECONNREFUSED')
+      else this.fallSilent()
     })
+  }
+
+  /** A connection that ends is a good reason to look; that nobody listens any more is the proof. */
+  private dropDead(nobodyListens: boolean): void {
+    this.drop('died')
+    if (nobodyListens) this.owner.unreached(this.peer, this.sought, 'nobodyListens')
+  }
+
+  private fallSilent(): void {
+    this.drop('silent')
+    this.owner.unreached(this.peer, this.sought, 'silence')
   }
 
   private connected(socket: Socket, proof: Proof): void {
@@ -256,6 +279,8 @@ export class OutgoingLink {
     this.unansweredPings = 0
     this.told = 'up'
     if (version >= startVersion) this.send(encodeFrame({ kind: 'start', number: this.owner.startNumber }))
+    this.sought = incarnation
+    this.owner.welcomed(this.peer, incarnation, this.endpoint)
     this.owner.up(this.peer)
     this.probe()
   }

@@ -14,6 +14,7 @@ export class Node {
   readonly chunks: SnapshotChunk[] = []
   readonly replies: SnapshotChunkReply[] = []
   readonly news: string[] = []
+  readonly certain: string[] = []
   readonly refusals: Refusal[] = []
   private waiting: (() => void)[] = []
 
@@ -39,6 +40,8 @@ export class Node {
       chunkReply: (reply) => this.add(this.replies, reply),
       up: (peer) => this.add(this.news, `r${peer} up`),
       down: (peer, evidence) => this.add(this.news, `r${peer} ${evidence}`),
+      incarnation: (peer, incarnation, lives) =>
+        this.add(this.certain, `r${peer} run ${incarnation} ${lives ? 'lives' : 'is dead'}`),
     })
     return this
   }

@@ -89,6 +89,7 @@ class TestLog implements ReplicatedLog {
       logBytes: 0,
       voters: 2,
       mayFail: 0,
+      waitingFor: [],
       members: [
         { ...member, id: 1, address: 'h:1 h:2 h:3', reachable: true },
         { ...member, id: 2, address: 'h:4 h:5 h:6', reachable: this.unreachable !== 2 },

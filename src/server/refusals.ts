@@ -56,6 +56,7 @@ export class Refusals {
     switch (code) {
       case 'removed':
       case 'regressed':
+      case 'diverged':
       case 'incarnation':
         return true
       case 'runsAlready': {

@@ -231,11 +231,12 @@ export function createCluster(options: ClusterOptions): Cluster {
       try {
         const engine = createEngine({
           self: id,
+          incarnation: machine.incarnation,
           configuration: machine.initial,
           disk: machine.disk.mount(process),
           clock,
           random: fork(random),
-          transport: network.attach(id, process, clock),
+          transport: network.attach(id, process, clock, machine.incarnation),
           logger,
           onFatal,
           tuning: options.tuning,

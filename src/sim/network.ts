@@ -9,7 +9,7 @@ import { hashBytes, type Trace } from './trace.ts'
 /** The links between the replicas of a cluster. */
 export interface SimNetwork {
   /** The transport of a process of a replica. `regressed` and other refusals are the peer link's business and not simulated. */
-  attach(self: ReplicaId, process: Owner, clock: Clock): Transport
+  attach(self: ReplicaId, process: Owner, clock: Clock, incarnation: number): Transport
   /** How messages from one replica to another fare; the faults change it. */
   condition(from: ReplicaId, to: ReplicaId): LinkCondition
   /** The process ended. `told`: the machine still runs and closes its sockets. */
@@ -48,7 +48,10 @@ interface Endpoint {
   /** What this side believes of its links. */
   readonly links: Map<ReplicaId, LinkState>
   /** Which process each link that is up leads to. */
-  readonly connectedTo: Map<ReplicaId, Owner>
+  readonly connectedTo: Map<ReplicaId, Endpoint>
+  readonly incarnation: number
+  /** The newest incarnation of each replica that has greeted this process. */
+  readonly greeted: Map<ReplicaId, number>
 }
 
 type LinkState = 'up' | 'died' | 'silent'
@@ -110,9 +113,9 @@ export function createSimNetwork(options: {
 
   function connect(from: Endpoint, to: Endpoint): void {
     // A process that starts anew before its predecessor was missed resets the link that was there.
-    if (from.links.get(to.self) === 'up' && from.connectedTo.get(to.self) !== to.process)
+    if (from.links.get(to.self) === 'up' && from.connectedTo.get(to.self) !== to)
       setLink(from, to.self, 'died')
-    from.connectedTo.set(to.self, to.process)
+    from.connectedTo.set(to.self, to)
     setLink(from, to.self, 'up')
   }
 
@@ -122,9 +125,27 @@ export function createSimNetwork(options: {
     endpoint.links.set(peer, state)
     scheduler.at(scheduler.nowMs, endpoint.process, () => {
       trace.add('link', endpoint.self, peer, () => `link to r${peer}: ${state}`)
+      const other = endpoint.connectedTo.get(peer)
+      if (state === 'up' && other !== undefined) greet(endpoint, other)
       if (state === 'up') endpoint.handler?.up(peer)
       else endpoint.handler?.down(peer, state)
     })
+  }
+
+  function greet(endpoint: Endpoint, other: Endpoint): void {
+    if ((endpoint.greeted.get(other.self) ?? 0) >= other.incarnation) return
+    endpoint.greeted.set(other.self, other.incarnation)
+    endpoint.handler?.incarnation(other.self, other.incarnation, true)
+  }
+
+  /** Nobody listens there: the connection is refused. */
+  function refused(endpoint: Endpoint, peer: ReplicaId): void {
+    const other = endpoints.get(peer)
+    if (other === undefined || !endpoint.peers.has(peer)) return
+    setLink(endpoint, peer, 'died')
+    // One that has just started does not listen yet; the one before is dead.
+    const dead = other.process.alive ? other.incarnation - 1 : other.incarnation
+    scheduler.at(scheduler.nowMs, endpoint.process, () => endpoint.handler?.incarnation(peer, dead, false))
   }
 
   function breakLink(a: ReplicaId, b: ReplicaId): void {
@@ -159,10 +180,8 @@ export function createSimNetwork(options: {
             connect(left, right)
             connect(right, left)
           }
-        }
-        // Nobody listens there: the connection is refused.
-        else if (left !== null && endpoints.has(b) && left.peers.has(b)) setLink(left, b, 'died')
-        else if (right !== null && endpoints.has(a) && right.peers.has(a)) setLink(right, a, 'died')
+        } else if (left !== null) refused(left, b)
+        else if (right !== null) refused(right, a)
       }
     }
     tending.set(key, look)
@@ -231,6 +250,7 @@ export function createSimNetwork(options: {
         counts.lost += 1
         return
       }
+      greet(receiver, from)
       counts.delivered += 1
       trace.add('message', to, hashBytes(bytes), () => `from r${from.self}: ${describe(frame)}`, {
         from: from.self,
@@ -258,7 +278,7 @@ export function createSimNetwork(options: {
   return {
     counts,
     condition: (from, to) => direction(from, to).condition,
-    attach(self, process, clock) {
+    attach(self, process, clock, incarnation) {
       const endpoint: Endpoint = {
         self,
         process,
@@ -268,6 +288,8 @@ export function createSimNetwork(options: {
         shutOut: new Set(),
         links: new Map(),
         connectedTo: new Map(),
+        incarnation,
+        greeted: new Map(),
       }
       endpoints.set(self, endpoint)
       return {
