@@ -22,6 +22,8 @@ export interface ClusterReplica {
   readonly peer: string
 }
 
+export const clusterFileName = 'cluster.json'
+
 /** Where `replica` of the cluster in `folder` keeps its data. */
 export function replicaFolder(folder: string, replica: number): string {
   return join(folder, replicaName(replica))
@@ -29,7 +31,7 @@ export function replicaFolder(folder: string, replica: number): string {
 
 /** Null when there is none. Throws with what is wrong when it cannot be read. */
 export function readClusterFile(folder: string): ClusterFile | null {
-  const path = join(folder, 'cluster.json')
+  const path = join(folder, clusterFileName)
   let text: string
   try {
     text = readFileSync(path, 'utf8')
@@ -46,7 +48,7 @@ export function readClusterFile(folder: string): ClusterFile | null {
 /** Replaces the file in one step. */
 export function writeClusterFile(folder: string, file: ClusterFile): void {
   mkdirSync(folder, { recursive: true })
-  writeJson(join(folder, 'cluster.json'), file)
+  writeJson(join(folder, clusterFileName), file)
 }
 
 function parse(text: string): ClusterFile | null {

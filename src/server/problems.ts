@@ -1,10 +1,21 @@
 import { AssertionError } from '../base/assert.ts'
+import { FolderError } from '../storage/identity.ts'
 import { DamagedError } from '../storage/types.ts'
 import { OptionError } from './options.ts'
 
 /** What keeps a replica or a cluster from running, in one line for people: what is wrong, and the way out. */
 export class ServerError extends Error {
   override readonly name = 'ServerError'
+}
+
+/** Of a replica that must not take part any more: it was removed, or has forgotten what it promised. Starting it again does not help. */
+export const unwantedCode = 3
+
+/** Whether the folder is that of a replica that was removed. */
+export function isUnwanted(error: unknown): boolean {
+  return (
+    error instanceof ServerError && error.cause instanceof FolderError && error.cause.reason === 'removed'
+  )
 }
 
 /** One line for people about anything that was thrown. */

@@ -27,7 +27,7 @@ import { createLogger } from './logging.ts'
 import { tidyMemoryWhenIdle } from './memory.ts'
 import type { ServeOptions } from './options.ts'
 import { writeOperatorFile } from './operator.ts'
-import { problemOf, ServerError } from './problems.ts'
+import { isUnwanted, problemOf, ServerError, unwantedCode } from './problems.ts'
 import { openSecurity, type Security } from './security.ts'
 import { systemRandom } from './random.ts'
 import { Refusals } from './refusals.ts'
@@ -36,8 +36,6 @@ const repository = resolve(import.meta.dirname, '../..')
 const defaultSegmentBytes = 16 * 1024 * 1024
 /** So long may requests that are under way take to finish when the replica stops. */
 const drainMs = 2000
-/** Of a replica that must not take part any more: it was removed, or has forgotten what it promised. Starting it again does not help. */
-export const unwantedCode = 3
 
 /**
  * Runs one replica until it is told to stop, or cannot go on.
@@ -56,7 +54,7 @@ export async function runServe(options: ServeOptions, io: ServerIo): Promise<num
     }
   } catch (error) {
     io.err(problemOf(error))
-    return 1
+    return isUnwanted(error) ? unwantedCode : 1
   }
 }
 
@@ -101,6 +99,7 @@ async function serve(
     },
     removed() {
       logger.info({}, 'this replica was removed from the cluster; stopping')
+      opened.markRemoved()
       io.err(`${name} ends: it was removed from the cluster. Its folder ${options.data} is of no more use.`)
       end.gracefully(unwantedCode)
     },

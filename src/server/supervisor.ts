@@ -3,6 +3,7 @@ import { resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 
 import type { ReplicaReport } from './io.ts'
+import { unwantedCode } from './problems.ts'
 
 export interface SupervisorOptions {
   readonly replicas: readonly { readonly id: number; readonly folder: string }[]
@@ -31,6 +32,8 @@ export type SupervisorEvent =
   | { readonly kind: 'line'; readonly replica: number; readonly line: string }
 
 export interface Supervisor {
+  /** Takes in one more replica, without starting it. */
+  add(replica: { readonly id: number; readonly folder: string }): void
   /** Starts the process of a replica that has none. */
   start(replica: number): void
   /** Sends a signal to the process of a replica; false when it has none. SIGTERM stops it gracefully. */
@@ -54,6 +57,7 @@ const stopMs = 10_000
 
 /** Keeps one process per replica. */
 export function createSupervisor(options: SupervisorOptions): Supervisor {
+  const folders = new Map(options.replicas.map(({ id, folder }) => [id, folder]))
   const children = new Map<number, ChildProcess>()
   const running = new Map<number, number>()
   const restarts = new Set<NodeJS.Timeout>()
@@ -92,7 +96,7 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
       children.delete(id)
       running.delete(id)
       options.onEvent({ kind: 'ended', replica: id, pid: pid ?? 0, code, signal, expected: stopping })
-      if (stopping || !options.restart) return
+      if (stopping || !options.restart || code === unwantedCode) return
       const waitMs = performance.now() - startedMs > healthyMs ? 0 : (restartMs.get(id) ?? firstRestartMs)
       restartMs.set(id, Math.min(longestRestartMs, Math.max(firstRestartMs, waitMs * 2)))
       const timer = setTimeout(() => {
@@ -117,9 +121,12 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
 
   return {
     running,
+    add({ id, folder }) {
+      folders.set(id, folder)
+    },
     start(replica) {
-      const known = options.replicas.find(({ id }) => id === replica)
-      if (known !== undefined && !children.has(replica)) startReplica(replica, known.folder)
+      const folder = folders.get(replica)
+      if (folder !== undefined && !children.has(replica)) startReplica(replica, folder)
     },
     signal(replica, signal) {
       return children.get(replica)?.kill(signal) === true

@@ -1,19 +1,26 @@
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdirSync, rmSync } from 'node:fs'
+import { mkdirSync, rmSync, watch } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 
 import { replicaName } from '../base/ids.ts'
 import { writeJson } from '../storage/json-file.ts'
-import { readClusterFile, replicaFolder, type ClusterFile, type ClusterReplica } from './cluster-file.ts'
+import {
+  clusterFileName,
+  readClusterFile,
+  replicaFolder,
+  type ClusterFile,
+  type ClusterReplica,
+} from './cluster-file.ts'
 import { checkFolders, checkPorts, createCluster, planCluster } from './create-cluster.ts'
 import { claimFolder } from './folders.ts'
+import { dropReplica, wasRemoved } from './grow-cluster.ts'
 import { createControl, type ControlAction } from './control.ts'
 import type { ReplicaReport, ServerIo } from './io.ts'
 import type { UpOptions } from './options.ts'
 import { isLoopback } from './ports.ts'
-import { problemOf, ServerError } from './problems.ts'
+import { problemOf, ServerError, unwantedCode } from './problems.ts'
 import { buildWebApp } from './web-build.ts'
 import { createSupervisor, type Supervisor, type SupervisorEvent } from './supervisor.ts'
 
@@ -113,7 +120,7 @@ export function moreMayFail(running: number, replicas: number): number {
 class Up {
   private readonly options: UpOptions
   private readonly io: ServerIo
-  private readonly cluster: ClusterFile
+  private cluster: ClusterFile
   private readonly supervisor: Supervisor
   private readonly reports = new Map<number, ReplicaReport>()
   private readonly upFile: string
@@ -156,7 +163,12 @@ class Up {
     // An address of this kind, since it listens on a port and not on a path.
     this.controlKey = `${(control.address() as AddressInfo).port}-${token}`
     for (const { id } of this.cluster.replicas) this.supervisor.start(id)
+    // `parley replica` adds to the cluster's file, and takes from it.
+    const watcher = watch(this.options.data, (_, name) => {
+      if (name === null || name === clusterFileName) this.readCluster()
+    })
     const code = await ended
+    watcher.close()
     stopListening()
     control.close()
     control.closeAllConnections()
@@ -218,6 +230,19 @@ class Up {
     }
   }
 
+  /** Replicas that have come are started; those that were removed end by themselves. */
+  private readCluster(): void {
+    const now = readClusterFile(this.options.data)
+    if (now === null || this.stopping) return
+    const known = new Set(this.cluster.replicas.map(({ id }) => id))
+    this.cluster = now
+    for (const { id } of now.replicas) {
+      if (known.has(id)) continue
+      this.supervisor.add({ id, folder: replicaFolder(this.options.data, id) })
+      this.supervisor.start(id)
+    }
+  }
+
   private ended(event: Extract<SupervisorEvent, { kind: 'ended' }>): void {
     const { replica, pid, code, signal } = event
     this.reports.delete(replica)
@@ -225,7 +250,13 @@ class Up {
     const name = replicaName(replica)
     const start = `${program(this.io)} serve --data ${replicaFolder(this.options.data, replica)}`
     let text = `${name} stopped.`
-    if (!event.expected) {
+    if (!event.expected && code === unwantedCode) {
+      text = `${name} (process ${pid}) has ended, and does not start again.`
+      if (wasRemoved(this.options.data, replica)) {
+        this.cluster = dropReplica(this.options.data, replica) ?? this.cluster
+        text = `${name} has left the cluster.`
+      }
+    } else if (!event.expected) {
       const how =
         signal === null ? (code === 0 ? 'stopped' : `ended with exit code ${code}`) : `was ended by ${signal}`
       text = `${name} (process ${pid}) ${how}. ${this.options.restart ? 'It is started again.' : `Start it again: ${start}`}`

@@ -22,6 +22,8 @@ export interface Identity<Member> {
   readonly own?: Member
   /** It joined to stay a learner: it does not ask for a vote when it has caught up. */
   readonly learner?: boolean
+  /** It was removed from its cluster, for good. */
+  readonly removed?: boolean
 }
 
 export type FolderReason =
@@ -35,6 +37,7 @@ export type FolderReason =
   | 'newerVersion'
   /** `replica.json` cannot be read. */
   | 'damaged'
+  | 'removed'
 
 /** A folder that a replica cannot start in. The message is for people, names the folder and says what to do. */
 export class FolderError extends Error {
@@ -119,6 +122,8 @@ export interface OpenedFolder<Member> {
   markBegun(): void
   /** It is found elsewhere from now on. Durable when it returns. */
   moveTo(own: Member): void
+  /** Its cluster has removed it: it never starts again. */
+  markRemoved(): void
   readonly claim: Claim
 }
 
@@ -142,6 +147,11 @@ export function openIdentity<Member>(
     const before = readIdentity<Member>(folder)
     if (before === null) throw new FolderError('notAReplica', `${folder} has lost its replica.json`)
     expect(folder, before, expected)
+    if (before.removed === true)
+      throw new FolderError(
+        'removed',
+        `${replicaName(before.replica)} was removed from its cluster, and ids are never used again: ${folder} is of no more use. A new replica joins with a folder of its own`,
+      )
     if (before.begun) checkMemory(folder, before)
     let identity = { ...before, incarnation: before.incarnation + 1 }
     write(folder, identity)
@@ -151,6 +161,10 @@ export function openIdentity<Member>(
       markBegun() {
         if (identity.begun) return
         identity = { ...identity, begun: true }
+        write(folder, identity)
+      },
+      markRemoved() {
+        identity = { ...identity, removed: true }
         write(folder, identity)
       },
       moveTo(own) {

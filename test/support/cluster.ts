@@ -37,6 +37,10 @@ export interface TestCluster {
   untilServing(replicas?: number): Promise<number>
   /** Whether a replica runs, is not halted, and reported last that it serves. */
   serves(id: number): boolean
+  /** One more replica, whose folder is there: it can be started. */
+  adopt(replica: ClusterReplica): void
+  /** Resolves with the exit code of a replica that ends by itself, when it has; null when it was killed. */
+  untilEnded(id: number): Promise<number | null>
   /** Starts replicas that do not run. */
   start(...ids: readonly number[]): void
   /** Sends the signal; resolves when the process has ended. `SIGTERM` is a graceful stop. */
@@ -77,6 +81,9 @@ export async function startCluster(options: TestClusterOptions = {}): Promise<Te
   const reports = new Map<number, ReplicaReport>()
   /** Replicas that were halted with SIGSTOP: what they reported last is stale. */
   const halted = new Set<number>()
+  const replicas = [...cluster.replicas]
+  /** How the last process of each replica ended. */
+  const codes = new Map<number, number | null>()
   /** Processes that were told to end. */
   const condemned = new Set<number>()
   const lines: string[] = []
@@ -107,6 +114,7 @@ export async function startCluster(options: TestClusterOptions = {}): Promise<Te
         case 'ended':
           reports.delete(event.replica)
           halted.delete(event.replica)
+          codes.set(event.replica, event.code)
           lines.push(`r${event.replica} ended: ${event.signal ?? event.code}`)
           if (!event.expected && !condemned.has(event.pid))
             options.onCollapse?.(event.replica, String(event.signal ?? event.code))
@@ -154,8 +162,18 @@ export async function startCluster(options: TestClusterOptions = {}): Promise<Te
 
   const started: TestCluster = {
     folder,
-    replicas: cluster.replicas,
-    addresses: cluster.replicas.map((replica) => replica.http),
+    replicas,
+    get addresses() {
+      return replicas.map((replica) => replica.http)
+    },
+    adopt(replica) {
+      replicas.push(replica)
+      supervisor.add({ id: replica.id, folder: replicaFolder(folder, replica.id) })
+    },
+    async untilEnded(id) {
+      await until(`r${id} ends`, () => !supervisor.running.has(id))
+      return codes.get(id) ?? null
+    },
     running: supervisor.running,
     lines,
     leader,

@@ -1,0 +1,54 @@
+import { readClusterFile, replicaFolder, writeClusterFile } from './cluster-file.ts'
+import type { ClusterFile, ClusterReplica } from './cluster-file.ts'
+import { createJoiningFolder, readIdentity } from './folders.ts'
+import { formatHostPort, parseHostPort, tryPort } from './ports.ts'
+import { ServerError } from './problems.ts'
+
+/** Where a new replica of the local cluster in `folder` can be found: on the ports behind those of the others that are free. */
+export async function planReplica(cluster: ClusterFile): Promise<Omit<ClusterReplica, 'id'>> {
+  return {
+    http: await freeBehind(cluster.replicas.map(({ http }) => http)),
+    grpc: await freeBehind(cluster.replicas.map(({ grpc }) => grpc)),
+    peer: await freeBehind(cluster.replicas.map(({ peer }) => peer)),
+  }
+}
+
+/** Makes the folder of a replica that the cluster has taken in. A `parley up` that runs there starts it. */
+export function addReplica(
+  folder: string,
+  cluster: ClusterFile,
+  own: ClusterReplica,
+  learner: boolean,
+): void {
+  createJoiningFolder(replicaFolder(folder, own.id), { clusterId: cluster.clusterId, own, learner })
+  const others = cluster.replicas.filter(({ id }) => id !== own.id)
+  writeClusterFile(folder, { ...cluster, replicas: [...others, own] })
+}
+
+/** Takes a replica that was removed out of the file of the local cluster; its folder stays. Returns what is left, null when there is no such cluster. */
+export function dropReplica(folder: string, replica: number): ClusterFile | null {
+  const cluster = readClusterFile(folder)
+  if (cluster === null) return null
+  const left = { ...cluster, replicas: cluster.replicas.filter(({ id }) => id !== replica) }
+  if (left.replicas.length < cluster.replicas.length && left.replicas.length > 0)
+    writeClusterFile(folder, left)
+  return left
+}
+
+/** Whether the replica knows that it was removed. */
+export function wasRemoved(folder: string, replica: number): boolean {
+  return readIdentity(replicaFolder(folder, replica))?.removed === true
+}
+
+async function freeBehind(addresses: readonly string[]): Promise<string> {
+  const last = addresses
+    .map(parseHostPort)
+    .filter((address) => address !== null)
+    .sort((a, b) => b.port - a.port)[0]
+  if (last === undefined) throw new ServerError('The file of the cluster names no address.')
+  for (let port = last.port + 1; port < last.port + 100 && port <= 65_535; port += 1)
+    if ((await tryPort(last.host, port)) === null) return formatHostPort(last.host, port)
+  throw new ServerError(
+    `No port behind ${last.port} of ${last.host} is free: give addresses with --http, --grpc and --peer.`,
+  )
+}

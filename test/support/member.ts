@@ -1,0 +1,66 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+import { createClient, type Client } from '../../src/client/index.ts'
+import type { ReplicaStatus } from '../../src/gen/parley/v1/service.ts'
+import { createJoiningFolder, readIdentity } from '../../src/server/folders.ts'
+import type { TestCluster } from './cluster.ts'
+import { until } from './ledger.ts'
+import { freePorts } from './ports.ts'
+
+/** A client with the authority of the data folder of a replica that runs. */
+export function operator(cluster: TestCluster, id: number): Client {
+  const file: unknown = JSON.parse(readFileSync(join(cluster.dataOf(id), 'operator.json'), 'utf8'))
+  const { token, http } = file as { readonly token: string; readonly http: string }
+  return createClient({
+    addresses: [http],
+    discover: false,
+    token: Buffer.from(token, 'hex'),
+    timeoutMs: 20_000,
+  })
+}
+
+/** Does something with the authority of a replica's folder. */
+export async function asOperator<T>(
+  cluster: TestCluster,
+  work: (client: Client) => Promise<T>,
+  id = cluster.leader(),
+): Promise<T> {
+  const client = operator(cluster, id)
+  try {
+    return await work(client)
+  } finally {
+    client.close()
+  }
+}
+
+/** Adds a replica, which asks for its vote when it has caught up, and starts it. Resolves with its id. */
+export async function addReplica(
+  cluster: TestCluster,
+  options: { readonly learner?: boolean } = {},
+): Promise<number> {
+  const port = await freePorts(3)
+  const own = { http: `127.0.0.1:${port}`, grpc: `127.0.0.1:${port + 1}`, peer: `127.0.0.1:${port + 2}` }
+  const { replica } = await asOperator(cluster, (client) =>
+    client.call('addReplica', { httpAddress: own.http, grpcAddress: own.grpc, peerAddress: own.peer }),
+  )
+  const clusterId = readIdentity(cluster.dataOf(cluster.leader()))?.clusterId ?? ''
+  createJoiningFolder(cluster.dataOf(replica), { clusterId, own: { id: replica, ...own }, ...options })
+  cluster.adopt({ id: replica, ...own })
+  cluster.start(replica)
+  return replica
+}
+
+/** What the leader knows of a replica; null when there is none of that id. */
+export async function known(cluster: TestCluster, id: number): Promise<ReplicaStatus | null> {
+  const status = await asOperator(cluster, (client) => client.call('getStatus', {}))
+  return status.replicas.find((replica) => replica.id === id) ?? null
+}
+
+export async function untilVoter(cluster: TestCluster, id: number): Promise<void> {
+  await until(async () => (await known(cluster, id))?.voter === true, `r${id} has a vote`, 60_000)
+}
+
+export async function removeReplica(cluster: TestCluster, id: number): Promise<void> {
+  await asOperator(cluster, (client) => client.call('removeReplica', { replica: id }))
+}
