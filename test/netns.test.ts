@@ -51,6 +51,8 @@ test('a slow link holds up what is sent over it, and only that', { skip: problem
   using b = listen(network, 'b')
   using c = listen(network, 'c')
   await Promise.all([a.ready, b.ready, c.ready])
+  for (const to of ['b', 'c']) network.slow({ from: 'a', to }, 1000)
+  network.healAll()
   network.slow({ from: 'a', to: 'b' }, 8)
   // 40,000 bytes take forty seconds at 1,000 bytes a second.
   for (let i = 0; i < 40; i += 1) a.send(b, `${'x'.repeat(1000)}${i}`)

@@ -123,7 +123,7 @@ export function findNetwork(name: string, names: readonly string[]): Network {
     unslow(direction)
     const tc = (...args: readonly string[]) => run('tc', '-n', namespaceOf(name, from), ...args)
     if (![...slowed].some((other) => other.startsWith(`${from} `)))
-      tc('qdisc', 'replace', 'dev', 'eth0', 'root', 'handle', '1:', 'htb')
+      tc('qdisc', 'add', 'dev', 'eth0', 'root', 'handle', '1:', 'htb')
     const number = String(at(to) + 1)
     const parent = ['dev', 'eth0', 'parent', '1:']
     tc('class', 'add', ...parent, 'classid', `1:${number}`, 'htb', 'rate', `${kilobitsPerSecond}kbit`)
@@ -136,6 +136,10 @@ export function findNetwork(name: string, names: readonly string[]): Network {
   function unslow({ from, to }: Direction): void {
     if (!slowed.delete(`${from} ${to}`)) return
     const tc = (...args: readonly string[]) => run('tc', '-n', namespaceOf(name, from), ...args)
+    if (![...slowed].some((other) => other.startsWith(`${from} `))) {
+      tc('qdisc', 'delete', 'dev', 'eth0', 'root')
+      return
+    }
     const number = String(at(to) + 1)
     tc('filter', 'delete', 'dev', 'eth0', 'parent', '1:', 'protocol', 'ip', 'prio', number)
     tc('class', 'delete', 'dev', 'eth0', 'classid', `1:${number}`)

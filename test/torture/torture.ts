@@ -189,6 +189,9 @@ class Run {
       count: (kind) => this.counts.set(kind, (this.counts.get(kind) ?? 0) + 1),
       fail: (rule, message) => this.fail(rule, message),
     }
+    // All talk before anything goes wrong, and again when all is over.
+    const enough = 4 * this.options.people
+    await this.until('enough messages are acknowledged', () => people.acknowledged >= enough)
     const watch = mostHit(round) <= options.mayFail ? this.watch(people) : null
     try {
       await carryOut(round, ground)
@@ -196,8 +199,8 @@ class Run {
       await restore(ground)
       if (watch !== null) clearInterval(watch)
     }
-    const answeredBefore = people.acknowledged
-    await this.until('somebody is told that a message is sent', () => people.acknowledged > answeredBefore)
+    const before = people.acknowledged
+    await this.until('enough messages are acknowledged', () => people.acknowledged >= before + enough)
     people.stop()
     await this.until('nothing is under way', () => people.idle)
     if (!this.signal.aborted) await people.finish()
