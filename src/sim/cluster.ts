@@ -154,8 +154,9 @@ export function createCluster(options: ClusterOptions): Cluster {
       reorderPpm: 0,
       bytesPerMs: 100_000,
     }),
-    onSend: (frame) => {
-      if (frame.kind === 'message') invariants.sent(frame.message)
+    onSend: (frame, from) => {
+      if (frame.kind === 'message')
+        invariants.sent(frame.message, () => machines.get(from)?.process?.engine?.status().voters ?? 0)
     },
   })
   const soundDisk: DiskCondition = {

@@ -405,6 +405,13 @@ function sectorOf(bytes: Uint8Array, size: number, sector: number): Uint8Array {
 function sameSector(file: SimFile, sector: number): boolean {
   const from = sector * sectorBytes
   const to = from + sectorBytes
+  const currentEnd = Math.min(to, file.current.length)
+  const durableEnd = Math.min(to, file.durable.length)
+  // The usual case, quickly; behind the end of either there are zeros.
+  if (currentEnd === durableEnd && from < currentEnd)
+    return (
+      Buffer.compare(file.current.subarray(from, currentEnd), file.durable.subarray(from, durableEnd)) === 0
+    )
   for (let i = from; i < to; i += 1) if ((file.current[i] ?? 0) !== (file.durable[i] ?? 0)) return false
   return true
 }

@@ -16,8 +16,12 @@ export interface Invariants {
   leads(replica: ReplicaId, term: Term): void
   /** Calls back whenever somebody is first seen to lead in a term. */
   onLeader(listener: (replica: ReplicaId) => void): void
-  /** Log matching and leader completeness, by what leaders send (Raft §5.3, §5.4). */
-  sent(message: Message): void
+  /**
+   * One vote a term, log matching, leader completeness, and what leaders may commit, by what replicas send (Raft §5.2 to §5.4).
+   *
+   * @param voters how many voters the sender knows.
+   */
+  sent(message: Message, voters: () => number): void
   /** State-machine safety: every replica applies the same at each index, and nothing twice or out of turn (Raft §5.4.3). */
   applied(process: string, index: Index, data: Uint8Array | null, previous: Index): void
   /** What is named is the same wherever it is seen. */
@@ -44,6 +48,10 @@ export function createInvariants(): Invariants {
   const appliedHashes = new Map<Index, { readonly hash: number; readonly process: string }>()
   const seen = new Map<string, { readonly value: string; readonly process: string }>()
   const commits = new Map<string, Index>()
+  /** Whom each replica voted for, by term. */
+  const votes = new Map<ReplicaId, Map<Term, ReplicaId>>()
+  /** The highest commit index that a leader has told of. */
+  let newestCommit: Index = 0
   let newestApplied: Index = 0
 
   function fail(rule: string, message: string): void {
@@ -69,6 +77,33 @@ export function createInvariants(): Invariants {
     )
   }
 
+  function voted({ from, to, term }: Message): void {
+    let own = votes.get(from)
+    if (own === undefined) {
+      own = new Map()
+      votes.set(from, own)
+    }
+    const before = own.get(term)
+    if (before === undefined) own.set(term, to)
+    else if (before !== to)
+      fail(
+        'one vote a term',
+        `${replicaName(from)} votes for ${replicaName(to)} in term ${term}, and voted for ${replicaName(before)}`,
+      )
+  }
+
+  /** What was not known to be committed becomes so by an entry of the leader's own term, which a quorum has only if it was sent. */
+  function commitsTo({ from, term }: Message, commit: Index, voters: () => number): void {
+    if (commit <= Math.max(newestCommit, newestApplied)) return
+    newestCommit = commit
+    const known = entries.get(commit)
+    if (known === undefined || known.has(term) || voters() < 2) return
+    fail(
+      'commit by counting',
+      `${replicaName(from)}, which leads in term ${term}, takes entry ${commit} for committed, and that is of term ${[...known.keys()].join(' or ')}`,
+    )
+  }
+
   return {
     get violation() {
       return violation
@@ -82,8 +117,12 @@ export function createInvariants(): Invariants {
     fail,
     leads,
     onLeader: (listener) => leaderListeners.push(listener),
-    sent(message) {
-      if (message.kind === 'heartbeat') leads(message.from, message.term)
+    sent(message, voters) {
+      if (message.kind === 'voteReply' && message.granted) voted(message)
+      if (message.kind === 'heartbeat') {
+        leads(message.from, message.term)
+        commitsTo(message, message.commit, voters)
+      }
       if (message.kind !== 'append') return
       leads(message.from, message.term)
       let { prevTerm } = message
@@ -118,6 +157,7 @@ export function createInvariants(): Invariants {
         }
         prevTerm = entry.term
       }
+      commitsTo(message, message.commit, voters)
     },
     applied(process, index, data, previous) {
       if (index !== previous + 1)
