@@ -91,6 +91,10 @@ class SimPeople implements Clients {
     this.people.check()
   }
 
+  get limitedCalls(): number {
+    return this.people.limitedCalls
+  }
+
   freeze(replica: number, durationMs: number): void {
     this.network.freeze(replica, durationMs)
   }

@@ -121,6 +121,8 @@ type FaultBody =
   | { readonly kind: 'rot'; readonly target: Target; readonly downMs: number }
   /** The disk is lost. The replica is replaced by a new one. */
   | { readonly kind: 'wipe'; readonly target: Target }
+  /** More than any cluster survives: so many machines are lost for good, or get so many flipped bits (`rot`), that what is left must stop safely. Nobody repairs anything any more. */
+  | { readonly kind: 'ruin'; readonly rot: boolean; readonly seed: number }
   /** Connections of clients to the replica carry nothing, or are reset. */
   | {
       readonly kind: 'clients'
@@ -184,12 +186,18 @@ export const failStopFaults: readonly FaultKind[] = [
  * Draws a plan. Most plans have a few kinds of faults only, since some faults hide what others would show (swarm testing).
  *
  * @param kinds what may happen at all.
+ * @param beyond at some time comes what no cluster survives.
  */
 export function drawFaults(
   random: Random,
-  options: { readonly replicas: number; readonly durationMs: number; readonly kinds: readonly FaultKind[] },
+  options: {
+    readonly replicas: number
+    readonly durationMs: number
+    readonly kinds: readonly FaultKind[]
+    readonly beyond: boolean
+  },
 ): readonly Fault[] {
-  const { replicas, durationMs, kinds } = options
+  const { replicas, durationMs, kinds, beyond } = options
   const left = [...kinds]
   const usable: FaultKind[] = []
   for (let wanted = [1, 2, 3, 4, 6, 9, 99][random.below(7)] ?? 3; wanted > 0 && left.length > 0; wanted -= 1)
@@ -205,6 +213,10 @@ export function drawFaults(
     const target: Target = random.below(10) < atLeader ? 'leader' : 1 + random.below(replicas)
     faults.push({ number: faults.length + 1, atMs, ...drawBody(random, kind, target, replicas) })
     atMs += 1 + random.below(2 * gapMs)
+  }
+  if (beyond) {
+    const ruinMs = Math.round(durationMs * (0.3 + random.below(60) / 100))
+    faults.push({ number: faults.length + 1, atMs: ruinMs, ...drawBody(random, 'ruin', 'leader', replicas) })
   }
   return faults
 }
@@ -306,6 +318,8 @@ function drawBody(random: Random, kind: FaultKind, target: Target, replicas: num
       return { kind, target, downMs }
     case 'wipe':
       return { kind, target }
+    case 'ruin':
+      return { kind, rot: random.below(3) === 0, seed: random.below(1_000_000) }
     case 'clients':
       return { kind, target, reset: random.below(2) === 0, durationMs }
     case 'clockJump': {

@@ -16,6 +16,7 @@ while (caught === null && performance.now() - startMs < Number(seconds) * 1000) 
     workload: mutant.workload,
     replicas: null,
     faultModel: 'majority',
+    beyond: false,
     kinds: mutant.kinds ?? null,
     only: null,
     durationMs: null,

@@ -16,6 +16,8 @@ export interface Injector {
   heal(): void
   /** Nothing is left for an operator to do. */
   readonly settled: boolean
+  /** What no cluster survives has come: `lost` when machines are gone, `rot` when bits have flipped; null as long as it has not. */
+  readonly ruin: { readonly how: 'lost' | 'rot'; readonly atMs: number } | null
   readonly counts: ReadonlyMap<FaultKind, number>
 }
 
@@ -40,6 +42,7 @@ export function createInjector(options: {
   const repairs = new Set<ReplicaId>()
   let healed = false
   let changing = false
+  let ruin: Injector['ruin'] = null
   /** Added to the configuration, not promoted yet. */
   const joining = new Set<ReplicaId>()
 
@@ -78,7 +81,8 @@ export function createInjector(options: {
 
   /** Whether the disk of one more replica may be lost: not while fewer would be left than the model needs. */
   function mayLose(machine: Machine): boolean {
-    if (!options.mayLoseDisks || repairs.size > 0 || changing || joining.size > 0) return false
+    if (!options.mayLoseDisks || ruin !== null || repairs.size > 0 || changing || joining.size > 0)
+      return false
     const status = cluster.leader()?.process?.engine?.status()
     if (status === undefined || machine.retired !== null) return false
     const voters = status.members.filter((member) => member.voter)
@@ -92,6 +96,7 @@ export function createInjector(options: {
   /** Asks whoever leads, again and again, until it is done. */
   async function change(wanted: ConfigurationChange, attempts: number): Promise<boolean> {
     for (let attempt = 0; attempt < attempts; attempt += 1) {
+      if (ruin !== null) return false
       const engine = cluster.leader()?.process?.engine ?? null
       // A leader that dies answers nobody.
       const result =
@@ -136,7 +141,7 @@ export function createInjector(options: {
 
   async function changeAtRandom(choice: number): Promise<void> {
     const status = cluster.leader()?.process?.engine?.status()
-    if (status === undefined || changing || joining.size > 0 || repairs.size > 0) return
+    if (status === undefined || ruin !== null || changing || joining.size > 0 || repairs.size > 0) return
     const pick = seededRandom(choice)
     const voters = status.members.filter((member) => member.voter)
     const leaves = voters[pick.below(voters.length)]
@@ -149,6 +154,25 @@ export function createInjector(options: {
       cluster.retire(leaves.id, 'removed')
     }
     changing = false
+  }
+
+  /** Fewer machines are left than any configuration that one of them may know needs. */
+  function loseMost(chance: Random): void {
+    const running = [...cluster.running()]
+    const fewest = Math.min(...running.map(({ process }) => process?.engine?.status().voters ?? 0))
+    const kept = new Set<ReplicaId>()
+    while (running.length > 0 && kept.size < Math.floor((fewest - 1) / 2))
+      for (const { id } of running.splice(chance.below(running.length), 1)) kept.add(id)
+    for (const { id, retired } of cluster.machines.values())
+      if (!kept.has(id) && retired === null) cluster.retire(id, 'broken')
+  }
+
+  function flipBits(chance: Random): void {
+    for (const machine of cluster.machines.values()) {
+      if (machine.retired !== null || chance.below(5) === 0) continue
+      cluster.crash(machine.id, chance.below(2) === 0, 20 + chance.below(2000))
+      for (let bits = 1 + chance.below(4); bits > 0; bits -= 1) machine.disk.rot()
+    }
   }
 
   function flap(fault: Fault & { readonly kind: 'flaps' }, chance: Random, times: number): void {
@@ -315,6 +339,12 @@ export function createInjector(options: {
         note()
         void changeAtRandom(fault.choice)
         return
+      case 'ruin':
+        note()
+        ruin = { how: fault.rot ? 'rot' : 'lost', atMs: scheduler.nowMs }
+        if (fault.rot) flipBits(seededRandom(fault.seed))
+        else loseMost(seededRandom(fault.seed))
+        return
       default:
         break
     }
@@ -414,6 +444,9 @@ export function createInjector(options: {
     counts,
     get settled() {
       return repairs.size === 0 && joining.size === 0 && !changing
+    },
+    get ruin() {
+      return ruin
     },
     heal() {
       healed = true

@@ -31,6 +31,8 @@ export interface Invariants {
   /** The state of a process is the one at `index` now: it started, or took over a snapshot. */
   restored(process: string, index: Index): void
   readonly newestApplied: Index
+  /** The highest index that anybody took for committed. */
+  readonly newestCommit: Index
   /** In how many terms somebody led. */
   readonly terms: number
 }
@@ -110,6 +112,9 @@ export function createInvariants(): Invariants {
     },
     get newestApplied() {
       return newestApplied
+    },
+    get newestCommit() {
+      return Math.max(newestCommit, newestApplied, ...commits.values())
     },
     get terms() {
       return leaders.size

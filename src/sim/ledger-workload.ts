@@ -37,8 +37,9 @@ class LedgerStore implements AppStore {
   isFull = false
 
   died(power: boolean): void {
-    const kept = power ? this.images.durable : this.images.newest()
-    this.images = { newest: () => kept, durable: this.images.durable, incoming: this.images.incoming }
+    const { durable, incoming, installed } = this.images
+    const kept = power ? durable : this.images.newest()
+    this.images = { newest: () => kept, durable, incoming, installed: power ? null : installed }
   }
 
   wipe(): void {
@@ -126,6 +127,10 @@ class LedgerClients implements Clients {
 
   get idle(): boolean {
     return this.stopping && this.busy === 0
+  }
+
+  get limitedCalls(): number {
+    return this.busy
   }
 
   freeze(): void {}

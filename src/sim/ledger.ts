@@ -69,10 +69,12 @@ export interface LedgerImages {
   durable: Uint8Array
   /** A copy that was checked and not yet taken over, and bytes of one that is on its way. */
   incoming: { readonly id: string; bytes: Uint8Array } | null
+  /** A copy that was taken over: it was flushed, and its new name is flushed at the next start at the latest. */
+  installed: Uint8Array | null
 }
 
 export function emptyLedger(): LedgerImages {
-  return { newest: () => new Uint8Array(0), durable: new Uint8Array(0), incoming: null }
+  return { newest: () => new Uint8Array(0), durable: new Uint8Array(0), incoming: null, installed: null }
 }
 
 interface State {
@@ -111,6 +113,8 @@ export class Ledger implements LogConsumer {
     this.images = images
     this.clock = clock
     this.hooks = hooks
+    if (images.installed !== null) images.durable = images.installed
+    images.installed = null
     this.state = decodeState(images.newest())
     images.newest = () => encodeState(this.state)
     hooks.restored(this.state.appliedIndex)
@@ -176,6 +180,8 @@ export class Ledger implements LogConsumer {
     const index = this.state.appliedIndex
     this.clock.after(2, () => {
       this.images.durable = image
+      const { installed } = this.images
+      if (installed !== null && decodeState(installed).appliedIndex <= index) this.images.installed = null
       done(index)
     })
   }
@@ -215,6 +221,7 @@ export class Ledger implements LogConsumer {
           : Promise.reject(new Error('the copy is not what was offered')),
       install: () => {
         this.images.incoming = null
+        this.images.installed = incoming.bytes
         this.state = decodeState(incoming.bytes)
         this.hooks.restored(this.state.appliedIndex)
         for (const pending of this.pending.slice()) this.settle(pending)

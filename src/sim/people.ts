@@ -145,6 +145,11 @@ export class People {
     this.stopping = true
   }
 
+  /** Calls that are open and have a deadline. */
+  get limitedCalls(): number {
+    return this.people.reduce((sum, person) => sum + person.openCalls, this.registrations)
+  }
+
   get idle(): boolean {
     return (
       this.stopping &&

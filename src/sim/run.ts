@@ -17,6 +17,7 @@ const help = `npm run sim -- [options]
   --minutes M         try fresh seeds for so long (default 1)
   --workload NAME     ${workloadNames.join(', ')}; default: each in turn
   --model NAME        majority (default) or fail-stop
+  --beyond            at some time comes what no cluster survives; it must stop safely
   --replicas N        1 to 7 instead of what the seed draws
   --duration S        seconds of virtual time with faults, instead of what the seed draws
   --faults KINDS      only these, comma-separated; "none" for none:
@@ -35,6 +36,7 @@ const { values } = parseArgs({
     minutes: { type: 'string' },
     workload: { type: 'string' },
     model: { type: 'string', default: 'majority' },
+    beyond: { type: 'boolean', default: false },
     replicas: { type: 'string' },
     duration: { type: 'string' },
     faults: { type: 'string' },
@@ -86,6 +88,7 @@ function optionsFor(seed: number): SimOptions {
     workload,
     replicas: values.replicas === undefined ? null : number(values.replicas, 'replicas'),
     faultModel: model(values.model),
+    beyond: values.beyond,
     kinds: values.faults === undefined ? null : kindsOf(values.faults),
     only: values.only === undefined ? null : new Set(values.only.split(',').map(Number)),
     durationMs: values.duration === undefined ? null : number(values.duration, 'duration') * 1000,
@@ -143,6 +146,7 @@ async function report(options: SimOptions, result: SimResult): Promise<void> {
 function commandFor(options: SimOptions): string {
   const parts = [`npm run sim -- --seed ${options.seed} --workload ${options.workload}`]
   if (options.faultModel !== 'majority') parts.push(`--model ${options.faultModel}`)
+  if (options.beyond) parts.push('--beyond')
   if (options.replicas !== null) parts.push(`--replicas ${options.replicas}`)
   if (options.durationMs !== null) parts.push(`--duration ${options.durationMs / 1000}`)
   if (options.kinds !== null) parts.push(`--faults ${options.kinds.join(',') || 'none'}`)

@@ -19,6 +19,7 @@ function options(seed: number, workload: WorkloadName): SimOptions {
     workload,
     replicas: null,
     faultModel: 'majority',
+    beyond: false,
     kinds: null,
     only: null,
     durationMs: null,

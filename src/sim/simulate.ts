@@ -29,6 +29,8 @@ export interface SimOptions {
   /** Drawn when null. */
   readonly replicas: number | null
   readonly faultModel: FaultModel
+  /** At some time comes what no cluster survives: then it must stop safely, and answer nothing wrong. */
+  readonly beyond: boolean
   /** Only faults of these kinds; null = all that the model survives. */
   readonly kinds: readonly FaultKind[] | null
   /** Only the faults with these numbers; null = all of the plan. */
@@ -59,6 +61,8 @@ export interface SimResult {
   readonly trace: readonly TracedEvent[]
 }
 
+/** So long what was on its way when most machines were lost may still arrive. */
+const lastWordsMs = 10_000
 /** After the faults have ended everything must be well again within so much virtual time. */
 const healMs = 60_000
 const inspectMs = 200
@@ -104,7 +108,7 @@ export async function simulate(options: SimOptions): Promise<SimResult> {
   const durationMs = options.durationMs ?? skewed(planRandom, 6000, 60_000)
   const survivable = options.faultModel === 'majority' ? faultKinds : failStopFaults
   const kinds = survivable.filter((kind) => options.kinds === null || options.kinds.includes(kind))
-  const plan = drawFaults(planRandom, { replicas, durationMs, kinds })
+  const plan = drawFaults(planRandom, { replicas, durationMs, kinds, beyond: options.beyond })
   const tuning = drawTuning(planRandom, options.workload)
 
   const scheduler = createScheduler(() => {})
@@ -173,8 +177,15 @@ export async function simulate(options: SimOptions): Promise<SimResult> {
     clients.stop()
   })
   const healedMs = scheduler.nowMs
-  await run(healedMs + healMs, () => clients.idle && injector.settled && converged() === null)
-  if (!ended()) {
+  if (injector.ruin === null) await comeBack()
+  else await stopSafely()
+  for (const machine of cluster.machines.values()) cluster.retire(machine.id, 'removed')
+  workload.close()
+
+  /** All is well again, and nothing was lost. */
+  async function comeBack(): Promise<void> {
+    await run(healedMs + healMs, () => clients.idle && injector.settled && converged() === null)
+    if (ended()) return
     const missing = converged()
     if (!clients.idle)
       invariants.fail('progress', `calls are still open ${healMs / 1000} s after the faults ended`)
@@ -182,19 +193,46 @@ export async function simulate(options: SimOptions): Promise<SimResult> {
       invariants.fail('progress', `a membership change is not done ${healMs / 1000} s after the faults ended`)
     else if (missing !== null)
       invariants.fail('progress', `${missing}, ${healMs / 1000} s after the faults ended`)
-  }
-  let finished = false
-  await outsidePromises(() => {
-    void clients.finish().then(() => (finished = true))
-  })
-  await run(scheduler.nowMs + healMs, () => finished)
-  if (!ended()) {
+    let finished = false
+    await outsidePromises(() => {
+      void clients.finish().then(() => (finished = true))
+    })
+    await run(scheduler.nowMs + healMs, () => finished)
+    if (ended()) return
     if (!finished) invariants.fail('progress', 'the last reads are not answered')
     cluster.inspect(true)
     clients.check()
   }
-  for (const machine of cluster.machines.values()) cluster.retire(machine.id, 'removed')
-  workload.close()
+
+  /** Nothing new is committed or answered without a quorum, every replica says that there is none, and no caller is left hanging. */
+  async function stopSafely(): Promise<void> {
+    const isLost = injector.ruin?.how === 'lost'
+    await run(Math.max(healedMs, (injector.ruin?.atMs ?? 0) + lastWordsMs), () => false)
+    const { newestCommit } = invariants
+    const [answered, calls] = [clients.answered, clients.limitedCalls]
+    await run(scheduler.nowMs + healMs / 2, () => false)
+    if (ended()) return
+    if (clients.limitedCalls > 0)
+      invariants.fail('told in words', `${clients.limitedCalls} calls hang although their deadlines are over`)
+    if (isLost && invariants.newestCommit > newestCommit)
+      invariants.fail(
+        'stops safely',
+        `without a quorum the commit index went from ${newestCommit} to ${invariants.newestCommit}`,
+      )
+    // Local reads that had begun may be answered.
+    if (isLost && clients.answered > answered + calls)
+      invariants.fail('stops safely', `${clients.answered - answered} calls were answered without a quorum`)
+    for (const { process } of cluster.running()) {
+      const status = process?.engine?.status()
+      if (status?.available !== true) continue
+      const voters = status.members.filter(({ voter }) => voter)
+      const alive = voters.filter(({ id }) => (cluster.machines.get(id)?.process ?? null) !== null)
+      if (alive.length * 2 <= voters.length)
+        invariants.fail('told in words', `${process?.name} says that there is a quorum, and there is none`)
+    }
+    cluster.inspect(true)
+    clients.check()
+  }
 
   /** What is missing until all replicas are alike; null when nothing is. */
   function converged(): string | null {

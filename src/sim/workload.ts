@@ -36,6 +36,8 @@ export interface Clients {
   stop(): void
   /** Stopped, and no call is open. */
   readonly idle: boolean
+  /** Calls that are open and have a deadline. */
+  readonly limitedCalls: number
   /** Reads everything once more, after the faults. Resolves when the answers are there. */
   finish(): Promise<void>
   /** Connections to a replica carry nothing for a while. */
