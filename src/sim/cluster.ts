@@ -88,6 +88,8 @@ export interface ClusterOptions {
   readonly replicas: number
   readonly faultModel: FaultModel
   readonly tuning: Partial<EngineTuning>
+  /** Until faults end the replicas mostly draw the same time-outs, so that several campaign in the same term. */
+  readonly alike: boolean
   readonly newStore: (id: ReplicaId) => AppStore
   readonly openApp: (store: AppStore, context: AppContext) => App
 }
@@ -121,6 +123,8 @@ export interface Cluster {
   /** Machines whose process is up. */
   running(): readonly Machine[]
   membershipChanged(): void
+  /** From now on each replica draws time-outs of its own. */
+  drawApart(): void
   /** Looks at all processes: what they believe, and now and then (or always: `everything`) what they hold, may contradict. */
   inspect(everything: boolean): void
 }
@@ -141,6 +145,7 @@ export function createCluster(options: ClusterOptions): Cluster {
   // Slow links and disks leave more time for something to happen in between.
   const delayMs = skewed(random, 100, 20_000) / 1000
   let digestedIndex = 0
+  let { alike } = options
   const network = createSimNetwork({
     scheduler,
     random: fork(random),
@@ -236,7 +241,7 @@ export function createCluster(options: ClusterOptions): Cluster {
           configuration: machine.initial,
           disk: machine.disk.mount(process),
           clock,
-          random: fork(random),
+          random: timeouts(fork(random)),
           transport: network.attach(id, process, clock, machine.incarnation),
           logger,
           onFatal,
@@ -273,6 +278,12 @@ export function createCluster(options: ClusterOptions): Cluster {
         stopped(process, error)
       }
     })
+  }
+
+  function timeouts(own: Random): Random {
+    return {
+      below: (limit) => (alike && limit < 1000 && own.below(4) > 0 ? limit >> 1 : own.below(limit)),
+    }
   }
 
   /** The process says that it cannot go on. */
@@ -358,6 +369,9 @@ export function createCluster(options: ClusterOptions): Cluster {
     leader,
     newMachine: () =>
       addMachine(Math.max(...machines.keys()) + 1, { faultModel: options.faultModel, members: [] }),
+    drawApart() {
+      alike = false
+    },
     membershipChanged() {
       counts.membershipChanges += 1
     },

@@ -450,6 +450,7 @@ export function createInjector(options: {
     },
     heal() {
       healed = true
+      cluster.drawApart()
       trace.add('heal', 0, 0, () => 'all faults end')
       mendLinks()
       for (const machine of cluster.machines.values()) {

@@ -153,7 +153,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: "change the replica set before the term's opening entry",
     file: 'raft/leadership.ts',
-    find: "if (!this.opened) return { refused: 'termNotOpened' }",
+    find: "if (!this.opened) return refusedChange('termNotOpened')",
     replace: '',
     workload: ledger,
     kinds: ['membership', 'isolate', 'partition', 'crash', 'stall', 'transfer'],
@@ -161,7 +161,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'two changes of the replica set at once',
     file: 'raft/leadership.ts',
-    find: "if (configurations.currentIndex > state.commitIndex) return { refused: 'changeInProgress' }",
+    find: "if (configurations.currentIndex > state.commitIndex) return refusedChange('changeInProgress')",
     replace: '',
     workload: ledger,
   },
@@ -189,8 +189,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'take over a snapshot that is not needed',
     file: 'raft/core.ts',
-    find: 'return point.index > commitIndex && log.termAt(point.index) !== point.term',
-    replace: 'return point.index > commitIndex || log.lastIndex > 0',
+    find: 'if (point.index <= commitIndex || log.termAt(point.index) === point.term) return false',
+    replace: 'if (point.index <= commitIndex && log.lastIndex === 0) return false',
     workload: ledger,
   },
   {

@@ -123,6 +123,7 @@ export async function simulate(options: SimOptions): Promise<SimResult> {
     replicas,
     faultModel: options.faultModel,
     tuning,
+    alike: planRandom.below(3) === 0,
     newStore: (id) => workload.newStore(id),
     openApp: (store, context) => workload.openApp(store, context),
   })
