@@ -822,6 +822,19 @@ test('a proposal that is dropped for want of room is asked for again only when t
   assert.equal(told, 1)
 })
 
+test('a follower whose answers were lost gets a snapshot when the log no longer reaches back to it', () => {
+  const cluster = clusterOf([1, 2, 3], { options: { maxInflightMessages: 1 } }).elect(1)
+  cluster.cuts.add('3>1')
+  for (const text of ['a', 'b']) {
+    cluster.host(1).propose(text)
+    cluster.settle()
+  }
+  cluster.host(1).compact(status(cluster, 1).commitIndex)
+  cluster.cuts.clear()
+  cluster.tick(10)
+  assert.deepEqual(cluster.host(1).wanted, [3])
+})
+
 // Reads
 
 test('reads of all replicas share one round, and see what was committed before they began', () => {

@@ -440,7 +440,10 @@ export class Leadership {
         }
         if (!progress.askAgain) return
         progress.askAgain = false
-        this.sendAppend(progress, 0)
+        if (this.sendAppend(progress, 0) !== null) return
+        // The log has been shortened meanwhile.
+        progress.probeFrom(progress.next)
+        this.sendAppends(progress)
         return
       }
     }
