@@ -63,6 +63,7 @@ const reasonOf = {
   noQuorum: Reason.NO_QUORUM,
   noSpace: Reason.NO_SPACE,
   draining: Reason.DRAINING,
+  upgradePending: Reason.UPGRADE_PENDING,
   overloaded: Reason.OVERLOADED,
   deadline: Reason.DEADLINE_EXCEEDED,
 } as const satisfies Record<Unavailable, Reason>
@@ -71,6 +72,7 @@ const retryAfterMs = {
   noQuorum: 500,
   noSpace: 5_000,
   draining: 0,
+  upgradePending: 0,
   overloaded: 100,
   deadline: 0,
 } as const satisfies Record<Unavailable, number>

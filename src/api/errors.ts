@@ -219,6 +219,13 @@ export const meanings = {
     retryable: true,
     message: 'The client does not read what it is sent.',
   },
+  REASON_UPGRADE_PENDING: {
+    code: codes.FAILED_PRECONDITION,
+    http: 409,
+    retryable: true,
+    message:
+      'Some replicas run an older version of Parley, or have not been met since the start: once all know the newest one this can be done.',
+  },
   REASON_REPLICA_NOT_FOUND: {
     code: codes.NOT_FOUND,
     http: 404,

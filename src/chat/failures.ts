@@ -1,3 +1,5 @@
+import { NewerVersionError } from './versions.ts'
+
 /**
  * Primary result codes of SQLite that a command can bring about by itself, and then in the same way on every replica: a statement that is wrong, too big, or against a constraint.
  * All others say something about this replica's disk or memory.
@@ -17,6 +19,7 @@ const wrongValues: ReadonlySet<unknown> = new Set([
  */
 export function isReplicaFailure(error: unknown): boolean {
   if (!(error instanceof Error)) return false
+  if (error instanceof NewerVersionError) return true
   if ('errcode' in error && typeof error.errcode === 'number')
     return !codesOfCommands.has(error.errcode & 0xff)
   // Of the operating system or of Node: no file, no memory, a database that is closed.

@@ -1,4 +1,5 @@
 import { makeUuidV7 } from '../base/ids.ts'
+import { newestVersion } from '../base/version.ts'
 import type { Command } from '../gen/parley/v1/command.ts'
 import type { Error as ChatError, Target } from '../gen/parley/v1/model.ts'
 import { Event } from '../gen/parley/v1/service.ts'
@@ -35,6 +36,9 @@ export class Harness {
   constructor(db: Sql, options: OpenChatOptions = {}) {
     this.db = db
     const { machine, queries } = openChat(db, options)
+    // As in a cluster that has been up for a moment.
+    db.exec(`UPDATE chat_state SET version = ${options.newestVersion ?? newestVersion}`)
+    machine.reload()
     this.machine = machine
     this.queries = queries
   }

@@ -41,7 +41,7 @@ export const maxPageBytes = 1024 * 1024
 /** A request as it comes in. */
 export type RequestOp = NonNullable<Request['op']>
 export type CommandOp = NonNullable<Command['op']>
-type ClusterCase = 'presence' | 'replicaGone' | 'touchSessions' | 'endSessions'
+type ClusterCase = 'presence' | 'replicaGone' | 'touchSessions' | 'endSessions' | 'raiseVersion'
 /** Commands that carry the request of the same name as it came in. */
 type SameOp = Exclude<
   CommandOp,
@@ -171,6 +171,8 @@ export function commandViolations(op: CommandOp): readonly FieldViolation[] {
       break
     case 'changePassword':
       if (op.value.passwordHash === '') found.add('new_password', 'must not be empty')
+      break
+    case 'raiseVersion':
       break
     case 'useJoinToken':
       found.bytes('secret_hash', op.value.secretHash, 32, 32)

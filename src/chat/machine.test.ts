@@ -219,10 +219,41 @@ test('a command that this version does not know is rejected', () => {
   assert.equal(applied?.outcome.outcome?.$case, 'rejected')
 })
 
+test('the version is raised by the log, and never goes back', () => {
+  const { chat, alice } = start()
+  chat.db.exec('UPDATE chat_state SET version = 1')
+  chat.machine.reload()
+  const early = chat.rejected(alice, {
+    $case: 'revokeJoinToken',
+    value: { id: noBytes, number: 1 },
+  })
+  assert.equal(early.reason, Reason.UPGRADE_PENDING)
+  for (const version of [2, 1]) {
+    chat.apply(chat.command(nobody, { $case: 'raiseVersion', value: { version } }))
+    assert.equal(chat.machine.version, 2)
+  }
+  assert.equal(openChat(chat.db).machine.version, 2)
+})
+
+test('a replica stops at a version that it does not know, with care too', () => {
+  for (const careful of [false, true]) {
+    const chat = new Harness(new DatabaseSync(':memory:'), { newestVersion: 1 })
+    const raise = chat.command(nobody, { $case: 'raiseVersion', value: { version: 2 } })
+    assert.throws(
+      () =>
+        chat.machine.applyBatch(
+          { origin: 2, incarnation: 1, number: 1, atMs: chat.nowMs, commands: [raise] },
+          careful,
+        ),
+      /use version 2 of Parley's commands, and this one knows 1/,
+    )
+  }
+})
+
 test('a state of a newer Parley is refused in words', () => {
   const { chat } = start()
   chat.db.exec('UPDATE chat_state SET version = 99')
-  assert.throws(() => openChat(chat.db), /format 99.*format 1/)
+  assert.throws(() => openChat(chat.db), /version 99.*knows version/)
 })
 
 test('the tables are made within the caller’s transaction when there is one', () => {

@@ -1,5 +1,6 @@
 import { assert, unreachable } from '../base/assert.ts'
 import { uuidV7TimeMs } from '../base/ids.ts'
+import { newestVersion } from '../base/version.ts'
 import type { Command, CommandBatch, Outcome } from '../gen/parley/v1/command.ts'
 import { Reason } from '../gen/parley/v1/model.ts'
 import type { SendMessageRequest } from '../gen/parley/v1/service.ts'
@@ -24,10 +25,13 @@ import { changePassword, deleteAccount, logIn, logOut, register, revokeSession }
 import type { Sql } from './sql.ts'
 import { State, type SignedInRows } from './state.ts'
 import type { Applied, ChatMachine } from './types.ts'
+import { NewerVersionError, versionOf } from './versions.ts'
 
 export interface OpenChatOptions {
   /** Called before each command is applied. A test makes a command poisonous by throwing here. */
   readonly beforeCommand?: (command: Command) => void
+  /** The newest version that this replica knows; default: that of src/base/version.ts. */
+  readonly newestVersion?: number
 }
 
 /** The chat in a database: its tables are made when they are not there. */
@@ -35,7 +39,7 @@ export function openChat(
   db: Sql,
   options: OpenChatOptions = {},
 ): { readonly machine: ChatMachine; readonly queries: ChatQueries } {
-  prepareSchema(db)
+  prepareSchema(db, options.newestVersion ?? newestVersion)
   const state = new State(db)
   return { machine: new Machine(state, options), queries: openQueries(state.sql) }
 }
@@ -43,14 +47,20 @@ export function openChat(
 class Machine implements ChatMachine {
   private readonly state: State
   private readonly beforeCommand: ((command: Command) => void) | undefined
+  private readonly newestVersion: number
 
   constructor(state: State, options: OpenChatOptions) {
     this.state = state
     this.beforeCommand = options.beforeCommand
+    this.newestVersion = options.newestVersion ?? newestVersion
   }
 
   get position(): number {
     return this.state.position
+  }
+
+  get version(): number {
+    return this.state.version
   }
 
   get nowMs(): number {
@@ -131,7 +141,15 @@ class Machine implements ChatMachine {
     const { op } = command
     if (op === undefined)
       return reject(Reason.UNIMPLEMENTED, 'This version of Parley does not know the command.')
+    const version = versionOf(op)
+    if (version > this.newestVersion)
+      throw new NewerVersionError(
+        `The other replicas use version ${version} of Parley's commands, and this one knows ${this.newestVersion}: start a Parley that is at least as new as theirs in this folder`,
+      )
     if (this.applyOfCluster(op)) return { $case: 'done', value: {} }
+    // Replicas refuse to propose it before, so this is for those that do not.
+    if (version > this.state.version)
+      return reject(Reason.UPGRADE_PENDING, 'Not before all replicas have been upgraded.')
     const timeMs = uuidV7TimeMs(command.id)
     if (timeMs === null) return invalid('id', 'must be a UUIDv7 of 16 bytes')
     const { nowMs } = this.state
@@ -166,6 +184,9 @@ class Machine implements ChatMachine {
       case 'endSessions':
         state.flush()
         endSessions(state)
+        return true
+      case 'raiseVersion':
+        state.raiseVersion(op.value.version)
         return true
       default:
         return false
@@ -265,6 +286,7 @@ class Machine implements ChatMachine {
       case 'replicaGone':
       case 'touchSessions':
       case 'endSessions':
+      case 'raiseVersion':
         throw new Error('a command of the cluster itself')
       default:
         return unreachable(op)

@@ -62,6 +62,7 @@ export function isKept(result: Result): boolean {
     case Reason.NOT_SIGNED_IN:
     case Reason.SESSION_EXPIRED:
     case Reason.RATE_LIMITED:
+    case Reason.UPGRADE_PENDING:
       return false
     default:
       return true

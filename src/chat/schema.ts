@@ -1,6 +1,8 @@
 import type { Sql } from './sql.ts'
+import { NewerVersionError } from './versions.ts'
 
-const version = 1
+/** Of a new state: what all versions of Parley know. It is raised through the log, see `RaiseVersionCommand`. */
+const firstVersion = 1
 
 /** `#everyone`: the conversation of all accounts, there from the start. */
 export const everyoneId = 1
@@ -38,7 +40,7 @@ CREATE TABLE chat_state (
   last_session INTEGER NOT NULL,
   last_conversation INTEGER NOT NULL
 ) STRICT;
-INSERT INTO chat_state VALUES (1, ${version}, 0, 0, 0, 0, ${everyoneId});
+INSERT INTO chat_state VALUES (1, ${firstVersion}, 0, 0, 0, 0, ${everyoneId});
 
 CREATE TABLE policy (
   only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
@@ -202,11 +204,6 @@ CREATE TABLE outcome (
 ) STRICT, WITHOUT ROWID;
 `
 
-/**
- * Makes the tables, or checks that they are of a known version.
- *
- * @throws Error when a newer Parley made them.
- */
 /** Came after the first release, so a state that is there may be without. */
 const joinTokens = `
 CREATE TABLE IF NOT EXISTS join_token (
@@ -220,17 +217,23 @@ CREATE TABLE IF NOT EXISTS join_token (
 ) STRICT;
 `
 
-export function prepareSchema(db: Sql): void {
+/**
+ * Makes the tables, or checks that they are of a known version.
+ *
+ * @param newest the newest version that this replica knows.
+ * @throws NewerVersionError when the state is of a later one.
+ */
+export function prepareSchema(db: Sql, newest: number): void {
   const exists = db.prepare(`SELECT 1 AS found FROM sqlite_master WHERE name = 'chat_state'`).get()
   if (exists === undefined) {
     // A savepoint is a transaction of its own, or a part of the caller's.
     db.exec(`SAVEPOINT chat_schema; ${schema} ${joinTokens} RELEASE chat_schema`)
     return
   }
-  const found = db.prepare('SELECT version FROM chat_state').get()?.['version']
-  if (found !== version)
-    throw new Error(
-      `the state has format ${String(found)}, and this Parley knows format ${version}: run a Parley that is at least as new as the one that wrote it`,
+  const found = Number(db.prepare('SELECT version FROM chat_state').get()?.['version'])
+  if (found > newest)
+    throw new NewerVersionError(
+      `the state has version ${found}, and this Parley knows version ${newest}: run a Parley that is at least as new as the one that wrote it`,
     )
   db.exec(joinTokens)
 }

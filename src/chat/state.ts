@@ -31,6 +31,8 @@ export class State {
   /** Of the command that is being applied, or was last. */
   position = 0
   nowMs = 0
+  /** Commands up to this version may be used. */
+  version = 0
   private lastAccount = 0
   private lastSession = 0
   private lastConversation = 0
@@ -60,6 +62,12 @@ export class State {
   setPolicy(policy: Policy): void {
     writePolicy(this.sql, policy)
     this.cachedPolicy = policy
+  }
+
+  raiseVersion(version: number): void {
+    if (version <= this.version) return
+    this.sql.of('UPDATE chat_state SET version = ?').run(version)
+    this.version = version
   }
 
   /** The clock never runs backwards. */
@@ -147,6 +155,7 @@ export class State {
     const row = this.sql.of('SELECT * FROM chat_state').get() ?? {}
     this.position = integer(row['position'])
     this.nowMs = integer(row['now_ms'])
+    this.version = integer(row['version'])
     this.lastAccount = integer(row['last_account'])
     this.lastSession = integer(row['last_session'])
     this.lastConversation = integer(row['last_conversation'])

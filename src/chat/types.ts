@@ -41,6 +41,8 @@ export interface MembershipChange {
 export interface ChatMachine {
   /** The number of commands applied so far. */
   readonly position: number
+  /** Commands up to this version (src/base/version.ts) may be used. */
+  readonly version: number
   /** The cluster's clock: the largest time stamp applied so far, in milliseconds since 1970. */
   readonly nowMs: number
 

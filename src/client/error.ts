@@ -96,4 +96,5 @@ export const reasonKinds = {
   REASON_JOIN_TOKEN_UNKNOWN: 'final',
   REASON_JOIN_TOKEN_EXPIRED: 'final',
   REASON_JOIN_TOKEN_USED_UP: 'final',
+  REASON_UPGRADE_PENDING: 'notNow',
 } as const satisfies Record<Reason, ReasonKind>

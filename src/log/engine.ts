@@ -309,6 +309,7 @@ export class Engine implements ReplicatedLog {
         voter,
         address,
         reachable: id === self || this.transport.isUp(id),
+        version: this.transport.version(id),
         roundTripUs: id === self ? 0 : this.transport.roundTripUs(id),
         matchIndex:
           id === self

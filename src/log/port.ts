@@ -166,6 +166,8 @@ export interface LogMember {
   readonly voter: boolean
   readonly address: string
   readonly reachable: boolean
+  /** The newest version (src/base/version.ts) that it knows, as far as this replica can tell; 0 = it has not been met since the start. */
+  readonly version: number
   readonly roundTripUs: number
   /** How far its log is known to match; 0 when this replica cannot know. */
   readonly matchIndex: number

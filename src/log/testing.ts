@@ -1,5 +1,6 @@
 import type { Cancel, Clock } from '../base/clock.ts'
 import type { ReplicaId } from '../base/ids.ts'
+import { newestVersion } from '../base/version.ts'
 import type { Message } from '../raft/types.ts'
 import type { Disk, DiskCallback, DiskFile } from '../storage/disk.ts'
 import type { CommittedEntry, LogConsumer, SnapshotOffer, SnapshotSink, SnapshotSource } from './port.ts'
@@ -225,6 +226,10 @@ export class MemoryTransport implements Transport {
 
   isUp(peer: ReplicaId): boolean {
     return this.network.connected(this.self, peer)
+  }
+
+  version(): number {
+    return newestVersion
   }
 
   roundTripUs(peer: ReplicaId): number {

@@ -96,6 +96,10 @@ export interface PeerLinksOptions {
   /** The wall clock that the others are told of, in milliseconds since 1970. Default: the machine's. */
   readonly wallMs?: () => number
   readonly sockets?: Sockets
+  /** The version that the cluster uses: replicas that do not know it are refused. Default: the oldest one. */
+  readonly versionInUse?: () => number
+  /** The newest version that this replica speaks; default: that of src/base/version.ts. */
+  readonly newestVersion?: number
 }
 
 /** `host:port` or `[v6]:port`; null when `address` is neither. */

@@ -10,9 +10,8 @@ import type { Message } from '../raft/types.ts'
  * something else. The greeting (`hello`, `welcome`, `refused`) keeps its form in every version, so that any two versions can at least refuse each other in words.
  */
 
-/** The versions of the protocol after the greeting that this code speaks. */
+/** The oldest version of the protocol after the greeting that this code speaks; the newest one is that of src/base/version.ts. */
 export const oldestVersion = 1
-export const newestVersion = 2
 /** Since this version whoever dialled says which process it is (`start`). */
 export const startVersion = 2
 

@@ -213,6 +213,27 @@ test('a replica that moved is answered where it says that it is found, whatever 
   assert.equal(b.links.isUp(1), true)
 })
 
+test('replicas of two versions speak the older one, and each knows what the other can speak', async (t) => {
+  const [a, b] = [new Node(1), new Node(2, { newestVersion: 1 })]
+  await nodes(t, a, b)
+  a.links.setPeers([{ id: 2, address: b.address }])
+  b.links.setPeers([{ id: 1, address: a.address }])
+  assert.deepEqual([a.links.version(1), a.links.version(2)], [2, 0])
+  await a.until(() => a.links.isUp(2))
+  await b.until(() => b.links.isUp(1))
+  assert.deepEqual([a.links.version(2), b.links.version(1), b.links.version(2)], [1, 1, 1])
+})
+
+test('a replica that does not know the version that the cluster uses is refused, whoever dials', async (t) => {
+  const [a, b] = [new Node(1, { versionInUse: () => 2 }), new Node(2, { newestVersion: 1 })]
+  await nodes(t, a, b)
+  a.links.setPeers([{ id: 2, address: b.address }])
+  b.links.setPeers([{ id: 1, address: a.address }])
+  await a.until(() => new Set(a.refusals.map(({ by }) => by)).size === 2)
+  for (const { code } of [...a.refusals, ...b.refusals]) assert.equal(code, 'version')
+  assert.ok(!a.links.isUp(2) && !b.links.isUp(1))
+})
+
 test('a later version of the protocol is refused in words', async (t) => {
   const b = new Node(2)
   await nodes(t, b)

@@ -1,7 +1,8 @@
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { assert } from '../base/assert.ts'
-import { equalBytes } from '../base/bytes.ts'
+import { equalBytes, MalformedError } from '../base/bytes.ts'
 import { replicaName, type ReplicaId } from '../base/ids.ts'
+import { newestVersion } from '../base/version.ts'
 import type {
   Peer,
   SnapshotChunk,
@@ -22,7 +23,7 @@ import {
   type Refusal,
   type Sockets,
 } from './context.ts'
-import { encodeFrame, newestVersion, oldestVersion, type Frame } from './frames.ts'
+import { encodeFrame, oldestVersion, type Frame } from './frames.ts'
 import { IncomingLink, type Greeted, type IncomingOwner } from './incoming.ts'
 import { OutgoingLink, type OutgoingOwner } from './outgoing.ts'
 
@@ -86,6 +87,8 @@ export class PeerLinks implements Transport {
     ReplicaId,
     { readonly incarnation: number; readonly endpoint: Endpoint | null }
   >()
+  /** The newest version of each replica that greeted since the start, as far as this one knows versions. */
+  private readonly versions = new Map<ReplicaId, number>()
   private members = new Map<ReplicaId, Endpoint>()
   private handler: TransportHandler | null = null
   private address = ''
@@ -107,6 +110,12 @@ export class PeerLinks implements Transport {
       maxQueuedBytes: options.maxQueuedBytes ?? 64 * 1024 * 1024,
       wallMs: () => Math.max(0, Math.floor((options.wallMs ?? Date.now)())),
       hello: (to) => this.hello(to),
+      speaks: (peer, version) => {
+        const { oldest, newest } = this.spoken()
+        if (version < oldest || version > newest)
+          throw new MalformedError(`version ${version} was not offered`)
+        this.versions.set(peer, version)
+      },
       admit: options.admit,
       startNumber: options.random.below(2 ** 32),
       refused: (refusal) => this.refused(refusal),
@@ -214,6 +223,10 @@ export class PeerLinks implements Transport {
     return this.outgoing.get(peer)?.roundTripUs ?? 0
   }
 
+  version(peer: ReplicaId): number {
+    return peer === this.options.self ? this.spoken().newest : (this.versions.get(peer) ?? 0)
+  }
+
   clockMs(peer: ReplicaId): number | null {
     const aheadMs = this.clocks.get(peer)
     return aheadMs === undefined ? null : aheadMs + performance.now()
@@ -244,10 +257,11 @@ export class PeerLinks implements Transport {
 
   private hello(to: ReplicaId): Frame {
     const { clusterId, self, incarnation } = this.options
+    const { oldest, newest } = this.spoken()
     return {
       kind: 'hello',
-      oldestVersion,
-      newestVersion,
+      oldestVersion: oldest,
+      newestVersion: newest,
       clusterId,
       from: self,
       to,
@@ -258,12 +272,13 @@ export class PeerLinks implements Transport {
 
   private greet(hello: Frame & { kind: 'hello' }): Greeted {
     const { self, clusterId, incarnation } = this.options
-    const version = Math.min(hello.newestVersion, newestVersion)
-    if (version < Math.max(hello.oldestVersion, oldestVersion))
+    const { oldest, newest } = this.spoken()
+    const version = Math.min(hello.newestVersion, newest)
+    if (version < Math.max(hello.oldestVersion, oldest))
       return {
         ok: false,
         code: 'version',
-        reason: `${replicaName(self)} speaks versions ${oldestVersion} to ${newestVersion} of the peer protocol, ${replicaName(hello.from)} ${hello.oldestVersion} to ${hello.newestVersion}`,
+        reason: `${replicaName(self)} speaks versions ${oldest} to ${newest} of the peer protocol, ${replicaName(hello.from)} ${hello.oldestVersion} to ${hello.newestVersion}`,
       }
     if (!equalBytes(hello.clusterId, clusterId))
       return {
@@ -298,6 +313,7 @@ export class PeerLinks implements Transport {
       this.link(hello.from, endpoint)
     }
     this.met(hello.from, hello.incarnation, endpoint)
+    this.versions.set(hello.from, version)
     return { ok: true, welcome: { kind: 'welcome', version, incarnation } }
   }
 
@@ -344,6 +360,12 @@ export class PeerLinks implements Transport {
     }
     this.processes.set(peer, { ...known, number })
     return null
+  }
+
+  /** The versions that this replica speaks now: none that is older than what the cluster uses by now. */
+  private spoken(): { readonly oldest: number; readonly newest: number } {
+    const { versionInUse, newestVersion: newest = newestVersion } = this.options
+    return { oldest: Math.max(oldestVersion, versionInUse?.() ?? 0), newest }
   }
 
   private opened(link: IncomingLink): void {

@@ -18,8 +18,6 @@ import {
   encodeFrame,
   FrameSplitter,
   maxFrameBytes,
-  newestVersion,
-  oldestVersion,
   startVersion,
   type Frame,
   type RefusalCode,
@@ -34,6 +32,8 @@ export interface OutgoingOwner {
   readonly maxQueuedBytes: number
   wallMs(): number
   hello(to: ReplicaId): Frame
+  /** The other side speaks this version with us. Throws when it was not offered. */
+  speaks(peer: ReplicaId, version: number): void
   admit(peer: ReplicaId, incarnation: number): Objection | null
   /** Tells this process from every other one of the same replica. */
   readonly startNumber: number
@@ -265,8 +265,7 @@ export class OutgoingLink {
 
   private welcomed({ version, incarnation }: Frame & { kind: 'welcome' }): void {
     if (this.state !== 'greeting') throw new MalformedError('a second welcome')
-    if (version < oldestVersion || version > newestVersion)
-      throw new MalformedError(`version ${version} was not offered`)
+    this.owner.speaks(this.peer, version)
     const objection = this.owner.admit(this.peer, incarnation)
     if (objection !== null) {
       this.turnAway(objection.code, objection.reason)

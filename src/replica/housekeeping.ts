@@ -1,4 +1,5 @@
 import type { Cancel, Clock } from '../base/clock.ts'
+import { newestVersion } from '../base/version.ts'
 import type { ChatQueries } from '../chat/queries.ts'
 import type { Command } from '../gen/parley/v1/command.ts'
 import type { LogStatus } from '../log/port.ts'
@@ -11,6 +12,8 @@ export interface HousekeepingOptions {
   readonly status: () => LogStatus
   /** By the cluster's clock. */
   readonly nowMs: () => number
+  /** The version (src/base/version.ts) that the cluster uses. */
+  readonly versionInUse: () => number
   readonly execute: (command: Command, done: (result: Executed) => void) => void
   readonly lookAtClock: () => void
 }
@@ -62,6 +65,7 @@ export class Housekeeping {
       this.unreachableSinceMs.clear()
       return
     }
+    this.raiseVersion(status)
     this.clearLostReplicas(status, nowMs)
     if (nowMs - this.sessionsEndedMs >= endSessionsMs) {
       this.sessionsEndedMs = nowMs
@@ -80,6 +84,19 @@ export class Housekeeping {
     const sessions = [...this.touched].slice(0, maxSessionsPerCommand)
     for (const session of sessions) this.touched.delete(session)
     this.run('touchSessions', { $case: 'touchSessions', value: { sessions } })
+  }
+
+  /** Somebody leads, or has been met. A command that waits for the version should not wait for the next tick as well. */
+  statusChanged(): void {
+    const status = this.options.status()
+    if (status.available && status.leader === status.self) this.raiseVersion(status)
+  }
+
+  /** What all replicas know may be used from now on. One that has not been met yet is waited for: it may be an older one. */
+  private raiseVersion({ members }: LogStatus): void {
+    const version = Math.min(newestVersion, ...members.map((member) => member.version))
+    if (version > this.options.versionInUse())
+      this.run('raiseVersion', { $case: 'raiseVersion', value: { version } })
   }
 
   private clearLostReplicas(status: LogStatus, nowMs: number): void {

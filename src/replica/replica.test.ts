@@ -24,6 +24,8 @@ class TestLog implements ReplicatedLog {
   full = false
   leader = 1
   unreachable = 0
+  /** What replica 2 knows; 0 = it was not met. */
+  otherVersion = 1
   clocksMs: (number | null)[] = []
   readonly changes: ReplicaSetChange[] = []
   changeResult: ReplicaSetResult = { ok: true, id: 2 }
@@ -74,7 +76,7 @@ class TestLog implements ReplicatedLog {
   }
 
   status(): LogStatus {
-    const member = { voter: true, roundTripUs: 0, matchIndex: 0, copy: null }
+    const member = { voter: true, version: 2, roundTripUs: 0, matchIndex: 0, copy: null }
     return {
       available: this.available,
       full: this.full,
@@ -92,7 +94,13 @@ class TestLog implements ReplicatedLog {
       waitingFor: [],
       members: [
         { ...member, id: 1, address: 'h:1 h:2 h:3', reachable: true },
-        { ...member, id: 2, address: 'h:4 h:5 h:6', reachable: this.unreachable !== 2 },
+        {
+          ...member,
+          id: 2,
+          address: 'h:4 h:5 h:6',
+          reachable: this.unreachable !== 2,
+          version: this.otherVersion,
+        },
       ],
     }
   }
@@ -606,4 +614,25 @@ test('a failure of memory that has passed when the command is applied again chan
   assert.deepEqual(fatal, [])
   assert.deepEqual(results, ['lucky: sendMessage'])
   assert.deepEqual(texts(alice, 'bob'), ['lucky'])
+})
+
+test('the leader raises the version once it has met all replicas and all know it', async () => {
+  const { log, replica, settle } = await setUp()
+  for (const otherVersion of [0, 1, 2]) {
+    log.otherVersion = otherVersion
+    log.setAvailable(true)
+    settle()
+    assert.equal(replica.versionInUse, Math.max(1, otherVersion))
+    assert.equal(replica.status().versionInUse, replica.versionInUse)
+  }
+})
+
+test('a replica that does not lead leaves the version alone', async () => {
+  const { clock, log, replica, settle } = await setUp()
+  log.leader = 2
+  log.otherVersion = 2
+  log.setAvailable(true)
+  clock.run(10_000)
+  settle()
+  assert.equal(replica.versionInUse, 1)
 })

@@ -3,6 +3,7 @@ import type { Logger } from '../base/logger.ts'
 import type { ChatQueries } from '../chat/queries.ts'
 import type { Sql } from '../chat/sql.ts'
 import type { Applied } from '../chat/types.ts'
+import { versionOf } from '../chat/versions.ts'
 import type { Command } from '../gen/parley/v1/command.ts'
 import type {
   GetStatusResponse,
@@ -86,6 +87,8 @@ export interface RunningReplica extends Replica {
   start(): Promise<void>
   /** Refuses new requests; calls back when what is under way has been answered, or after `timeoutMs`. */
   drain(timeoutMs: number): Promise<void>
+  /** The version (src/base/version.ts) that the cluster uses, as far as this replica has applied the log. */
+  readonly versionInUse: number
   /** Stops applying and answers nothing any more. The log is stopped first, the store is closed afterwards, both by the host. */
   close(): void
 }
@@ -163,6 +166,7 @@ class LogReplica implements RunningReplica, LogConsumer {
       queries,
       status: () => this.logStatus,
       nowMs: () => this.nowMs,
+      versionInUse: () => this.versionInUse,
       execute,
       lookAtClock: () => this.time.look(),
     })
@@ -205,7 +209,7 @@ class LogReplica implements RunningReplica, LogConsumer {
   }
 
   execute(command: Command, timeoutMs: number, done: (result: Executed) => void): void {
-    const why = this.draining ? 'draining' : this.unwritable()
+    const why = this.draining ? 'draining' : (this.unwritable() ?? this.unknownTo(command))
     if (why === null) this.pending.add(command, timeoutMs, done)
     else this.clock.soon(() => done({ kind: 'refused', why }))
   }
@@ -252,6 +256,7 @@ class LogReplica implements RunningReplica, LogConsumer {
       appliedIndex: this.appliedIndex,
       stateBytes: this.store.sizeBytes,
       position: this.position,
+      versionInUse: this.versionInUse,
       quorum: this.hasQuorum(),
       uptimeS: Math.floor((this.clock.monotonicMs() - this.startedMs) / 1000),
       appliedCommands: this.appliedCommands,
@@ -268,6 +273,10 @@ class LogReplica implements RunningReplica, LogConsumer {
   }
 
   // The host
+
+  get versionInUse(): number {
+    return this.chat.machine.version
+  }
 
   async start(): Promise<void> {
     this.watchQuorum()
@@ -340,6 +349,7 @@ class LogReplica implements RunningReplica, LogConsumer {
   statusChanged(): void {
     this.logStatus = this.log.status()
     this.watchQuorum()
+    this.housekeeping.statusChanged()
     this.tellState()
     this.place?.look()
     if (this.removed || !this.log.isRemoved(this.options.self)) return
@@ -429,6 +439,11 @@ class LogReplica implements RunningReplica, LogConsumer {
   private unwritable(): Unavailable | null {
     if (!this.hasQuorum()) return 'noQuorum'
     return this.logStatus.full ? 'noSpace' : null
+  }
+
+  /** Whether some replica may not know the command. */
+  private unknownTo({ op }: Command): Unavailable | null {
+    return versionOf(op) > this.chat.machine.version ? 'upgradePending' : null
   }
 
   private hasQuorum(): boolean {

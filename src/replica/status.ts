@@ -18,6 +18,7 @@ export interface StatusParts {
   readonly appliedIndex: number
   readonly stateBytes: number
   readonly position: number
+  readonly versionInUse: number
   readonly quorum: boolean
   readonly uptimeS: number
   readonly appliedCommands: number
@@ -45,6 +46,7 @@ export function statusResponse(parts: StatusParts): GetStatusResponse {
         : { ...another(member, log.leader), problem: parts.problemWith(member.id) },
     ),
     position: parts.position,
+    versionInUse: parts.versionInUse,
   }
 }
 
@@ -100,6 +102,7 @@ function another(member: LogMember, leader: number): ReplicaStatus {
     problem: '',
     copyDoneBytes: member.copy?.doneBytes ?? 0,
     copyBytes: member.copy?.sizeBytes ?? 0,
+    newestVersion: member.version,
   }
 }
 

@@ -62,7 +62,14 @@ export interface ReplicaState {
   readonly addresses: readonly string[]
 }
 
-export type Unavailable = 'noQuorum' | 'noSpace' | 'draining' | 'overloaded' | 'deadline'
+export type Unavailable =
+  | 'noQuorum'
+  | 'noSpace'
+  | 'draining'
+  | 'overloaded'
+  | 'deadline'
+  /** A command that some replica may not know yet. */
+  | 'upgradePending'
 
 export type Executed =
   | { readonly kind: 'applied'; readonly outcome: Outcome; readonly position: number }

@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path'
 import type { JoinDesk } from '../api/service.ts'
 import { startApi, type Api } from '../api/start.ts'
 import { replicaName } from '../base/ids.ts'
+import { newestVersion } from '../base/version.ts'
 import type { Logger } from '../base/logger.ts'
 import { openChat } from '../chat/machine.ts'
 import { createEngine, removedWords } from '../log/engine.ts'
@@ -90,7 +91,7 @@ async function serve(
     logger.warn({}, warning)
     io.err(`${warning}.`)
   }
-  const parts = await assemble(options, identity, own, security, logger, {
+  const parts = await assemble(options, identity, own, security, logger, newestVersionOf(io.environment), {
     fatal,
     unwanted(line) {
       logger.error({}, line)
@@ -214,6 +215,7 @@ async function assemble(
   own: ClusterReplica,
   security: Security,
   logger: Logger,
+  newest: number,
   ends: Ends,
 ): Promise<Parts> {
   const onFatal = ends.fatal
@@ -245,6 +247,8 @@ async function assemble(
     endpointOf: (address) => parseEndpoint(parseAddresses(address).peer),
     random: systemRandom,
     logger,
+    versionInUse: () => replica.versionInUse,
+    newestVersion: newest,
     onRefused: (refusal) => refusals.add(refusal),
     admit: (peer, incarnation) =>
       log.isRemoved(peer)
@@ -282,7 +286,7 @@ async function assemble(
     logger,
     log,
     store,
-    openChat,
+    openChat: (db) => openChat(db, { newestVersion: newest }),
     search,
     vitals: () => {
       const { user, system } = process.cpuUsage()
@@ -351,6 +355,11 @@ function ownPlace(
 /** The replicated state remembers how often each replica had started, also when all the others were restarted meanwhile. */
 function oldCopy(peer: number, incarnation: number, known: number): Objection | null {
   return incarnation >= known ? null : staleStart(peer, incarnation, known)
+}
+
+/** Tests let a replica stand for an earlier version of Parley: it speaks that version with the others, and knows its commands only. */
+function newestVersionOf(environment: ServerIo['environment']): number {
+  return Number(environment['PARLEY_TEST_NEWEST_VERSION'] ?? newestVersion)
 }
 
 function listenAt(address: string, what: string, { listen }: Pick<ServeOptions, 'listen'>): Endpoint {

@@ -315,6 +315,9 @@ function watchedChat(chat: OpenChat, process: string, invariants: Invariants): O
     get position() {
       return machine.position
     },
+    get version() {
+      return machine.version
+    },
     get nowMs() {
       return machine.nowMs
     },

@@ -1,6 +1,7 @@
 import type { Clock } from '../base/clock.ts'
 import type { ReplicaId } from '../base/ids.ts'
 import type { Random } from '../base/random.ts'
+import { newestVersion } from '../base/version.ts'
 import type { Transport, TransportHandler } from '../log/transport.ts'
 import { decodeFrame, encodeFrame, FrameSplitter, maxFrameBytes, type Frame } from '../peer/frames.ts'
 import type { Owner, Scheduler } from './scheduler.ts'
@@ -320,6 +321,7 @@ export function createSimNetwork(options: {
           if (other !== null) setLink(other, self, 'died')
         },
         isUp: (peer) => endpoint.links.get(peer) === 'up',
+        version: () => newestVersion,
         roundTripUs: (peer) =>
           Math.round(
             1000 * (direction(self, peer).condition.delayMs + direction(peer, self).condition.delayMs),

@@ -107,6 +107,7 @@ export interface Command {
     | { readonly $case: "replicaGone"; readonly value: ReplicaGoneCommand }
     | { readonly $case: "touchSessions"; readonly value: TouchSessionsCommand }
     | { readonly $case: "endSessions"; readonly value: EndSessionsCommand }
+    | { readonly $case: "raiseVersion"; readonly value: RaiseVersionCommand }
     | undefined;
 }
 
@@ -159,6 +160,11 @@ export interface EndSessionsCommand {
 export interface UseJoinTokenCommand {
   /** SHA-256 of the secret. */
   readonly secretHash: Uint8Array;
+}
+
+/** All replicas know the commands of this version: from here on they may be used. */
+export interface RaiseVersionCommand {
+  readonly version: number;
 }
 
 /** What a command came to; kept with its id. */
@@ -394,6 +400,9 @@ export const Command: MessageFns<Command> = {
         break;
       case "endSessions":
         EndSessionsCommand.encode(message.op.value, writer.uint32(346).fork()).join();
+        break;
+      case "raiseVersion":
+        RaiseVersionCommand.encode(message.op.value, writer.uint32(354).fork()).join();
         break;
     }
     return writer;
@@ -652,6 +661,14 @@ export const Command: MessageFns<Command> = {
             message.op = { $case: "endSessions", value: EndSessionsCommand.decode(reader, reader.uint32()) };
             continue;
           }
+          case 44: {
+            if (tag !== 354) {
+              break;
+            }
+
+            message.op = { $case: "raiseVersion", value: RaiseVersionCommand.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -827,6 +844,12 @@ export const Command: MessageFns<Command> = {
       case "endSessions": {
         if (object.op?.value !== undefined && object.op?.value !== null) {
           message.op = { $case: "endSessions", value: EndSessionsCommand.fromPartial(object.op.value) };
+        }
+        break;
+      }
+      case "raiseVersion": {
+        if (object.op?.value !== undefined && object.op?.value !== null) {
+          message.op = { $case: "raiseVersion", value: RaiseVersionCommand.fromPartial(object.op.value) };
         }
         break;
       }
@@ -1433,6 +1456,61 @@ export const UseJoinTokenCommand: MessageFns<UseJoinTokenCommand> = {
   fromPartial(object: DeepPartial<UseJoinTokenCommand>): UseJoinTokenCommand {
     const message = createBaseUseJoinTokenCommand() as any;
     message.secretHash = object.secretHash ?? new Uint8Array(0);
+    return message;
+  },
+};
+
+function createBaseRaiseVersionCommand(): RaiseVersionCommand {
+  return { version: 0 };
+}
+
+export const RaiseVersionCommand: MessageFns<RaiseVersionCommand> = {
+  encode(message: RaiseVersionCommand, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.version !== 0) {
+      writer.uint32(8).uint32(message.version);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RaiseVersionCommand {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRaiseVersionCommand() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.version = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RaiseVersionCommand>): RaiseVersionCommand {
+    return RaiseVersionCommand.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RaiseVersionCommand>): RaiseVersionCommand {
+    const message = createBaseRaiseVersionCommand() as any;
+    message.version = object.version ?? 0;
     return message;
   },
 };

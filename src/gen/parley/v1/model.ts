@@ -121,6 +121,8 @@ export const Reason = {
   JOIN_TOKEN_EXPIRED: "REASON_JOIN_TOKEN_EXPIRED",
   /** JOIN_TOKEN_USED_UP - It was used as often as it may be. */
   JOIN_TOKEN_USED_UP: "REASON_JOIN_TOKEN_USED_UP",
+  /** UPGRADE_PENDING - Some replicas run a version of Parley that does not know this command: it is taken once all have been upgraded. */
+  UPGRADE_PENDING: "REASON_UPGRADE_PENDING",
 } as const;
 
 export type Reason = typeof Reason[keyof typeof Reason];
@@ -169,6 +171,7 @@ export namespace Reason {
   export type JOIN_TOKEN_UNKNOWN = typeof Reason.JOIN_TOKEN_UNKNOWN;
   export type JOIN_TOKEN_EXPIRED = typeof Reason.JOIN_TOKEN_EXPIRED;
   export type JOIN_TOKEN_USED_UP = typeof Reason.JOIN_TOKEN_USED_UP;
+  export type UPGRADE_PENDING = typeof Reason.UPGRADE_PENDING;
 }
 
 export function reasonFromJSON(object: any): Reason {
@@ -302,6 +305,9 @@ export function reasonFromJSON(object: any): Reason {
     case 52:
     case "REASON_JOIN_TOKEN_USED_UP":
       return Reason.JOIN_TOKEN_USED_UP;
+    case 40:
+    case "REASON_UPGRADE_PENDING":
+      return Reason.UPGRADE_PENDING;
     default:
       throw new globalThis.Error("Unrecognized enum value " + object + " for enum Reason");
   }
@@ -395,6 +401,8 @@ export function reasonToNumber(object: Reason): number {
       return 51;
     case Reason.JOIN_TOKEN_USED_UP:
       return 52;
+    case Reason.UPGRADE_PENDING:
+      return 40;
     default:
       throw new globalThis.Error("Unrecognized enum value " + object + " for enum Reason");
   }

@@ -535,6 +535,8 @@ export interface GetStatusResponse {
   readonly mayFail: number;
   readonly replicas: readonly ReplicaStatus[];
   readonly position: number;
+  /** Commands up to this version may be used: all replicas knew them when it was raised. */
+  readonly versionInUse: number;
 }
 
 /** One replica as the answering replica knows it; what it cannot know of another one is 0 or empty. */
@@ -569,6 +571,8 @@ export interface ReplicaStatus {
   /** How much it has of the copy of the state that it is being sent; both 0 when there is none, or the answering replica neither sends nor gets it. */
   readonly copyDoneBytes: number;
   readonly copyBytes: number;
+  /** The newest version of commands and peer messages that it knows; 0 = the answering replica has not met it. */
+  readonly newestVersion: number;
 }
 
 /** The new replica gets the log and has no vote before it is promoted. Adding the same addresses again, while it has no vote, answers the same. */
@@ -6099,6 +6103,7 @@ function createBaseGetStatusResponse(): GetStatusResponse {
     mayFail: 0,
     replicas: [],
     position: 0,
+    versionInUse: 0,
   };
 }
 
@@ -6127,6 +6132,9 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     }
     if (message.position !== 0) {
       writer.uint32(64).uint64(message.position);
+    }
+    if (message.versionInUse !== 0) {
+      writer.uint32(160).uint32(message.versionInUse);
     }
     return writer;
   },
@@ -6208,6 +6216,14 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
             message.position = longToNumber(reader.uint64());
             continue;
           }
+          case 20: {
+            if (tag !== 160) {
+              break;
+            }
+
+            message.versionInUse = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -6233,6 +6249,7 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     message.mayFail = object.mayFail ?? 0;
     message.replicas = object.replicas?.map((e) => ReplicaStatus.fromPartial(e)) || [];
     message.position = object.position ?? 0;
+    message.versionInUse = object.versionInUse ?? 0;
     return message;
   },
 };
@@ -6264,6 +6281,7 @@ function createBaseReplicaStatus(): ReplicaStatus {
     problem: "",
     copyDoneBytes: 0,
     copyBytes: 0,
+    newestVersion: 0,
   };
 }
 
@@ -6343,6 +6361,9 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
     }
     if (message.copyBytes !== 0) {
       writer.uint32(200).uint64(message.copyBytes);
+    }
+    if (message.newestVersion !== 0) {
+      writer.uint32(320).uint32(message.newestVersion);
     }
     return writer;
   },
@@ -6560,6 +6581,14 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
             message.copyBytes = longToNumber(reader.uint64());
             continue;
           }
+          case 40: {
+            if (tag !== 320) {
+              break;
+            }
+
+            message.newestVersion = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -6602,6 +6631,7 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
     message.problem = object.problem ?? "";
     message.copyDoneBytes = object.copyDoneBytes ?? 0;
     message.copyBytes = object.copyBytes ?? 0;
+    message.newestVersion = object.newestVersion ?? 0;
     return message;
   },
 };
