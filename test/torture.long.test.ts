@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { test } from 'node:test'
@@ -14,8 +14,16 @@ test('half a minute of kills, halts, cuts and full disks breaks no rule', async 
 })
 
 test('Ctrl-C ends the torture run, its replicas and its hosts', async () => {
-  const { code, output } = await torture(['--minutes', '10', '--no-network'], /ending/, 'SIGINT')
+  const { code, output, pid } = await torture(['--minutes', '10'], /ending/, 'SIGINT')
   assert.equal(code, 130, output)
+  const folder = /record in (\S+)/.exec(output)?.[1] ?? ''
+  assert.match(folder, /parley-torture-/)
+  assert.ok(!existsSync(folder))
+  const hosts = existsSync('/run/netns') ? readdirSync('/run/netns') : []
+  assert.deepEqual(
+    hosts.filter((host) => host.startsWith(`parley-${pid}-`)),
+    [],
+  )
 })
 
 /** Runs it, sends the signal once it has shown progress, and waits for its end. */
@@ -23,7 +31,7 @@ async function torture(
   args: readonly string[],
   expected: RegExp,
   signal: NodeJS.Signals | null = null,
-): Promise<{ readonly code: unknown; readonly output: string }> {
+): Promise<{ readonly code: unknown; readonly output: string; readonly pid: number | undefined }> {
   const out = mkdtempSync(join(tmpdir(), 'parley-torture-test-'))
   try {
     const child = spawn(process.execPath, [...program, ...args, '--out', out], {
@@ -41,7 +49,7 @@ async function torture(
     child.stderr.on('data', take)
     const [code] = await once(child, 'close')
     assert.match(output, expected)
-    return { code, output }
+    return { code, output, pid: child.pid }
   } finally {
     rmSync(out, { recursive: true, force: true })
   }

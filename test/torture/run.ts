@@ -60,11 +60,12 @@ async function outside(folder: string): Promise<number> {
   // A mount namespace of its own, with which the small disks go.
   const alone = ['unshare', '--mount', '--propagation', 'slave']
   const [file = '', ...args] = network.host('clients').on([...alone, ...again, ...process.argv.slice(2)])
+  // A process group of its own: signals reach this process alone, and it passes them on.
   const child = spawn(file, [...args, '--inside', network.name, '--folder', folder], {
-    stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    detached: true,
   })
-  // Ctrl-C reaches the child by itself.
-  const pass = (signal: NodeJS.Signals): void => void (signal === 'SIGTERM' && child.kill(signal))
+  const pass = (signal: NodeJS.Signals): void => void child.kill(signal)
   process.on('SIGINT', pass).on('SIGTERM', pass).on('SIGHUP', pass)
   // Awaited here, since the hosts go when this function returns.
   return await new Promise((done) => child.on('close', (code) => done(code ?? 1)))
