@@ -224,7 +224,8 @@ export class PeerLinks implements Transport {
   }
 
   version(peer: ReplicaId): number {
-    return peer === this.options.self ? this.spoken().newest : (this.versions.get(peer) ?? 0)
+    const { self, newestVersion: newest = newestVersion } = this.options
+    return peer === self ? newest : (this.versions.get(peer) ?? 0)
   }
 
   clockMs(peer: ReplicaId): number | null {
