@@ -11,6 +11,8 @@ import { deleteMessage } from './verbs/delete.ts'
 import { draftsEdit, draftsList, draftsNew, draftsRemove, draftsSend } from './verbs/drafts.ts'
 import { edit } from './verbs/edit.ts'
 import { inbox } from './verbs/inbox.ts'
+import { init } from './verbs/init.ts'
+import { join } from './verbs/join.ts'
 import { list } from './verbs/list.ts'
 import { login } from './verbs/login.ts'
 import { logout } from './verbs/logout.ts'
@@ -25,6 +27,7 @@ import { send } from './verbs/send.ts'
 import { serve } from './verbs/serve.ts'
 import { sessionsList, sessionsRevoke } from './verbs/sessions.ts'
 import { status } from './verbs/status.ts'
+import { tokenCreate, tokenList, tokenRevoke } from './verbs/token.ts'
 import { up } from './verbs/up.ts'
 import { watch } from './verbs/watch.ts'
 import { whoami } from './verbs/whoami.ts'
@@ -56,7 +59,7 @@ const groups: readonly (readonly [heading: string, verbs: readonly Verb[]])[] = 
     ],
   ],
   ['Account', [register, login, logout, whoami, passwd, sessionsList, sessionsRevoke, accountDelete]],
-  ['Cluster', [up, serve, status, policyGet, policySet]],
+  ['Cluster', [up, init, join, serve, status, tokenCreate, tokenList, tokenRevoke, policyGet, policySet]],
   ['Shell', [completionVerb(() => ({ verbs, globalOptions }))]],
 ]
 
@@ -68,10 +71,11 @@ const summaries: Readonly<Record<string, string>> = {
   sessions: 'signed-in devices: list, revoke',
   account: 'the account itself: delete',
   policy: 'settings of the cluster: get, set',
+  token: 'tokens with which replicas join: create, list, revoke',
 }
 
 /** What a group does when no second word is given. */
-const defaults: readonly string[] = ['drafts list', 'rooms list', 'sessions list', 'policy get']
+const defaults: readonly string[] = ['drafts list', 'rooms list', 'sessions list', 'policy get', 'token list']
 
 export const globalOptions: Verb['options'] = [
   ['--json', 'print data as JSON: one object, or one to a line for streams'],

@@ -34,7 +34,7 @@ export function planCluster(plan: ClusterPlan): ClusterFile {
  *
  * @throws ServerError that names the first one that is not, and the option that changes it.
  */
-export async function checkPorts(cluster: ClusterFile, host: string): Promise<void> {
+export async function checkPorts(cluster: Pick<ClusterFile, 'replicas'>, host: string): Promise<void> {
   const flags = { http: '--http-port', grpc: '--grpc-port', peer: '--peer-port' } as const
   const seen = new Map<number, string>()
   for (const kind of ['http', 'grpc', 'peer'] as const) {

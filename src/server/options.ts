@@ -182,6 +182,76 @@ export const serveOptions = {
   ...securityOptions,
 } as const satisfies OptionSchema
 
+/** Of the verbs that make a replica and then run it. */
+const makingOptions = {
+  data: {
+    flag: '--data <dir>',
+    type: 'text',
+    default: 'data',
+    help: 'the data folder of the replica; made when it does not exist',
+  },
+  host: {
+    flag: '--host <address>',
+    type: 'text',
+    default: '',
+    help: 'the name or address at which the other replicas and the clients find this machine. Default: its first address that is not loopback',
+  },
+  httpPort: {
+    flag: '--http-port <n>',
+    type: 'integer',
+    min: 1,
+    max: 65_535,
+    default: 7400,
+    help: 'HTTP and WebSocket port',
+  },
+  grpcPort: {
+    flag: '--grpc-port <n>',
+    type: 'integer',
+    min: 1,
+    max: 65_535,
+    default: 7500,
+    help: 'gRPC port',
+  },
+  peerPort: {
+    flag: '--peer-port <n>',
+    type: 'integer',
+    min: 1,
+    max: 65_535,
+    default: 7600,
+    help: 'port for the other replicas',
+  },
+  ...logOptions,
+  logMib: serveOptions.logMib,
+  passwordMemoryKib: serveOptions.passwordMemoryKib,
+  ...securityOptions,
+} as const satisfies OptionSchema
+
+/** How long a join token is good, and for how many replicas. */
+export const tokenOptions = {
+  uses: {
+    flag: '--uses <n>',
+    type: 'integer',
+    min: 1,
+    max: 100,
+    default: 10,
+    help: 'how many replicas may join with the token',
+  },
+  hours: {
+    flag: '--hours <n>',
+    type: 'integer',
+    min: 1,
+    max: 8760,
+    default: 24,
+    help: 'how long the token is good',
+  },
+} as const satisfies OptionSchema
+
+/** Of `parley init`. */
+export const initOptions = { ...makingOptions, ...tokenOptions } as const satisfies OptionSchema
+
+/** Of `parley join`. */
+export const joinOptions = makingOptions
+
 /** Of `parley up`. */
 export const upOptions = {
   data: {
@@ -245,4 +315,6 @@ export const upOptions = {
 } as const satisfies OptionSchema
 
 export type ServeOptions = OptionValues<typeof serveOptions>
+export type InitOptions = OptionValues<typeof initOptions>
+export type JoinOptions = OptionValues<typeof joinOptions>
 export type UpOptions = OptionValues<typeof upOptions>

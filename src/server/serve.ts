@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { flushCompileCache } from 'node:module'
-import { join, resolve } from 'node:path'
+import { join as joinPath, resolve } from 'node:path'
 
 import type { JoinDesk } from '../api/service.ts'
 import { startApi, type Api } from '../api/start.ts'
@@ -38,18 +38,32 @@ const defaultSegmentBytes = 16 * 1024 * 1024
 /** So long may requests that are under way take to finish when the replica stops. */
 const drainMs = 2000
 
+/** A replica that listens, for the verb that runs it. */
+export interface Running {
+  readonly replica: Replica
+  /** Null in a cluster without an authority. */
+  readonly joinDesk: JoinDesk | null
+  /** How clients reach it. */
+  readonly address: string
+}
+
 /**
  * Runs one replica until it is told to stop, or cannot go on.
  *
+ * @param listening is called when clients can reach it.
  * @returns the exit code. The caller ends the process with it.
  */
-export async function runServe(options: ServeOptions, io: ServerIo): Promise<number> {
+export async function runServe(
+  options: ServeOptions,
+  io: ServerIo,
+  listening: (running: Running) => void = () => undefined,
+): Promise<number> {
   try {
     if (options.data === '')
       throw new ServerError('Which replica? Name its data folder: parley serve --data DIR/r1')
     const opened = openReplicaFolder(options.data)
     try {
-      return await serve(options, opened, io)
+      return await serve(options, opened, io, listening)
     } finally {
       opened.claim.release()
     }
@@ -63,6 +77,7 @@ async function serve(
   options: ServeOptions,
   opened: ReturnType<typeof openReplicaFolder>,
   io: ServerIo,
+  listening: (running: Running) => void,
 ): Promise<number> {
   const { identity } = opened
   const name = replicaName(identity.replica)
@@ -106,6 +121,7 @@ async function serve(
     },
   })
   const { replica } = parts
+  const join = joinDesk(security, replica, logger)
   let api: Api | null = null
   try {
     const http = listenAt(own.http, `${name}'s HTTP address`, options)
@@ -117,9 +133,9 @@ async function serve(
       clock: systemClock,
       logger,
       version,
-      webRoot: join(repository, 'dist/web'),
+      webRoot: joinPath(repository, 'dist/web'),
       tls: security.tls,
-      join: joinDesk(security, replica, logger),
+      join,
       operatorToken: writeOperatorFile(options.data, security.address),
     })
     await replica.start()
@@ -139,6 +155,7 @@ async function serve(
       `${name} listens: ${security.tls === null ? 'http' : 'https'}://${own.http}, gRPC ${own.grpc}, other replicas ${own.peer}. Ctrl-C stops it.`,
     )
   reportTo(io, identity.replica, replica)
+  listening({ replica, joinDesk: join, address: security.address })
   // Now rather than at the end: a process that is killed would leave nothing for the next start.
   flushCompileCache()
   const stopTidying = tidyMemoryWhenIdle(systemClock, () => replica.position)
@@ -272,7 +289,7 @@ async function assemble(
   })
   const passwords = createPasswords({ memoryKib: options.passwordMemoryKib })
   const search = createSearch({
-    indexPath: join(folder, 'search.db'),
+    indexPath: joinPath(folder, 'search.db'),
     statePath: () => store.path,
     position: () => replica.position,
     clock,
@@ -369,7 +386,7 @@ function listenAt(address: string, what: string, { listen }: Pick<ServeOptions, 
 }
 
 /** Of this program. */
-const version = versionOf(join(repository, 'package.json'))
+const version = versionOf(joinPath(repository, 'package.json'))
 
 function versionOf(path: string): string {
   const value: unknown = JSON.parse(readFileSync(path, 'utf8'))

@@ -1,0 +1,69 @@
+import { parseServerAddress, type Client } from '../../client/index.ts'
+import type { Cluster } from '../../server/join.ts'
+import { joinOptions } from '../../server/options.ts'
+import { fetchAuthority, PinError } from '../../tls/connect.ts'
+import { CliError, exitCodes, type Io } from '../io.ts'
+import { verb } from '../verb.ts'
+import { flagsOf, serverOptions } from './up.ts'
+
+export const join = verb(
+  {
+    name: 'join',
+    summary:
+      'make a replica of a cluster on this machine, with a token that "parley init" or "parley token create" printed, and run it',
+    arguments: ['<token>'],
+    options: flagsOf(joinOptions),
+    examples: ['parley join TOKEN --host 192.0.2.2 --data /var/lib/parley'],
+  },
+  (given, { io, settings }) => ({
+    token: given.arguments[0] ?? '',
+    options: serverOptions(joinOptions, given, io.environment, settings.file['serve'], false),
+  }),
+  async ({ token, options }, { io, settings }) => {
+    const { runJoin } = await import('../../server/join.ts')
+    return runJoin(token, options, settings.json, io.server(), (addresses) =>
+      connect(addresses, settings.timeoutMs, io),
+    )
+  },
+)
+
+/** The cluster as who wants to join it sees it. */
+function connect(addresses: readonly string[], timeoutMs: number, io: Io): Cluster {
+  let client: Client | null = null
+  return {
+    async join(request) {
+      await checkReachable(addresses)
+      client = io.createClient({ addresses, timeoutMs })
+      return client.call('joinCluster', request)
+    },
+    async commitIndex() {
+      client ??= io.createClient({ addresses, timeoutMs })
+      try {
+        const status = await client.call('getStatus', {})
+        return Math.max(0, ...status.replicas.map((replica) => replica.commitIndex))
+      } catch {
+        return 0
+      }
+    },
+    close: () => client?.close(),
+  }
+}
+
+/** Says at once what a client that tries again and again would only find out in the end. */
+async function checkReachable(addresses: readonly string[]): Promise<void> {
+  const attempts = addresses.flatMap((address) => {
+    const { host, pin } = parseServerAddress(address) ?? { host: address, pin: null }
+    return pin === null ? [] : [fetchAuthority(host, pin)]
+  })
+  const results = await Promise.allSettled(attempts)
+  if (results.some(({ status }) => status === 'fulfilled')) return
+  const errors: unknown[] = results.flatMap((one) => (one.status === 'rejected' ? [one.reason] : []))
+  const telling = errors.find((error) => error instanceof PinError) ?? errors[0]
+  const why = telling instanceof Error ? telling.message : String(telling)
+  throw new CliError(
+    telling instanceof PinError
+      ? why
+      : `No replica of the cluster can be reached from here (${why}). Do its machines run, and does no firewall stand in between?`,
+    exitCodes.unavailable,
+  )
+}

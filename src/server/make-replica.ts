@@ -1,0 +1,101 @@
+import { lookup } from 'node:dns/promises'
+import { mkdirSync, readdirSync } from 'node:fs'
+import { networkInterfaces } from 'node:os'
+import { randomBytes } from 'node:crypto'
+
+import { toHex } from '../base/bytes.ts'
+import { replicaName } from '../base/ids.ts'
+import { createAuthority, issue } from '../tls/authority.ts'
+import { writeCertificates } from '../tls/store.ts'
+import type { ClusterReplica } from './cluster-file.ts'
+import { checkPorts } from './create-cluster.ts'
+import { createReplicaFolder, readIdentity } from './folders.ts'
+import type { InitOptions, JoinOptions, ServeOptions } from './options.ts'
+import { formatHostPort } from './ports.ts'
+import { problemOf, ServerError } from './problems.ts'
+import { hostsOf } from './security.ts'
+
+/** Where a replica that is being made will be found. */
+export type Place = Omit<ClusterReplica, 'id'>
+
+/** Files that an attempt which broke off leaves behind; the next one goes on with them. */
+const ownFiles = new Set(['certificates.json', 'certificates.json.new', 'join.json', 'join.json.new'])
+
+/**
+ * Makes the first replica of a new cluster, with the cluster's authority.
+ *
+ * @throws ServerError when the folder is not empty, or the place is no place for it.
+ */
+export async function makeFirstReplica(options: InitOptions): Promise<ClusterReplica> {
+  const { data } = options
+  const present = readIdentity(data)
+  if (present !== null)
+    throw new ServerError(
+      `${data} has ${replicaName(present.replica)} of the cluster ${present.clusterId} already. Start it with: parley serve --data ${data}`,
+    )
+  checkEmpty(data)
+  const own = { id: 1, ...(await findPlace(options)) }
+  const clusterId = toHex(randomBytes(16))
+  const nowMs = Date.now()
+  const authority = await createAuthority(clusterId, nowMs)
+  const certificate = await issue(authority, { clusterId, replica: 1, hosts: hostsOf(own) }, { nowMs })
+  makeFolder(data)
+  writeCertificates(data, { clusterId, authority, own: certificate })
+  createReplicaFolder(data, 1, { version: 1, clusterId, replicas: [own], complete: true })
+  return own
+}
+
+/**
+ * The addresses that the options mean.
+ *
+ * @throws ServerError when the host cannot be found, is not this machine, or a port is in use.
+ */
+export async function findPlace(options: JoinOptions): Promise<Place> {
+  const host = options.host === '' ? ownHost() : options.host
+  try {
+    await lookup(host)
+  } catch (error) {
+    throw new ServerError(
+      `The name ${host} leads to no address (${problemOf(error)}). Give --host the name or address at which the other replicas find this machine.`,
+      { cause: error },
+    )
+  }
+  const place = {
+    http: formatHostPort(host, options.httpPort),
+    grpc: formatHostPort(host, options.grpcPort),
+    peer: formatHostPort(host, options.peerPort),
+  }
+  await checkPorts({ replicas: [{ id: 1, ...place }] }, options.listen === '' ? host : options.listen)
+  return place
+}
+
+/** @throws ServerError when there is something in the folder that no earlier attempt has left. */
+export function checkEmpty(folder: string): void {
+  let found: string[]
+  try {
+    found = readdirSync(folder)
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return
+    throw error
+  }
+  const foreign = found.find((name) => !ownFiles.has(name))
+  if (foreign !== undefined)
+    throw new ServerError(`${folder} is not empty (${foreign}): name a new folder with --data.`)
+}
+
+export function makeFolder(folder: string): void {
+  mkdirSync(folder, { recursive: true, mode: 0o700 })
+}
+
+/** The options to run a replica with that was just made with these. */
+export function toServe(options: JoinOptions): ServeOptions {
+  // Where it is found has just been written down.
+  return { ...options, http: '', grpc: '', peer: '' }
+}
+
+/** The first address of this machine that others may reach. */
+function ownHost(): string {
+  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? [])
+  const outer = all.filter(({ internal, family }) => !internal && family === 'IPv4')
+  return outer[0]?.address ?? '127.0.0.1'
+}
