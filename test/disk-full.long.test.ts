@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { appendFileSync, mkdtempSync, rmSync, rmdirSync } from 'node:fs'
+import { appendFileSync, mkdirSync, mkdtempSync, rmSync, rmdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -64,6 +64,60 @@ test('without space on the disk writes are refused in words; with space again al
     else process.env['TMPDIR'] = before
     spawnSync('umount', [folder])
     rmdirSync(folder)
+  }
+})
+
+test('a replica without space sends its clients to the others, and catches up when there is space again', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'parley-full-replica-'))
+  const disk = join(folder, 'r2')
+  mkdirSync(disk)
+  const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=160m', 'parley-test', disk])
+  if (mounted.status !== 0) {
+    rmSync(folder, { recursive: true })
+    t.skip('only root can make a small disk for this test')
+    return
+  }
+  try {
+    await using cluster = await startCluster({ folder, replicas: 3, environment: { PARLEY_LOG_MIB: '2' } })
+    using ledger = new Ledger(cluster.addresses)
+    await ledger.open(3)
+    const [, second = ''] = cluster.addresses
+    const visitor = createClient({ addresses: [second], timeoutMs: 20_000 })
+    t.after(() => visitor.close())
+    await visitor.logIn({ name: 'talker0', password: 'a password for tests' })
+    const problem = async (): Promise<string> => {
+      const status = createClient({ addresses: [second], discover: false, timeoutMs: 5000 })
+      const { replicas } = await status.call('getStatus', {})
+      status.close()
+      return replicas.find(({ id }) => id === 2)?.problem ?? ''
+    }
+    ledger.start(8)
+    const ballast = join(disk, 'ballast')
+    // Each text is another one: what comes twice would be a repetition.
+    let sent = 0
+    const to = { target: { $case: 'room', value: 'ledger' } } as const
+    await until(
+      async () => {
+        fill(ballast)
+        await visitor.call('sendMessage', { to, text: `${(sent += 1)} ${'x'.repeat(16_000)}` })
+        return (await problem()) === 'the disk has no space left'
+      },
+      'the second replica has no space left',
+      60_000,
+    )
+    await ledger.progress(2000)
+    await visitor.call('sendMessage', { to, text: 'by way of another replica' })
+    assert.ok(visitor.state.kind === 'connected' && visitor.state.replica !== 2, 'the visitor has moved')
+    assert.equal(cluster.running.size, 3)
+    rmSync(ballast)
+    await until(async () => (await problem()) === '', 'there is space again', 60_000)
+    await ledger.progress(200)
+    await ledger.stop()
+    await ledger.check(cluster.addresses)
+    assert.ok((await checkSameState(cluster)) >= 3)
+  } finally {
+    spawnSync('umount', [disk])
+    rmSync(folder, { recursive: true })
   }
 })
 

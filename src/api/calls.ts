@@ -64,6 +64,7 @@ const reasonOf = {
   noSpace: Reason.NO_SPACE,
   draining: Reason.DRAINING,
   upgradePending: Reason.UPGRADE_PENDING,
+  catchingUp: Reason.CATCHING_UP,
   overloaded: Reason.OVERLOADED,
   deadline: Reason.DEADLINE_EXCEEDED,
 } as const satisfies Record<Unavailable, Reason>
@@ -73,6 +74,7 @@ const retryAfterMs = {
   noSpace: 5_000,
   draining: 0,
   upgradePending: 0,
+  catchingUp: 200,
   overloaded: 100,
   deadline: 0,
 } as const satisfies Record<Unavailable, number>

@@ -207,6 +207,12 @@ export const meanings = {
     retryable: true,
     message: 'This replica is stopping: another one serves.',
   },
+  REASON_CATCHING_UP: {
+    code: codes.UNAVAILABLE,
+    http: 503,
+    retryable: true,
+    message: 'This replica was away and is still catching up: another one serves.',
+  },
   REASON_INTERNAL: {
     code: codes.INTERNAL,
     http: 500,

@@ -51,6 +51,7 @@ test('/livez is well while the process lives, /readyz only while the replica ser
   assert.match(await response.text(), /no quorum/)
   assert.equal((await fetch(url('/livez'))).status, 200)
   server.setQuorum(true)
+  await server.ready()
   assert.equal((await fetch(url('/readyz'))).status, 200)
 })
 

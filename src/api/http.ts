@@ -110,6 +110,7 @@ function secureServer(
 export function notReady(replica: Replica): string | null {
   if (replica.state.draining) return 'draining: this replica is stopping'
   if (!replica.state.quorum) return 'no quorum: too few replicas can be reached, read-only'
+  if (replica.state.hindered) return 'hindered: this replica has no room on its disk, or is catching up'
   return null
 }
 

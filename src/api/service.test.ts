@@ -462,6 +462,7 @@ test('without a quorum writes and linearizable reads are refused at once, and lo
   assert.equal((await ann.ask({ $case: 'getMe', value: {} }, { local: true })).$case, 'getMe')
   assert.equal((await ann.get('getStatus', {})).quorum, false)
   server.setQuorum(true)
+  await server.ready()
   assert.equal((await ann.ask(send)).$case, 'sendMessage')
 })
 

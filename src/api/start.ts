@@ -73,6 +73,7 @@ export async function startApi(replica: Replica, options: ApiOptions): Promise<A
       clusterId: replica.state.clusterId,
       quorum: replica.state.quorum,
       draining: replica.state.draining || isClosing,
+      hindered: replica.state.hindered,
       nowMs: replica.nowMs,
       addresses: replica.state.addresses,
       leader: replica.state.leader,

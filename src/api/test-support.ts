@@ -22,6 +22,8 @@ export interface TestApi {
   readonly clock: TestClock
   /** Takes the quorum away, or gives it back. */
   setQuorum(available: boolean): void
+  /** Resolves when the replica has noticed that the quorum is back. */
+  ready(): Promise<void>
   /** While held, nothing is committed. */
   hold(isHeld: boolean): void
   /** What was logged as an error. */
@@ -70,6 +72,17 @@ export async function startTestApi(
     graceMs: 0,
   })
   await replica.start()
+  const ready = (): Promise<void> =>
+    new Promise((resolve) => {
+      const look = (): void => {
+        if (replica.state.hindered) return
+        stop()
+        resolve()
+      }
+      const stop = replica.onStateChange(look)
+      look()
+    })
+  await ready()
   const api = await startApi(replica, {
     http: { host, port: 0 },
     grpc: { host, port: 0 },
@@ -87,6 +100,7 @@ export async function startTestApi(
     clock,
     errors,
     setQuorum: (available) => log.setAvailable(available),
+    ready,
     hold: (isHeld) => log.hold(isHeld),
     async close() {
       await api.close(0)

@@ -90,6 +90,7 @@ export function exitCodeOf(error: unknown): number {
     case 'REASON_OVERLOADED':
     case 'REASON_NO_SPACE':
     case 'REASON_DRAINING':
+    case 'REASON_CATCHING_UP':
       return exitCodes.unavailable
     default:
       return exitCodes.error

@@ -2,14 +2,22 @@ import type { Random } from '../base/random.ts'
 import type { ServerState } from '../gen/parley/v1/frames.ts'
 
 /** How well a replica can serve, as it said last; `failed`: it could not be reached, or the connection broke. */
-export type Standing = 'good' | 'unknown' | 'noQuorum' | 'draining' | 'failed'
+export type Standing = 'good' | 'unknown' | 'hindered' | 'noQuorum' | 'draining' | 'failed'
 
-export function standingOf(state: ServerState): 'good' | 'noQuorum' | 'draining' {
+export function standingOf(state: ServerState): 'good' | 'hindered' | 'noQuorum' | 'draining' {
   if (state.draining) return 'draining'
-  return state.quorum ? 'good' : 'noQuorum'
+  if (!state.quorum) return 'noQuorum'
+  return state.hindered ? 'hindered' : 'good'
 }
 
-const rank: Readonly<Record<Standing, number>> = { good: 0, unknown: 1, noQuorum: 2, draining: 3, failed: 4 }
+const rank: Readonly<Record<Standing, number>> = {
+  good: 0,
+  unknown: 1,
+  hindered: 2,
+  noQuorum: 3,
+  draining: 4,
+  failed: 5,
+}
 
 /** Whether `a` can serve better than `b`. */
 export function betterThan(a: Standing, b: Standing): boolean {

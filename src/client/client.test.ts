@@ -336,6 +336,21 @@ test('a connection is moved away from a replica that is stopping before it is go
   assert.deepEqual(client.state, { kind: 'connected', replica: 2, address: 'r2:7400' })
 })
 
+test('a connection is moved away from a replica that takes no writes, and stays when no other does', async () => {
+  const network = new FakeNetwork(2)
+  const client = signedIn(network)
+  await network.clock.pass(2000)
+  network.replica(1).setState({ hindered: true })
+  await network.clock.pass(100)
+  assert.deepEqual(client.state, { kind: 'connected', replica: 2, address: 'r2:7400' })
+  network.replica(2).setState({ hindered: true })
+  await network.clock.pass(10_000)
+  assert.deepEqual(client.state, { kind: 'connected', replica: 2, address: 'r2:7400' })
+  network.replica(1).setState({ hindered: false })
+  await network.clock.pass(15_000)
+  assert.deepEqual(client.state, { kind: 'connected', replica: 1, address: 'r1:7400' })
+})
+
 test('without any quorum reads are answered by the replica at hand, writes wait, and all goes on when it is back', async () => {
   const network = new FakeNetwork(3)
   for (const replica of network.replicas.values()) replica.quorum = false

@@ -35,7 +35,7 @@ const improveBackOff = { firstMs: 250, longestMs: 10_000 }
 
 /**
  * Keeps one connection to the best replica that can be reached. It looks for one in rounds: the addresses are tried in order, the next when one fails or is slow; the
- * first that has a quorum and is not stopping is taken. When none has, the best of the others is taken, and looking goes on beside it.
+ * first that has a quorum, is not stopping and takes writes is taken. When none has, the best of the others is taken, and looking goes on beside it.
  */
 export class Connector {
   private readonly clock: Clock

@@ -85,6 +85,7 @@ export const reasonKinds = {
   REASON_OVERLOADED: 'notNow',
   REASON_NO_SPACE: 'notNow',
   REASON_DRAINING: 'notNow',
+  REASON_CATCHING_UP: 'notNow',
   REASON_INTERNAL: 'final',
   REASON_SLOW_RECEIVER: 'notNow',
   REASON_UNIMPLEMENTED: 'final',

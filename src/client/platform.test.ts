@@ -17,6 +17,7 @@ test("a client speaks over the platform's WebSocket at /ws, and leaves when it i
       clusterId: new Uint8Array(16),
       quorum: true,
       draining: false,
+      hindered: false,
       nowMs: Date.now(),
       addresses: [],
       leader: 3,

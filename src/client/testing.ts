@@ -144,6 +144,7 @@ export class FakeReplica {
   up = true
   quorum = true
   draining = false
+  hindered = false
   /** Takes in everything and sends nothing, like a machine that is gone from the network. */
   silent = false
   /** Addresses that it tells; none by default. */
@@ -176,7 +177,12 @@ export class FakeReplica {
     for (const connection of this.accepted) this.disconnect(connection)
   }
 
-  setState(state: { readonly quorum?: boolean; readonly draining?: boolean }): void {
+  setState(state: {
+    readonly quorum?: boolean
+    readonly draining?: boolean
+    readonly hindered?: boolean
+  }): void {
+    if (state.hindered !== undefined) this.hindered = state.hindered
     if (state.quorum !== undefined) this.quorum = state.quorum
     if (state.draining !== undefined) this.draining = state.draining
     for (const connection of this.accepted) this.tellState(connection)
@@ -293,6 +299,7 @@ export class FakeReplica {
         clusterId: new Uint8Array(16),
         quorum: this.quorum,
         draining: this.draining,
+        hindered: this.hindered,
         nowMs: this.network.clock.wallMs() + this.network.clockAheadMs,
         addresses: this.addresses,
         leader: 1,

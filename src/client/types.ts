@@ -155,7 +155,7 @@ export interface ClientOptions {
   readonly timeoutMs?: number
   /** Default for {@link CallOptions.read}: `linearizable`. */
   readonly read?: ReadKind
-  /** Use replicas that the given ones tell of, and move away from one that has no quorum or is stopping. Default true. */
+  /** Use replicas that the given ones tell of, and move away from one that has no quorum, is stopping, or takes no writes. Default true. */
   readonly discover?: boolean
   /** Where the outbox is kept. Default: in memory. One storage belongs to one account. */
   readonly storage?: OutboxStorage

@@ -159,6 +159,8 @@ export class Engine implements ReplicatedLog {
   private engineStateTerm: Term = 0
   private applyBytes: number
   private applyBlocked = false
+  /** There was no room for a copy of the state up to here, and nothing else has brought this replica that far. */
+  private noRoomUpTo: Index = 0
   /** A copy of the state is being swapped in: the core must not run. */
   private installing = false
   /** What came meanwhile that must not be lost. */
@@ -204,6 +206,11 @@ export class Engine implements ReplicatedLog {
       receiveSnapshot: (offer) => this.running().consumer.receiveSnapshot(offer),
       pointOf: (chunk) => decodeSnapshotPoint(chunk.index, chunk.engineState, options.configuration),
       isOffered: (chunk, point) => this.isOffered(chunk, point),
+      noRoom: (index) =>
+        this.guarded(() => {
+          this.noRoomUpTo = index
+          this.updateFull()
+        }),
       isKnown: (index) => this.appliedIndex >= index || this.commitIndex >= index,
       install: (sink, point) => {
         const installation = this.install(sink, point)
@@ -681,7 +688,7 @@ export class Engine implements ReplicatedLog {
   }
 
   private isFull(): boolean {
-    return this.applyBlocked || this.parts?.log.full === true
+    return this.applyBlocked || this.noRoomUpTo > this.appliedIndex || this.parts?.log.full === true
   }
 
   private updateFull(): void {

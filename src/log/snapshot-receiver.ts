@@ -2,6 +2,7 @@ import { MalformedError } from '../base/bytes.ts'
 import { replicaName, type ReplicaId } from '../base/ids.ts'
 import type { Logger } from '../base/logger.ts'
 import type { SnapshotPoint } from '../raft/types.ts'
+import { isOutOfSpace } from '../storage/errors.ts'
 import type { CopyProgress, SnapshotOffer, SnapshotSink } from './port.ts'
 import type { SnapshotChunk, Transport } from './transport.ts'
 
@@ -17,6 +18,8 @@ export interface ReceiverHost {
   isOffered(chunk: SnapshotChunk, point: SnapshotPoint): boolean
   /** Whether everything up to there is here anyway. */
   isKnown(index: number): boolean
+  /** There is no room on the disk for the copy at `index`. */
+  noRoom(index: number): void
   /** Takes the copy over, unless it is no longer needed. */
   install(sink: SnapshotSink, point: SnapshotPoint): Promise<'installed' | 'notNeeded'>
 }
@@ -106,6 +109,7 @@ export class SnapshotReceiver {
           { peer: replicaName(incoming.from), error: String(error) },
           'taking over a copy of the state failed; it is tried again',
         )
+        if (isOutOfSpace(error)) this.host.noRoom(incoming.point.index)
         if (this.incoming === incoming) this.incoming = null
         return incoming.sink?.abandon()
       })

@@ -26,6 +26,8 @@ class TestLog implements ReplicatedLog {
   unreachable = 0
   /** What replica 2 knows; 0 = it was not met. */
   otherVersion = 1
+  /** So many entries are committed elsewhere that have not come here. */
+  ahead = 0
   clocksMs: (number | null)[] = []
   readonly changes: ReplicaSetChange[] = []
   changeResult: ReplicaSetResult = { ok: true, id: 2 }
@@ -45,7 +47,7 @@ class TestLog implements ReplicatedLog {
   }
 
   readBarrier(_timeoutMs: number, done: (index: number | null) => void): void {
-    done(this.available ? this.index + this.waiting.length : null)
+    done(this.available ? this.index + this.waiting.length + this.ahead : null)
   }
 
   /** Commits these entries, or all that were proposed. */
@@ -635,4 +637,50 @@ test('a replica that does not lead leaves the version alone', async () => {
   clock.run(10_000)
   settle()
   assert.equal(replica.versionInUse, 1)
+})
+
+test('a replica that comes back sends its clients elsewhere until it has caught up, and again after a long cut', async () => {
+  const { clock, log, replica, results, settle, signUp, send } = await setUp()
+  const alice = signUp('alice')
+  signUp('bob')
+  const states: boolean[] = []
+  replica.onStateChange(() => states.push(replica.state.hindered))
+  log.setAvailable(false)
+  clock.run(1000)
+  log.setAvailable(true)
+  settle()
+  assert.equal(states.includes(true), false, 'a short cut matters to nobody')
+
+  log.setAvailable(false)
+  clock.run(3000)
+  log.ahead = 2
+  log.setAvailable(true)
+  settle()
+  assert.equal(replica.state.hindered, true)
+  send(alice, 'bob', 'too early')
+  settle()
+  assert.deepEqual(results, ['too early: refused catchingUp'])
+  const entry = CommandBatch.encode({ origin: 9, incarnation: 1, number: 1, atMs: 0, commands: [] }).finish()
+  log.commit([entry])
+  settle()
+  assert.equal(replica.state.hindered, true)
+  log.commit([entry])
+  log.ahead = 0
+  settle()
+  assert.equal(replica.state.hindered, false)
+  send(alice, 'bob', 'hello')
+  settle()
+  assert.deepEqual(results, ['too early: refused catchingUp', 'hello: sendMessage'])
+})
+
+test('a replica without room on its disk sends its clients elsewhere', async () => {
+  const { log, replica, settle } = await setUp()
+  settle()
+  assert.equal(replica.state.hindered, false)
+  log.full = true
+  log.setAvailable(true)
+  assert.equal(replica.state.hindered, true)
+  log.full = false
+  log.setAvailable(true)
+  assert.equal(replica.state.hindered, false)
 })

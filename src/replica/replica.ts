@@ -124,6 +124,10 @@ class LogReplica implements RunningReplica, LogConsumer {
   private appliedCommands = 0
   /** `missing`: lost so lately that clients are not bothered with it. At the start there never was one. */
   private quorum: 'there' | 'missing' | 'lost' = 'lost'
+  /** It is not known that everything is applied here that was committed when the quorum came (back). Until then an answer might be long in coming. */
+  private isBehind = true
+  /** How often the quorum has come back. */
+  private returns = 0
   private cancelGrace: Cancel | null = null
   private cancelAgain: Cancel | null = null
   private stateText = ''
@@ -204,6 +208,7 @@ class LogReplica implements RunningReplica, LogConsumer {
       leader: this.logStatus.leader,
       quorum: this.hasQuorum(),
       draining: this.draining,
+      hindered: this.isBehind || this.logStatus.full,
       addresses: addressesForClients(this.logStatus.members),
     }
   }
@@ -438,7 +443,8 @@ class LogReplica implements RunningReplica, LogConsumer {
 
   private unwritable(): Unavailable | null {
     if (!this.hasQuorum()) return 'noQuorum'
-    return this.logStatus.full ? 'noSpace' : null
+    if (this.logStatus.full) return 'noSpace'
+    return this.isBehind ? 'catchingUp' : null
   }
 
   /** Whether some replica may not know the command. */
@@ -452,10 +458,17 @@ class LogReplica implements RunningReplica, LogConsumer {
 
   private watchQuorum(): void {
     if (this.logStatus.available) {
-      if (this.quorum !== 'there') this.presence.quorumGained()
+      const before = this.quorum
       this.quorum = 'there'
       this.cancelGrace?.()
       this.cancelGrace = null
+      if (before === 'lost') {
+        this.returns += 1
+        this.isBehind = true
+        this.catchUp(this.returns)
+      } else if (before === 'missing' && !this.isBehind) {
+        this.presence.quorumGained()
+      }
       return
     }
     if (this.quorum !== 'there') return
@@ -470,6 +483,20 @@ class LogReplica implements RunningReplica, LogConsumer {
     })
   }
 
+  /** Clients are served once this replica has applied what the others had committed when it came back: a read tells. */
+  private catchUp(returns: number): void {
+    this.reads.linearizable(this.appliedIndex, catchUpAgainMs, (failure) => {
+      if (this.failed || this.returns !== returns || this.quorum === 'lost') return
+      if (failure === null) {
+        this.isBehind = false
+        this.presence.quorumGained()
+        this.tellState()
+      } else {
+        this.clock.after(10, () => this.catchUp(returns))
+      }
+    })
+  }
+
   /** Not while nobody would take it: each attempt without a leader would only be interrupted again. */
   private proposeAgainSoon(delayMs: number): void {
     this.cancelAgain?.()
@@ -481,8 +508,8 @@ class LogReplica implements RunningReplica, LogConsumer {
   }
 
   private tellState(): void {
-    const { leader, quorum, draining, addresses } = this.state
-    const text = `${leader} ${quorum} ${draining} ${addresses.join(' ')}`
+    const { leader, quorum, draining, hindered, addresses } = this.state
+    const text = `${leader} ${quorum} ${draining} ${hindered} ${addresses.join(' ')}`
     if (text === this.stateText) return
     this.stateText = text
     for (const listener of this.listeners) listener()
@@ -499,5 +526,7 @@ function addressesForClients(members: LogStatus['members']): readonly string[] {
 const ownTimeoutMs = 10_000
 /** What was applied is committed so often: a commit costs as much as applying tens of messages. */
 const commitMs = 50
+/** How far the others are is asked again so often. */
+const catchUpAgainMs = 5000
 /** A disk without room is tried again so often. */
 const commitAgainMs = 1000

@@ -47,7 +47,7 @@ export interface Replica {
    * they would all be refused.
    */
   readonly nowMs: number
-  /** Calls back whenever quorum, leader, draining or addresses change; the result stops it. */
+  /** Calls back whenever quorum, leader, draining, hindered or addresses change; the result stops it. */
   onStateChange(listener: () => void): () => void
   readonly state: ReplicaState
 }
@@ -58,6 +58,8 @@ export interface ReplicaState {
   readonly leader: number
   readonly quorum: boolean
   readonly draining: boolean
+  /** It takes no writes although there may be a quorum: it has no room on its disk, or has not caught up since it was cut off. */
+  readonly hindered: boolean
   /** HTTP addresses of the replicas that have a vote. */
   readonly addresses: readonly string[]
 }
@@ -66,6 +68,7 @@ export type Unavailable =
   | 'noQuorum'
   | 'noSpace'
   | 'draining'
+  | 'catchingUp'
   | 'overloaded'
   | 'deadline'
   /** A command that some replica may not know yet. */

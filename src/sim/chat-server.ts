@@ -163,6 +163,7 @@ class Connection implements Caller, Receiver, ServerSide {
               clusterId,
               quorum: replica.state.quorum,
               draining: replica.state.draining,
+              hindered: replica.state.hindered,
               nowMs: replica.nowMs,
               addresses: [...replica.state.addresses],
               leader: replica.state.leader,

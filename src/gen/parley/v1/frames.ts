@@ -254,6 +254,8 @@ export interface ServerState {
   readonly addresses: readonly string[];
   readonly leader: number;
   readonly version: string;
+  /** The replica takes no writes although there is a quorum: it has no room on its disk, or is still catching up. Another one may. */
+  readonly hindered: boolean;
 }
 
 function createBaseClientFrame(): ClientFrame {
@@ -2370,6 +2372,7 @@ function createBaseServerState(): ServerState {
     addresses: [],
     leader: 0,
     version: "",
+    hindered: false,
   };
 }
 
@@ -2398,6 +2401,9 @@ export const ServerState: MessageFns<ServerState> = {
     }
     if (message.version !== "") {
       writer.uint32(66).string(message.version);
+    }
+    if (message.hindered !== false) {
+      writer.uint32(72).bool(message.hindered);
     }
     return writer;
   },
@@ -2479,6 +2485,14 @@ export const ServerState: MessageFns<ServerState> = {
             message.version = reader.string();
             continue;
           }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.hindered = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2504,6 +2518,7 @@ export const ServerState: MessageFns<ServerState> = {
     message.addresses = object.addresses?.map((e) => e) || [];
     message.leader = object.leader ?? 0;
     message.version = object.version ?? "";
+    message.hindered = object.hindered ?? false;
     return message;
   },
 };

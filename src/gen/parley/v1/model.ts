@@ -116,6 +116,8 @@ export const Reason = {
   QUORUM_AT_RISK: "REASON_QUORUM_AT_RISK",
   /** CHANGE_IN_PROGRESS - Only one change of the replica set is made at a time. */
   CHANGE_IN_PROGRESS: "REASON_CHANGE_IN_PROGRESS",
+  /** CATCHING_UP - This replica was away and has not caught up; another one serves. */
+  CATCHING_UP: "REASON_CATCHING_UP",
   /** JOIN_TOKEN_UNKNOWN - There is no such join token: it was mistyped, or revoked. */
   JOIN_TOKEN_UNKNOWN: "REASON_JOIN_TOKEN_UNKNOWN",
   JOIN_TOKEN_EXPIRED: "REASON_JOIN_TOKEN_EXPIRED",
@@ -168,6 +170,7 @@ export namespace Reason {
   export type REPLICA_NOT_READY = typeof Reason.REPLICA_NOT_READY;
   export type QUORUM_AT_RISK = typeof Reason.QUORUM_AT_RISK;
   export type CHANGE_IN_PROGRESS = typeof Reason.CHANGE_IN_PROGRESS;
+  export type CATCHING_UP = typeof Reason.CATCHING_UP;
   export type JOIN_TOKEN_UNKNOWN = typeof Reason.JOIN_TOKEN_UNKNOWN;
   export type JOIN_TOKEN_EXPIRED = typeof Reason.JOIN_TOKEN_EXPIRED;
   export type JOIN_TOKEN_USED_UP = typeof Reason.JOIN_TOKEN_USED_UP;
@@ -296,6 +299,9 @@ export function reasonFromJSON(object: any): Reason {
     case 39:
     case "REASON_CHANGE_IN_PROGRESS":
       return Reason.CHANGE_IN_PROGRESS;
+    case 41:
+    case "REASON_CATCHING_UP":
+      return Reason.CATCHING_UP;
     case 50:
     case "REASON_JOIN_TOKEN_UNKNOWN":
       return Reason.JOIN_TOKEN_UNKNOWN;
@@ -395,6 +401,8 @@ export function reasonToNumber(object: Reason): number {
       return 38;
     case Reason.CHANGE_IN_PROGRESS:
       return 39;
+    case Reason.CATCHING_UP:
+      return 41;
     case Reason.JOIN_TOKEN_UNKNOWN:
       return 50;
     case Reason.JOIN_TOKEN_EXPIRED:
