@@ -21,6 +21,15 @@ import { passwd } from './verbs/passwd.ts'
 import { policyGet, policySet } from './verbs/policy.ts'
 import { read } from './verbs/read.ts'
 import { register } from './verbs/register.ts'
+import {
+  leave,
+  replicaAdd,
+  replicaList,
+  replicaPromote,
+  replicaRemove,
+  replicaReplace,
+  replicaTransfer,
+} from './verbs/replica.ts'
 import { roomsCreate, roomsInvite, roomsJoin, roomsLeave, roomsList, roomsMembers } from './verbs/rooms.ts'
 import { search } from './verbs/search.ts'
 import { send } from './verbs/send.ts'
@@ -59,7 +68,28 @@ const groups: readonly (readonly [heading: string, verbs: readonly Verb[]])[] = 
     ],
   ],
   ['Account', [register, login, logout, whoami, passwd, sessionsList, sessionsRevoke, accountDelete]],
-  ['Cluster', [up, init, join, serve, status, tokenCreate, tokenList, tokenRevoke, policyGet, policySet]],
+  [
+    'Cluster',
+    [
+      up,
+      init,
+      join,
+      serve,
+      status,
+      replicaList,
+      replicaAdd,
+      replicaRemove,
+      replicaPromote,
+      replicaTransfer,
+      replicaReplace,
+      leave,
+      tokenCreate,
+      tokenList,
+      tokenRevoke,
+      policyGet,
+      policySet,
+    ],
+  ],
   ['Shell', [completionVerb(() => ({ verbs, globalOptions }))]],
 ]
 
@@ -72,10 +102,18 @@ const summaries: Readonly<Record<string, string>> = {
   account: 'the account itself: delete',
   policy: 'settings of the cluster: get, set',
   token: 'tokens with which replicas join: create, list, revoke',
+  replica: 'the replicas of the cluster: list, add, remove, promote, transfer, replace',
 }
 
 /** What a group does when no second word is given. */
-const defaults: readonly string[] = ['drafts list', 'rooms list', 'sessions list', 'policy get', 'token list']
+const defaults: readonly string[] = [
+  'drafts list',
+  'rooms list',
+  'sessions list',
+  'policy get',
+  'replica list',
+  'token list',
+]
 
 export const globalOptions: Verb['options'] = [
   ['--json', 'print data as JSON: one object, or one to a line for streams'],

@@ -1,28 +1,47 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+
 import { readClusterFile, replicaFolder, writeClusterFile } from './cluster-file.ts'
 import type { ClusterFile, ClusterReplica } from './cluster-file.ts'
 import { createJoiningFolder, readIdentity } from './folders.ts'
 import { formatHostPort, parseHostPort, tryPort } from './ports.ts'
 import { ServerError } from './problems.ts'
 
-/** Where a new replica of the local cluster in `folder` can be found: on the ports behind those of the others that are free. */
-export async function planReplica(cluster: ClusterFile): Promise<Omit<ClusterReplica, 'id'>> {
+/** Where a new replica of the local cluster in `folder` can be found: on free ports behind those of the others. Null without such a cluster. */
+export async function addressesFor(folder: string | null): Promise<Omit<ClusterReplica, 'id'> | null> {
+  const cluster = folder === null ? null : readClusterFile(folder)
+  if (cluster === null) return null
+  const { replicas } = cluster
   return {
-    http: await freeBehind(cluster.replicas.map(({ http }) => http)),
-    grpc: await freeBehind(cluster.replicas.map(({ grpc }) => grpc)),
-    peer: await freeBehind(cluster.replicas.map(({ peer }) => peer)),
+    http: await freeBehind(replicas.map(({ http }) => http)),
+    grpc: await freeBehind(replicas.map(({ grpc }) => grpc)),
+    peer: await freeBehind(replicas.map(({ peer }) => peer)),
   }
 }
 
-/** Makes the folder of a replica that the cluster has taken in. A `parley up` that runs there starts it. */
-export function addReplica(
+/** Makes the folder of a replica that the cluster has taken in. */
+export function makeJoiningFolder(
   folder: string,
-  cluster: ClusterFile,
+  clusterId: string,
   own: ClusterReplica,
   learner: boolean,
 ): void {
+  createJoiningFolder(folder, { clusterId, own, learner })
+}
+
+/** The same for the local cluster in `folder`. Returns whether a `parley up` runs there, which then starts the replica. */
+export function addLocalReplica(
+  folder: string,
+  own: ClusterReplica,
+  options: { readonly learner: boolean; readonly inPlaceOf: number | null },
+): boolean {
+  const cluster = readClusterFile(folder)
+  if (cluster === null) throw new ServerError(`${folder} has lost its cluster.json.`)
+  const { learner, inPlaceOf } = options
   createJoiningFolder(replicaFolder(folder, own.id), { clusterId: cluster.clusterId, own, learner })
-  const others = cluster.replicas.filter(({ id }) => id !== own.id)
+  const others = cluster.replicas.filter(({ id }) => id !== own.id && id !== inPlaceOf)
   writeClusterFile(folder, { ...cluster, replicas: [...others, own] })
+  return existsSync(join(folder, 'up.json'))
 }
 
 /** Takes a replica that was removed out of the file of the local cluster; its folder stays. Returns what is left, null when there is no such cluster. */

@@ -6,7 +6,7 @@ export interface RefusalsOptions {
   /** A link with that replica is up: what was refused before is over. */
   readonly isUp: (peer: number) => boolean
   /** This replica must not take part any more, and starting it again does not help; the line says why and what does. Called once. */
-  readonly onFatal: (line: string) => void
+  readonly onFatal: (line: string, code: Refusal['code']) => void
 }
 
 /** So long may a process that died without a word be taken for the one that runs. */
@@ -27,7 +27,7 @@ export class Refusals {
     this.known.set(refusal.peer, refusal)
     if (this.ended || refusal.by === 'self' || !this.isFatal(refusal)) return
     this.ended = true
-    this.options.onFatal(`${replicaName(refusal.peer)} refuses this replica: ${refusal.reason}.`)
+    this.options.onFatal(`${replicaName(refusal.peer)} refuses this replica: ${refusal.reason}`, refusal.code)
   }
 
   /** What is wrong between this replica and another one; empty when nothing is. */

@@ -9,7 +9,14 @@ import { newestVersion } from '../base/version.ts'
 import type { Logger } from '../base/logger.ts'
 import { openChat } from '../chat/machine.ts'
 import { createEngine, removedWords } from '../log/engine.ts'
-import { createPeerLinks, parseEndpoint, staleStart, type Endpoint, type Objection } from '../peer/links.ts'
+import {
+  createPeerLinks,
+  parseEndpoint,
+  staleStart,
+  type Endpoint,
+  type Objection,
+  type Refusal,
+} from '../peer/links.ts'
 import type { Configuration } from '../raft/types.ts'
 import { formatAddresses, parseAddresses } from '../replica/addresses.ts'
 import { createPasswords } from '../replica/passwords.ts'
@@ -108,8 +115,9 @@ async function serve(
   }
   const parts = await assemble(options, identity, own, security, logger, newestVersionOf(io.environment), {
     fatal,
-    unwanted(line) {
-      logger.error({}, line)
+    unwanted(line, code) {
+      logger.error({ code }, line)
+      if (code === 'removed') opened.markRemoved()
       io.err(`${name} ends: ${line}`)
       end.now(unwantedCode)
     },
@@ -213,7 +221,7 @@ interface Ends {
   /** It cannot go on. */
   fatal(error: unknown): void
   /** The others refuse it for good; the line says why, and what to do. */
-  unwanted(line: string): void
+  unwanted(line: string, code: Refusal['code']): void
   removed(): void
 }
 

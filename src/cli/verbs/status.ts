@@ -3,7 +3,7 @@ import { toHex } from '../../base/bytes.ts'
 import { addressBeside, type Client } from '../../client/index.ts'
 import type { GetStatusResponse, ReplicaStatus } from '../../gen/parley/v1/service.ts'
 import { CliError, exitCodes, type Io } from '../io.ts'
-import { paint, type Paint, plural, printable, safeJson, table } from '../text.ts'
+import { byteWords, paint, type Paint, plural, printable, safeJson, table } from '../text.ts'
 import { type Report, verb } from '../verb.ts'
 
 export const status = verb(
@@ -222,16 +222,4 @@ function summary({ quorum, leader, mayFail, faultModel }: GetStatusResponse, col
   const leads = leader === 0 ? 'No leader is known' : `${replicaName(leader)} leads`
   const words = `${leads}; ${mayFail <= 0 ? 'none may fail now' : `${mayFail} more may fail`} (${printable(faultModel)}).`
   return mayFail <= 0 ? colors.yellow(words) : colors.green(words)
-}
-
-export function byteWords(bytes: number): string {
-  if (bytes < 1024) return `${bytes} B`
-  const units = ['KiB', 'MiB', 'GiB', 'TiB']
-  let value = bytes
-  let unit = -1
-  do {
-    value /= 1024
-    unit += 1
-  } while (value >= 1024 && unit < units.length - 1)
-  return `${value < 10 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`
 }
