@@ -122,6 +122,17 @@ test('the index goes on where it was, follows edits and deletions, and is made a
   index.close()
 })
 
+test('a deletion as the latest of several changes is taken in like any other', (t) => {
+  const { script, open } = setUp(t)
+  const [alice] = script.accounts('alice', 'bob')
+  const sent = ['one apple', 'two apples', 'three apples'].map((text) => script.send(alice, 'bob', text))
+  const index = open()
+  assert.equal(find(index, alice.account, 'apples').length, 2)
+  for (const message of sent) script.remove(alice, message)
+  assert.deepEqual(find(index, alice.account, 'apples'), [])
+  index.close()
+})
+
 test('damage that shows only later is recognised, and costs nothing but the time to index anew', (t) => {
   const { script, open, indexPath } = setUp(t)
   const [alice] = script.accounts('alice', 'bob')

@@ -96,14 +96,14 @@ export class SearchIndex {
     this.index.exec('BEGIN')
     const remove = this.index.prepare('DELETE FROM words WHERE rowid = ?')
     const insert = this.index.prepare('INSERT INTO words (rowid, text) VALUES (?, ?)')
-    // FTS5 makes rows of its own, whose numbers are beyond what a JavaScript number holds, and `run` reports the last one.
-    remove.setReadBigInts(true)
-    insert.setReadBigInts(true)
+    const move = this.index.prepare('UPDATE progress SET position = ?')
+    // FTS5 makes rows of its own, whose numbers are beyond what a JavaScript number holds, and `run` reports the last one that was made, whoever made it.
+    for (const statement of [remove, insert, move]) statement.setReadBigInts(true)
     for (const { place, text } of changes) {
       remove.run(place)
       if (text !== '') insert.run(place, text)
     }
-    this.index.prepare('UPDATE progress SET position = ?').run(upTo)
+    move.run(upTo)
     this.index.exec('COMMIT')
     this.reached = upTo
   }
