@@ -759,3 +759,26 @@ test('a proposal that is too long is refused where it is made', async () => {
   leader.engine.propose(new Uint8Array(maxProposalBytes))
   await cluster.untilAllHave(1)
 })
+
+test('a replica notes that it has a memory when its log is on the disk, and before it talks to anybody', async () => {
+  const clock = new VirtualClock()
+  const process = new ProcessClock(clock)
+  const disk = new MemoryDisk(process)
+  const transport = new MemoryNetwork().attach(1, process)
+  const seen: { readonly files: number; readonly talks: boolean }[] = []
+  const engine = createEngine({
+    self: 1,
+    configuration: { faultModel: 'majority', members: [{ id: 1, voter: true, address: 'r1:1' }] },
+    disk,
+    clock: process,
+    random: seededRandom(1),
+    transport,
+    logger: silentLogger,
+    onFatal: (error) => assert.fail(error),
+    onOpened: () => seen.push({ files: disk.list('log').length, talks: transport.handler !== null }),
+    tuning: { wal: { segmentBytes: 64 * 1024, cacheBytes: 64 * 1024 } },
+  })
+  await engine.start(new Replica(1, disk).consumer)
+  assert.deepEqual(seen, [{ files: 1, talks: false }])
+  assert.equal(transport.handler !== null, true)
+})

@@ -53,6 +53,8 @@ export interface EngineOptions {
   readonly logger: Logger
   /** The engine cannot go on and has stopped: a write failed, or an invariant is broken. Called once; the process should end with the message. */
   readonly onFatal: (error: Error) => void
+  /** The log is on the disk, and nobody has been promised anything yet: the last moment to note that this replica has a memory that can be missed. */
+  readonly onOpened?: () => void
   readonly tuning?: Partial<EngineTuning>
 }
 
@@ -264,6 +266,7 @@ export class Engine implements ReplicatedLog {
     this.updateFull()
     this.updatePeers()
     try {
+      this.options.onOpened?.()
       await this.startLinks()
     } catch (error) {
       this.halt()

@@ -490,6 +490,7 @@ class LogReplica implements RunningReplica, LogConsumer {
       if (failure === null) {
         this.isBehind = false
         this.presence.quorumGained()
+        this.housekeeping.statusChanged()
         this.tellState()
       } else {
         this.clock.after(10, () => this.catchUp(returns))

@@ -114,6 +114,7 @@ async function serve(
     io.err(`${warning}.`)
   }
   const parts = await assemble(options, identity, own, security, logger, newestVersionOf(io.environment), {
+    begun: () => opened.markBegun(),
     fatal,
     unwanted(line, code) {
       logger.error({ code }, line)
@@ -147,7 +148,6 @@ async function serve(
       operatorToken: writeOperatorFile(options.data, security.address),
     })
     await replica.start()
-    opened.markBegun()
   } catch (error) {
     security.close()
     await parts.abandon()
@@ -216,8 +216,10 @@ class Ending {
   }
 }
 
-/** What is to be done for which end. */
-interface Ends {
+/** What is to be done when the replica begins, and for which end. */
+interface Moments {
+  /** Log and state are there: from now on they are missed. */
+  begun(): void
   /** It cannot go on. */
   fatal(error: unknown): void
   /** The others refuse it for good; the line says why, and what to do. */
@@ -241,9 +243,9 @@ async function assemble(
   security: Security,
   logger: Logger,
   newest: number,
-  ends: Ends,
+  moments: Moments,
 ): Promise<Parts> {
-  const onFatal = ends.fatal
+  const onFatal = moments.fatal
   const folder = resolve(options.data)
   const self = identity.replica
   const clock = systemClock
@@ -260,7 +262,7 @@ async function assemble(
   const refusals = new Refusals({
     monotonicMs: () => clock.monotonicMs(),
     isUp: (peer) => transport.isUp(peer),
-    onFatal: ends.unwanted,
+    onFatal: moments.unwanted,
   })
   const transport = createPeerLinks({
     self,
@@ -290,6 +292,7 @@ async function assemble(
     transport,
     logger,
     onFatal,
+    onOpened: moments.begun,
     tuning: {
       compaction: { afterBytes: logBytes, keepBytes: logBytes / 2, mostBytes: logBytes * 8 },
       wal: { segmentBytes: Math.min(defaultSegmentBytes, logBytes) },
@@ -325,7 +328,7 @@ async function assemble(
     },
     problemWith: (peer) => refusals.problemWith(peer),
     place: { addresses: own, wantsVote: identity.replicas.length === 0 && identity.learner !== true },
-    onRemoved: ends.removed,
+    onRemoved: moments.removed,
     onFatal,
   })
   const close = async (): Promise<void> => {
