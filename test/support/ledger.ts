@@ -3,6 +3,7 @@ import { createClient, ParleyError } from '../../src/client/index.ts'
 import type { CallOptions, Client } from '../../src/client/index.ts'
 import type { Message, Target } from '../../src/gen/parley/v1/model.ts'
 import type { Event } from '../../src/gen/parley/v1/service.ts'
+import { createNodeConnect } from '../../src/tls/connect.ts'
 
 /** A message that somebody was told is sent. */
 interface Sent {
@@ -24,6 +25,8 @@ interface Talker {
 
 const password = 'a password for tests'
 const room = 'ledger'
+/** Addresses may pin an authority. */
+const connect = createNodeConnect(() => undefined)
 
 /**
  * Accounts that send without pause to one room and to each other, remember what was acknowledged and what arrived, and check afterwards that every replica has exactly that.
@@ -55,6 +58,7 @@ export class Ledger {
       const client = createClient({
         addresses: [...this.addresses.slice(first), ...this.addresses.slice(0, first)],
         timeoutMs: 60_000,
+        connect,
       })
       const name = `talker${i}`
       await client.register({ name, password })
@@ -103,7 +107,13 @@ export class Ledger {
     const histories: string[] = []
     let newest = 0
     for (const address of addresses) {
-      const client = createClient({ addresses: [address], discover: false, read: 'local', timeoutMs: 60_000 })
+      const client = createClient({
+        addresses: [address],
+        discover: false,
+        read: 'local',
+        timeoutMs: 60_000,
+        connect,
+      })
       try {
         // The log-in goes through the log: once this replica has answered it, it has everything that was acknowledged before.
         await client.logIn({ name: reader.name, password, device: address })

@@ -1,0 +1,87 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, statSync } from 'node:fs'
+import { connect } from 'node:tls'
+import { once } from 'node:events'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { createClient } from '../src/client/index.ts'
+import { readCertificates } from '../src/tls/store.ts'
+import { Ledger } from './support/ledger.ts'
+import { pinnedConnect, Process } from './support/machine.ts'
+import { freePorts } from './support/ports.ts'
+
+test('a cluster made by init and joined twice speaks TLS only, and loses nothing when its first replica dies', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'parley-join-'))
+  const port = await freePorts(12)
+  const processes: Process[] = []
+  const dataOf = (id: number): string => join(folder, `r${id}`)
+  const place = (id: number): string[] => {
+    const ports = { '--http-port': port, '--grpc-port': port + 4, '--peer-port': port + 8 }
+    const flags = Object.entries(ports).flatMap(([flag, first]) => [flag, String(first + id - 1)])
+    return ['--host', '127.0.0.1', '--data', dataOf(id), ...flags, '--log', 'file', '--json']
+  }
+  const run = (...words: readonly string[]): Process => {
+    const started = new Process(words)
+    processes.push(started)
+    return started
+  }
+  try {
+    const first = run('init', ...place(1), '--uses', '2')
+    const { token, address } = await first.event('serving')
+    assert.ok(typeof token === 'string' && typeof address === 'string')
+    // The authority's key is nobody else's.
+    assert.equal(statSync(join(dataOf(1), 'certificates.json')).mode & 0o777, 0o600)
+
+    const second = run('join', token, ...place(2))
+    const third = run('join', token, ...place(3))
+    assert.deepEqual(
+      [(await second.event('joined'))['replica'], (await third.event('joined'))['replica']].sort(),
+      [2, 3],
+    )
+    await Promise.all([second.event('member'), third.event('member')])
+    const late = run('join', token, ...place(4))
+    assert.equal(await late.ended, 1)
+    assert.match(late.errors.join('\n'), /used as often as it may be/)
+
+    // Without a certificate there is no talking to a peer port, and without TLS to none.
+    const stranger = connect({ host: '127.0.0.1', port: port + 8, rejectUnauthorized: false })
+    stranger.on('error', () => undefined)
+    stranger.resume()
+    await once(stranger, 'close')
+    await assert.rejects(fetch(`http://127.0.0.1:${port}/livez`))
+
+    using ledger = new Ledger([address])
+    await ledger.open(3)
+    ledger.start(2)
+    await ledger.progress(100)
+    assert.equal(await first.end('SIGKILL'), 'SIGKILL')
+    await ledger.progress(100)
+    const again = run('serve', '--data', dataOf(1), '--log', 'file')
+    await ledger.progress(100)
+    await ledger.stop()
+    const pin = address.slice(address.indexOf('#'))
+    await ledger.check([0, 1, 2].map((i) => `parleys://127.0.0.1:${port + i}${pin}`))
+
+    // Each replica can renew its certificate by itself.
+    const keys = [1, 2, 3].map((id) => readCertificates(dataOf(id))?.authority.key)
+    assert.ok(keys[0] !== undefined && keys.every((key) => key === keys[0]))
+    // A token that was used up says so; one that the machine itself makes does not need anybody to sign in.
+    const client = createClient({ addresses: [address], connect: pinnedConnect })
+    try {
+      const status = await client.call('getStatus', {})
+      assert.deepEqual(
+        status.replicas.map(({ id, voter, problem }) => ({ id, voter, problem })),
+        [1, 2, 3].map((id) => ({ id, voter: true, problem: '' })),
+      )
+    } finally {
+      client.close()
+    }
+    const made = run('token', 'create', '--data', dataOf(2), '--json')
+    assert.equal(await made.ended, 0, made.errors.join('\n'))
+    for (const running of [second, third, again]) assert.equal(await running.end('SIGTERM'), 0)
+  } finally {
+    await Promise.all(processes.map((running) => running.end('SIGKILL')))
+    rmSync(folder, { recursive: true, force: true })
+  }
+})
