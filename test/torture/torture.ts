@@ -1,4 +1,4 @@
-import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs'
+import { appendFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { seededRandom } from '../../src/base/random.ts'
 import { People } from '../../src/sim/people.ts'
@@ -235,6 +235,15 @@ class Run {
     }, 20)
   }
 
+  /** Errors of the program itself, which a replica has noted in its log and lived through. */
+  private checkLogs(cluster: TestCluster): void {
+    for (const { id } of cluster.replicas) {
+      const log = readFileSync(join(cluster.dataOf(id), 'parley.log'), 'utf8')
+      const line = /^.*(?:Type|Range|Reference|Syntax|Assertion)Error.*$/m.exec(log)?.[0]
+      if (line !== undefined) this.fail('no exception', `r${id} noted: ${line}`)
+    }
+  }
+
   /** Kills all replicas and compares their states; then they start again. */
   private async compare(cluster: TestCluster): Promise<void> {
     this.note('all are killed, and their states compared')
@@ -245,6 +254,7 @@ class Run {
     } catch (error) {
       return this.fail('same state', error instanceof Error ? error.message : String(error))
     }
+    this.checkLogs(cluster)
     cluster.start(...cluster.replicas.map(({ id }) => id))
     await cluster.untilServing()
   }
