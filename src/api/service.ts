@@ -1,12 +1,13 @@
 import { timingSafeEqual } from 'node:crypto'
 import type { Clock } from '../base/clock.ts'
+import { replicaName } from '../base/ids.ts'
 import type { Logger } from '../base/logger.ts'
 import { requestError } from '../chat/limits.ts'
 import type { SignedIn } from '../chat/queries.ts'
 import { Reason } from '../gen/parley/v1/model.ts'
 import type { JoinClusterRequest } from '../gen/parley/v1/service.ts'
 import type { Passwords } from '../replica/passwords.ts'
-import type { Receiver, Replica, Subscription } from '../replica/types.ts'
+import type { Receiver, Replica, ReplicaState, Subscription } from '../replica/types.ts'
 import {
   failed,
   positionOf,
@@ -71,8 +72,9 @@ export function createService(replica: Replica, options: ServiceOptions): Servic
   const { passwords, clock, logger, operatorToken, join } = options
   const signIn = createSignIn(replica, passwords, { clock, logger })
 
-  function call(caller: Caller, request: Call, answer: Answer): void {
+  function call(caller: Caller, request: Call, answerPlainly: Answer): void {
     const { op } = request
+    const answer: Answer = (result, position) => answerPlainly(withNames(result, replica.state), position)
     if (op === undefined) return answer(failed(makeError(Reason.UNIMPLEMENTED)), 0)
     const wrong = requestError(op)
     if (wrong !== null) return answer(failed(wrong), 0)
@@ -305,3 +307,11 @@ const noAuthority = failed(
 )
 
 const notSignedIn = failed(makeError(Reason.NOT_SIGNED_IN))
+
+/** Says who is waited for, where a quorum is missing and it is known who could bring it back. */
+function withNames(result: Result, { waitingFor }: ReplicaState): Result {
+  if (result.$case !== 'error' || result.value.reason !== Reason.NO_QUORUM || waitingFor.length === 0)
+    return result
+  const names = waitingFor.map(replicaName).join(' and ')
+  return failed({ ...result.value, message: `Waiting for ${names}: nothing can be written without.` })
+}

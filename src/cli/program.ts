@@ -20,6 +20,7 @@ import { open } from './verbs/open.ts'
 import { passwd } from './verbs/passwd.ts'
 import { policyGet, policySet } from './verbs/policy.ts'
 import { read } from './verbs/read.ts'
+import { recover } from './verbs/recover.ts'
 import { register } from './verbs/register.ts'
 import {
   leave,
@@ -76,6 +77,7 @@ const groups: readonly (readonly [heading: string, verbs: readonly Verb[]])[] = 
       join,
       serve,
       status,
+      recover,
       replicaList,
       replicaAdd,
       replicaRemove,

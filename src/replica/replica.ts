@@ -207,6 +207,7 @@ class LogReplica implements RunningReplica, LogConsumer {
       clusterId: this.options.clusterId,
       leader: this.logStatus.leader,
       quorum: this.hasQuorum(),
+      waitingFor: this.logStatus.waitingFor,
       draining: this.draining,
       hindered: this.isBehind || this.logStatus.full,
       addresses: addressesForClients(this.logStatus.members),

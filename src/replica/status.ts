@@ -1,3 +1,4 @@
+import { assumptionOf } from '../base/fault-model.ts'
 import type { GetStatusResponse, ReplicaStatus } from '../gen/parley/v1/service.ts'
 import type { LogMember, LogStatus } from '../log/port.ts'
 import { parseAddresses } from './addresses.ts'
@@ -36,6 +37,8 @@ export function statusResponse(parts: StatusParts): GetStatusResponse {
   return {
     clusterId: parts.clusterId,
     faultModel: log.faultModel,
+    assumption: assumptionOf(log.faultModel),
+    waitingFor: [...log.waitingFor],
     replica: log.self,
     leader: log.leader,
     quorum: parts.quorum,

@@ -57,6 +57,8 @@ export interface ReplicaState {
   readonly clusterId: Uint8Array
   readonly leader: number
   readonly quorum: boolean
+  /** Replicas without which nothing goes on and that do not answer, where it is known that each of them is needed. */
+  readonly waitingFor: readonly number[]
   readonly draining: boolean
   /** It takes no writes although there may be a quorum: it has no room on its disk, or has not caught up since it was cut off. */
   readonly hindered: boolean

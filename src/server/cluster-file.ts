@@ -2,6 +2,7 @@ import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { replicaName } from '../base/ids.ts'
+import type { FaultModel } from '../raft/types.ts'
 import { writeJson } from '../storage/json-file.ts'
 
 /** What `parley up` remembers of a local cluster, in `cluster.json`. */
@@ -10,6 +11,8 @@ export interface ClusterFile {
   /** 32 hexadecimal digits. */
   readonly clusterId: string
   readonly replicas: readonly ClusterReplica[]
+  /** Absent: `majority`. */
+  readonly faultModel?: FaultModel
   /** All data folders have been made. Until then nothing was promised to anybody and `up` may go on with making them. */
   readonly complete: boolean
 }

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 
 import { toHex } from '../base/bytes.ts'
+import type { FaultModel } from '../raft/types.ts'
 import { replicaFolder, writeClusterFile, type ClusterFile, type ClusterReplica } from './cluster-file.ts'
 import { createReplicaFolder, readIdentity } from './folders.ts'
 import { formatHostPort, parseHostPort, tryPort } from './ports.ts'
@@ -8,6 +9,8 @@ import { ServerError } from './problems.ts'
 
 export interface ClusterPlan {
   readonly replicas: number
+  /** Default `majority`. */
+  readonly faultModel?: FaultModel
   readonly host: string
   /** Of the first replica; the others take the next ones. */
   readonly httpPort: number
@@ -26,7 +29,18 @@ export function planCluster(plan: ClusterPlan): ClusterFile {
       peer: formatHostPort(plan.host, plan.peerPort + i),
     })
   }
-  return { version: 1, clusterId: toHex(randomBytes(16)), replicas, complete: false }
+  return {
+    version: 1,
+    clusterId: toHex(randomBytes(16)),
+    replicas,
+    faultModel: plan.faultModel ?? 'majority',
+    complete: false,
+  }
+}
+
+/** What an option says; the options allow these two only. */
+export function faultModelOf(option: string): FaultModel {
+  return option === 'fail-stop' ? option : 'majority'
 }
 
 /**

@@ -17,8 +17,9 @@ export function claimFolder(folder: string, inUse: (pid: number) => string): sto
 
 /** Makes the folder of a replica of a new cluster. One that was made before stays as it is. */
 export function createReplicaFolder(folder: string, replica: number, cluster: ClusterFile): void {
-  const { clusterId, replicas } = cluster
-  inWords(() => storage.createIdentity(folder, { clusterId, replica, replicas }))
+  const { clusterId, replicas, faultModel } = cluster
+  const model = faultModel === undefined ? {} : { faultModel }
+  inWords(() => storage.createIdentity(folder, { clusterId, replica, replicas, ...model }))
 }
 
 /** Makes the folder of a replica that joins a cluster, which has given it its id. It asks for a vote when it has caught up, unless it is to stay a learner. */

@@ -8,7 +8,7 @@ import { replicaName } from '../base/ids.ts'
 import { createAuthority, issue } from '../tls/authority.ts'
 import { writeCertificates } from '../tls/store.ts'
 import type { ClusterReplica } from './cluster-file.ts'
-import { checkPorts } from './create-cluster.ts'
+import { checkPorts, faultModelOf } from './create-cluster.ts'
 import { createReplicaFolder, readIdentity } from './folders.ts'
 import type { InitOptions, JoinOptions, ServeOptions } from './options.ts'
 import { formatHostPort } from './ports.ts'
@@ -41,7 +41,8 @@ export async function makeFirstReplica(options: InitOptions): Promise<ClusterRep
   const certificate = await issue(authority, { clusterId, replica: 1, hosts: hostsOf(own) }, { nowMs })
   makeFolder(data)
   writeCertificates(data, { clusterId, authority, own: certificate })
-  createReplicaFolder(data, 1, { version: 1, clusterId, replicas: [own], complete: true })
+  const faultModel = faultModelOf(options.faultModel)
+  createReplicaFolder(data, 1, { version: 1, clusterId, replicas: [own], faultModel, complete: true })
   return own
 }
 

@@ -136,6 +136,21 @@ const securityOptions = {
   },
 } as const satisfies OptionSchema
 
+const faultModel = {
+  flag: '--fault-model <name>',
+  type: 'choice',
+  choices: ['majority', 'fail-stop'],
+  default: 'majority',
+  help: 'what a new cluster survives: with "majority" two of five may fail and the network may do what it likes, with "fail-stop" any two of three may crash and the network must never be cut',
+} as const
+
+const trustTimeouts = {
+  flag: '--trust-timeouts',
+  type: 'switch',
+  default: false,
+  help: 'fault model fail-stop: a replica that is silent for two seconds is taken for dead. Only for a network that never cuts replicas off from each other, or messages are lost',
+} as const
+
 /** Of `parley serve`. */
 export const serveOptions = {
   data: {
@@ -179,6 +194,7 @@ export const serveOptions = {
     default: 19_456,
     help: 'memory that hashing one new password takes, in KiB; less makes guessing stolen hashes cheaper',
   },
+  trustTimeouts,
   ...securityOptions,
 } as const satisfies OptionSchema
 
@@ -224,6 +240,7 @@ const makingOptions = {
   logMib: serveOptions.logMib,
   passwordMemoryKib: serveOptions.passwordMemoryKib,
   ...securityOptions,
+  trustTimeouts,
 } as const satisfies OptionSchema
 
 /** How long a join token is good, and for how many replicas. */
@@ -247,7 +264,7 @@ export const tokenOptions = {
 } as const satisfies OptionSchema
 
 /** Of `parley init`. */
-export const initOptions = { ...makingOptions, ...tokenOptions } as const satisfies OptionSchema
+export const initOptions = { ...makingOptions, ...tokenOptions, faultModel } as const satisfies OptionSchema
 
 /** Of `parley join`. */
 export const joinOptions = makingOptions
@@ -268,6 +285,7 @@ export const upOptions = {
     default: 5,
     help: 'how many replicas a new cluster gets, 1 to 9; of five any two may fail',
   },
+  faultModel,
   host: {
     flag: '--host <address>',
     type: 'text',
@@ -304,6 +322,7 @@ export const upOptions = {
     default: false,
     help: 'start a replica again when its process ends',
   },
+  trustTimeouts,
   insecure: securityOptions.insecure,
   json: {
     flag: '--json',

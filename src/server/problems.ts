@@ -1,5 +1,6 @@
 import { AssertionError } from '../base/assert.ts'
 import { FolderError } from '../storage/identity.ts'
+import { HaltError } from '../raft/halt.ts'
 import { DamagedError } from '../storage/types.ts'
 import { OptionError } from './options.ts'
 
@@ -11,10 +12,12 @@ export class ServerError extends Error {
 /** Of a replica that must not take part any more: it was removed, or has forgotten what it promised. Starting it again does not help. */
 export const unwantedCode = 3
 
-/** Whether the folder is that of a replica that was removed. */
+/** Whether the folder is that of a replica that was removed, or that has diverged from the others. */
 export function isUnwanted(error: unknown): boolean {
   return (
-    error instanceof ServerError && error.cause instanceof FolderError && error.cause.reason === 'removed'
+    error instanceof ServerError &&
+    ((error.cause instanceof FolderError && error.cause.reason === 'removed') ||
+      (error.cause instanceof HaltError && error.cause.reason === 'diverged'))
   )
 }
 
@@ -24,6 +27,7 @@ export function problemOf(error: unknown): string {
     return error.message
   if (error instanceof AssertionError)
     return `a rule of the program is broken (${error.message}): this is a bug in Parley; please report it.`
+  if (error instanceof HaltError) return haltWords[error.reason]
   if (!(error instanceof Error)) return String(error)
   switch ('code' in error ? error.code : undefined) {
     case 'EADDRINUSE':
@@ -39,6 +43,13 @@ export function problemOf(error: unknown): string {
     default:
       return error.message
   }
+}
+
+const haltWords: Readonly<Record<HaltError['reason'], string>> = {
+  diverged:
+    'it and the others have gone on without each other, though the fault model fail-stop rests on that not happening. Nothing was overwritten; both sides keep their files. See "Diverged" in docs/OPERATIONS.md.',
+  takenForDead:
+    'the other replicas have taken it for dead and gone on without it. It has lost nothing that they have not: start it again, and it is taken in as before.',
 }
 
 function portOf(error: Error): string {

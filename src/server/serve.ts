@@ -4,8 +4,10 @@ import { join as joinPath, resolve } from 'node:path'
 
 import type { JoinDesk } from '../api/service.ts'
 import { startApi, type Api } from '../api/start.ts'
+import { assumptionOf } from '../base/fault-model.ts'
 import { replicaName } from '../base/ids.ts'
 import { newestVersion } from '../base/version.ts'
+import type { Cancel } from '../base/clock.ts'
 import type { Logger } from '../base/logger.ts'
 import { openChat } from '../chat/machine.ts'
 import { createEngine, removedWords } from '../log/engine.ts'
@@ -17,6 +19,7 @@ import {
   type Objection,
   type Refusal,
 } from '../peer/links.ts'
+import { HaltError } from '../raft/halt.ts'
 import type { Configuration } from '../raft/types.ts'
 import { formatAddresses, parseAddresses } from '../replica/addresses.ts'
 import { createPasswords } from '../replica/passwords.ts'
@@ -28,6 +31,7 @@ import { openStateStore } from '../storage/state-store.ts'
 import { createStateWorker } from '../storage/state-worker.ts'
 import { systemClock } from './clock.ts'
 import type { ClusterReplica } from './cluster-file.ts'
+import { checkNotDiverged, markDiverged } from './diverged.ts'
 import { openReplicaFolder, type Identity } from './folders.ts'
 import type { ServerIo } from './io.ts'
 import { createJoinDesk } from './join-desk.ts'
@@ -35,6 +39,7 @@ import { createLogger } from './logging.ts'
 import { tidyMemoryWhenIdle } from './memory.ts'
 import type { ServeOptions } from './options.ts'
 import { writeOperatorFile } from './operator.ts'
+import { watchOutage } from './outage.ts'
 import { isUnwanted, problemOf, ServerError, unwantedCode } from './problems.ts'
 import { openSecurity, type Security } from './security.ts'
 import { systemRandom } from './random.ts'
@@ -70,6 +75,7 @@ export async function runServe(
       throw new ServerError('Which replica? Name its data folder: parley serve --data DIR/r1')
     const opened = openReplicaFolder(options.data)
     try {
+      checkNotDiverged(options.data)
       return await serve(options, opened, io, listening)
     } finally {
       opened.claim.release()
@@ -93,12 +99,24 @@ async function serve(
 
   const end = new Ending()
   const fatal = (error: unknown): void => {
+    if (error instanceof HaltError && error.reason === 'diverged') {
+      logger.error({ error: error.message }, 'this replica has diverged from the others')
+      unwanted(problemOf(error), 'diverged')
+      return
+    }
     logger.error(
       { error: error instanceof Error ? (error.stack ?? error.message) : String(error) },
       'the replica ends',
     )
     io.err(`${name} ends: ${problemOf(error)}`)
     end.now(1)
+  }
+  const unwanted = (line: string, code: Refusal['code']): void => {
+    logger.error({ code }, line)
+    if (code === 'removed') opened.markRemoved()
+    if (code === 'diverged') markDiverged(options.data, line)
+    io.err(`${name} ends: ${line}`)
+    end.now(unwantedCode)
   }
   const security = await openSecurity({
     folder: options.data,
@@ -116,12 +134,7 @@ async function serve(
   const parts = await assemble(options, identity, own, security, logger, newestVersionOf(io.environment), {
     begun: () => opened.markBegun(),
     fatal,
-    unwanted(line, code) {
-      logger.error({ code }, line)
-      if (code === 'removed') opened.markRemoved()
-      io.err(`${name} ends: ${line}`)
-      end.now(unwantedCode)
-    },
+    unwanted,
     removed() {
       logger.info({}, 'this replica was removed from the cluster; stopping')
       opened.markRemoved()
@@ -162,7 +175,10 @@ async function serve(
     io.out(
       `${name} listens: ${security.tls === null ? 'http' : 'https'}://${own.http}, gRPC ${own.grpc}, other replicas ${own.peer}. Ctrl-C stops it.`,
     )
+  const { faultModel } = replica.status()
+  logger.info({ faultModel }, `fault model ${faultModel}: ${assumptionOf(faultModel)}`)
   reportTo(io, identity.replica, replica)
+  const stopWatching = parts.watchOutage()
   listening({ replica, joinDesk: join, address: security.address })
   // Now rather than at the end: a process that is killed would leave nothing for the next start.
   flushCompileCache()
@@ -185,6 +201,7 @@ async function serve(
   }
   stopListening()
   stopTidying()
+  stopWatching()
   security.close()
   return code
 }
@@ -230,6 +247,7 @@ interface Moments {
 interface Parts {
   readonly replica: RunningReplica
   readonly passwords: ReturnType<typeof createPasswords>
+  readonly watchOutage: () => Cancel
   /** Hands leadership over, writes what must be written and closes all. */
   stop(): Promise<void>
   /** Closes what was opened when the start failed. */
@@ -252,7 +270,7 @@ async function assemble(
   const clusterId = Buffer.from(identity.clusterId, 'hex')
   const store = openStateStore({ folder, worker: createStateWorker(clock), onFailed: onFatal })
   const configuration: Configuration = {
-    faultModel: 'majority',
+    faultModel: identity.faultModel ?? 'majority',
     members: identity.replicas.map((replica) => ({
       id: replica.id,
       voter: true,
@@ -281,10 +299,12 @@ async function assemble(
       log.isRemoved(peer)
         ? { code: 'removed', reason: removedWords(peer) }
         : oldCopy(peer, incarnation, replica.queries.incarnationOf(peer)),
+    trustTimeouts: options.trustTimeouts,
   })
   const logBytes = options.logMib * 1024 * 1024
   const log = createEngine({
     self,
+    incarnation: identity.incarnation,
     configuration,
     disk: createNodeDisk(folder),
     clock,
@@ -340,6 +360,14 @@ async function assemble(
   return {
     replica,
     passwords,
+    watchOutage: () =>
+      watchOutage({
+        folder,
+        clock,
+        logger,
+        status: () => log.status(),
+        giveUp: (replicas) => log.giveUp(replicas),
+      }),
     async stop() {
       await log.stop()
       await close()

@@ -4,7 +4,9 @@ import { mkdirSync, rmSync, watch } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 
+import { assumptionOf } from '../base/fault-model.ts'
 import { replicaName } from '../base/ids.ts'
+import type { FaultModel } from '../raft/types.ts'
 import { writeJson } from '../storage/json-file.ts'
 import {
   clusterFileName,
@@ -13,7 +15,7 @@ import {
   type ClusterFile,
   type ClusterReplica,
 } from './cluster-file.ts'
-import { checkFolders, checkPorts, createCluster, planCluster } from './create-cluster.ts'
+import { checkFolders, checkPorts, createCluster, faultModelOf, planCluster } from './create-cluster.ts'
 import { claimFolder } from './folders.ts'
 import { dropReplica, wasRemoved } from './grow-cluster.ts'
 import { createControl, type ControlAction } from './control.ts'
@@ -93,7 +95,7 @@ async function prepare(options: UpOptions, io: ServerIo): Promise<ClusterFile> {
     checkFolders(folder, known)
     return known
   }
-  const cluster = known ?? planCluster(options)
+  const cluster = known ?? planCluster({ ...options, faultModel: faultModelOf(options.faultModel) })
   if (known === null) {
     checkHost(options)
     await checkPorts(cluster, options.host)
@@ -113,8 +115,8 @@ function checkHost({ host, insecure }: UpOptions): void {
 }
 
 /** How many more of `running` processes may end before a majority is gone. Replicas that were started by hand are not among them, so there may be a quorum with fewer. */
-export function moreMayFail(running: number, replicas: number): number {
-  return Math.max(0, running - (Math.floor(replicas / 2) + 1))
+export function moreMayFail(running: number, replicas: number, faultModel: FaultModel = 'majority'): number {
+  return Math.max(0, running - (faultModel === 'fail-stop' ? 1 : Math.floor(replicas / 2) + 1))
 }
 
 class Up {
@@ -141,7 +143,10 @@ class Up {
       replicas: cluster.replicas.map(({ id }) => ({ id, folder: replicaFolder(options.data, id) })),
       restart: options.restart,
       logLevel: options.logLevel,
-      environment: { PARLEY_INSECURE: String(options.insecure) },
+      environment: {
+        PARLEY_INSECURE: String(options.insecure),
+        PARLEY_TRUST_TIMEOUTS: String(options.trustTimeouts),
+      },
       onEvent: (event) => this.handle(event),
     })
   }
@@ -302,11 +307,12 @@ class Up {
   }
 
   private mayFail(): number {
-    return moreMayFail(this.supervisor.running.size, this.cluster.replicas.length)
+    const { replicas, faultModel } = this.cluster
+    return moreMayFail(this.supervisor.running.size, replicas.length, faultModel)
   }
 
   private servingText(leader: number, mayFail: number): string {
-    const first = `Parley serves; ${replicaName(leader)} leads. ${mayFail === 0 ? 'No' : mayFail} more of its ${this.cluster.replicas.length} replicas may fail.`
+    const first = `Parley serves; ${replicaName(leader)} leads. ${mayFail === 0 ? 'No' : mayFail} more of its ${this.cluster.replicas.length} replicas may fail.${this.assumption()}`
     if (this.served) return first
     const web = this.cluster.replicas[0]?.http ?? ''
     const pid = this.supervisor.running.get(leader)
@@ -322,6 +328,13 @@ class Up {
       '  stop      Ctrl-C',
       '',
     ].join('\n')
+  }
+
+  /** The default model asks nothing of anybody. */
+  private assumption(): string {
+    return this.cluster.faultModel === 'fail-stop'
+      ? ` Fault model fail-stop: ${assumptionOf('fail-stop')}.`
+      : ''
   }
 
   private stop(): void {

@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { replicaName, type ReplicaId } from '../base/ids.ts'
+import type { FaultModel } from '../raft/types.ts'
 import { writeJson } from './json-file.ts'
 import { logFolder } from './recovery.ts'
 import { stateFilePattern } from './state-store.ts'
@@ -18,6 +19,8 @@ export interface Identity<Member> {
   readonly begun: boolean
   /** The replica set that the cluster was created with; empty for a replica that joined later. */
   readonly replicas: readonly Member[]
+  /** Of the cluster, when it was created; absent: `majority`, or it joined later and learns it from the log. */
+  readonly faultModel?: FaultModel
   /** Where this replica is found, when it joined later or has moved since the cluster was created. */
   readonly own?: Member
   /** It joined to stay a learner: it does not ask for a vote when it has caught up. */
@@ -98,12 +101,12 @@ export function claimFolder(folder: string): Claim {
  */
 export function createIdentity<Member>(
   folder: string,
-  identity: Pick<Identity<Member>, 'clusterId' | 'replica' | 'replicas' | 'own' | 'learner'>,
+  identity: Pick<Identity<Member>, 'clusterId' | 'replica' | 'replicas' | 'faultModel' | 'own' | 'learner'>,
 ): void {
   mkdirSync(folder, { recursive: true, mode: 0o700 })
   const present = readIdentity<Member>(folder)
   if (present !== null) return expect(folder, present, identity)
-  const { clusterId, replica, replicas, own, learner } = identity
+  const { clusterId, replica, replicas, faultModel, own, learner } = identity
   write(folder, {
     version: 1,
     clusterId,
@@ -111,6 +114,7 @@ export function createIdentity<Member>(
     incarnation: 0,
     begun: false,
     replicas,
+    ...(faultModel === undefined ? {} : { faultModel }),
     ...(own === undefined ? {} : { own }),
     ...(learner === undefined ? {} : { learner }),
   })

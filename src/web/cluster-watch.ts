@@ -23,6 +23,10 @@ export interface ClusterView {
   readonly mayFail: number
   readonly quorum: boolean
   readonly faultModel: string
+  /** What the cluster survives and rests on. */
+  readonly assumption: string
+  /** Replicas without which nothing goes on. */
+  readonly waitingFor: readonly number[]
   /** One sample a second, the oldest first: what the busiest replica applied, and the slowest answer of those that answer. */
   readonly history: readonly { readonly perSecond: number; readonly answerMs: number }[]
 }
@@ -137,7 +141,7 @@ function viewOf(asked: readonly Asked[], history: ClusterView['history']): Clust
   })
   const alive = replicas.filter((replica) => replica.own !== null)
   const voters = newest.replicas.filter((replica) => replica.voter)
-  const quorum = Math.floor(voters.length / 2) + 1
+  const quorum = newest.faultModel === 'fail-stop' ? voters.length : Math.floor(voters.length / 2) + 1
   const votersAlive = voters.filter((voter) => alive.some((replica) => replica.id === voter.id)).length
   return {
     replicas,
@@ -146,6 +150,8 @@ function viewOf(asked: readonly Asked[], history: ClusterView['history']): Clust
     mayFail: answers.length > 0 ? newest.mayFail : votersAlive - quorum,
     quorum: alive.some((replica) => replica.own?.role === 'leader') && newest.quorum,
     faultModel: newest.faultModel,
+    assumption: newest.assumption,
+    waitingFor: newest.quorum ? [] : newest.waitingFor,
     history: [
       ...history.slice(1 - historySamples),
       {

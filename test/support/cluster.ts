@@ -6,12 +6,15 @@ import { replicaFolder, type ClusterFile, type ClusterReplica } from '../../src/
 import { createCluster, planCluster } from '../../src/server/create-cluster.ts'
 import type { ReplicaReport } from '../../src/server/io.ts'
 import { createSupervisor, type Supervisor } from '../../src/server/supervisor.ts'
+import type { FaultModel } from '../../src/raft/types.ts'
 import type { Host } from './netns.ts'
 import { freePorts } from './ports.ts'
 
 export interface TestClusterOptions {
   /** Default 5. */
   readonly replicas?: number
+  /** Default `majority`. */
+  readonly faultModel?: FaultModel
   /** Environment of the replicas; by default passwords are hashed cheaply. */
   readonly environment?: Readonly<Record<string, string>>
   /** Keep the data folder afterwards and say where it is. */
@@ -55,13 +58,17 @@ export interface TestCluster {
   [Symbol.asyncDispose](): Promise<void>
 }
 
-async function planFor({ replicas = 5, hosts }: TestClusterOptions): Promise<ClusterFile> {
+async function planFor({
+  replicas = 5,
+  faultModel = 'majority',
+  hosts,
+}: TestClusterOptions): Promise<ClusterFile> {
   if (hosts === undefined) {
     const port = await freePorts(3 * replicas)
-    const plan = { replicas, host: '127.0.0.1', httpPort: port, grpcPort: port + replicas }
+    const plan = { replicas, faultModel, host: '127.0.0.1', httpPort: port, grpcPort: port + replicas }
     return planCluster({ ...plan, peerPort: port + 2 * replicas })
   }
-  const plan = planCluster({ replicas, host: '', httpPort: 7400, grpcPort: 7500, peerPort: 7600 })
+  const plan = planCluster({ replicas, faultModel, host: '', httpPort: 7400, grpcPort: 7500, peerPort: 7600 })
   const at = (id: number, port: number): string => `${hosts[id - 1]?.address}:${port}`
   return {
     ...plan,

@@ -135,6 +135,7 @@ function statusReport(best: GetStatusResponse, answers: ReadonlyMap<number, Answ
       leader: best.leader === 0 ? null : best.leader,
       quorum: best.quorum,
       mayFail: best.mayFail,
+      waitingFor: best.waitingFor.map(replicaName),
       position: best.position,
       replicas: rows.map(rowJson),
     },
@@ -211,7 +212,14 @@ function rowCells({ known, answer }: Row, colors: Paint): string[] {
   ]
 }
 
-function summary({ quorum, leader, mayFail, faultModel }: GetStatusResponse, colors: Paint): string {
+function summary(
+  { quorum, leader, mayFail, faultModel, assumption, waitingFor }: GetStatusResponse,
+  colors: Paint,
+): string {
+  if (!quorum && waitingFor.length > 0) {
+    const names = waitingFor.map(replicaName).join(' and ')
+    return colors.red(`No quorum: waiting for ${names}. See: parley recover --help`)
+  }
   if (!quorum) {
     const missing =
       mayFail < 0
@@ -220,6 +228,6 @@ function summary({ quorum, leader, mayFail, faultModel }: GetStatusResponse, col
     return colors.red(`No quorum: ${missing}.`)
   }
   const leads = leader === 0 ? 'No leader is known' : `${replicaName(leader)} leads`
-  const words = `${leads}; ${mayFail <= 0 ? 'none may fail now' : `${mayFail} more may fail`} (${printable(faultModel)}).`
+  const words = `${leads}; ${mayFail <= 0 ? 'none may fail now' : `${mayFail} more may fail`} (${printable(faultModel)}: ${printable(assumption)}).`
   return mayFail <= 0 ? colors.yellow(words) : colors.green(words)
 }

@@ -30,7 +30,10 @@ export function ClusterPage() {
         <strong>{mayFailText(view)}</strong>{' '}
         <span className="muted">
           {view.leader === 0 ? 'Nobody leads' : `${replicaName(view.leader)} leads`} in term {view.term}.
-          {serving !== 0 && ` You are served by ${replicaName(serving)}.`} Fault model: {view.faultModel}.
+          {serving !== 0 && ` You are served by ${replicaName(serving)}.`} Fault model {view.faultModel}:{' '}
+          {view.assumption}.
+          {view.waitingFor.length > 0 &&
+            ` Waiting for ${view.waitingFor.map(replicaName).join(' and ')}: nothing can be written without.`}
         </span>
       </p>
       <ClusterDrawing view={view} serving={serving} />

@@ -537,6 +537,10 @@ export interface GetStatusResponse {
   readonly position: number;
   /** Commands up to this version may be used: all replicas knew them when it was raised. */
   readonly versionInUse: number;
+  /** Replicas without which nothing goes on and that do not answer, where it is known that each of them is needed (fault model fail-stop). */
+  readonly waitingFor: readonly number[];
+  /** What the cluster survives and rests on, in one sentence for people. */
+  readonly assumption: string;
 }
 
 /** One replica as the answering replica knows it; what it cannot know of another one is 0 or empty. */
@@ -6104,6 +6108,8 @@ function createBaseGetStatusResponse(): GetStatusResponse {
     replicas: [],
     position: 0,
     versionInUse: 0,
+    waitingFor: [],
+    assumption: "",
   };
 }
 
@@ -6135,6 +6141,16 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     }
     if (message.versionInUse !== 0) {
       writer.uint32(160).uint32(message.versionInUse);
+    }
+    if (message.waitingFor.length !== 0) {
+      writer.uint32(170).fork();
+      for (const v of message.waitingFor) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    if (message.assumption !== "") {
+      writer.uint32(178).string(message.assumption);
     }
     return writer;
   },
@@ -6224,6 +6240,32 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
             message.versionInUse = reader.uint32();
             continue;
           }
+          case 21: {
+            if (tag === 168) {
+              message.waitingFor.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 170) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.waitingFor.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 22: {
+            if (tag !== 178) {
+              break;
+            }
+
+            message.assumption = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -6250,6 +6292,8 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     message.replicas = object.replicas?.map((e) => ReplicaStatus.fromPartial(e)) || [];
     message.position = object.position ?? 0;
     message.versionInUse = object.versionInUse ?? 0;
+    message.waitingFor = object.waitingFor?.map((e) => e) || [];
+    message.assumption = object.assumption ?? "";
     return message;
   },
 };
