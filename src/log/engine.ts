@@ -731,7 +731,8 @@ export class Engine implements ReplicatedLog {
 
   private updatePeers(): void {
     const { configuration } = this.running().core.status()
-    if (configuration === this.peersOf) return
+    // A replica that joins knows no replica set yet; whom it was told of by others it may dial meanwhile.
+    if (configuration === this.peersOf || configuration.members.length === 0) return
     this.peersOf = configuration
     this.transport.setPeers(configuration.members.filter((member) => member.id !== this.options.self))
   }

@@ -25,15 +25,21 @@ export function createReplicaFolder(folder: string, replica: number, cluster: Cl
 /** Makes the folder of a replica that joins a cluster, which has given it its id. It asks for a vote when it has caught up, unless it is to stay a learner. */
 export function createJoiningFolder(
   folder: string,
-  cluster: { readonly clusterId: string; readonly own: ClusterReplica; readonly learner?: boolean },
+  cluster: {
+    readonly clusterId: string
+    readonly own: ClusterReplica
+    readonly contacts?: readonly ClusterReplica[]
+    readonly learner?: boolean
+  },
 ): void {
-  const { clusterId, own, learner } = cluster
+  const { clusterId, own, contacts, learner } = cluster
   inWords(() =>
     storage.createIdentity<ClusterReplica>(folder, {
       clusterId,
       replica: own.id,
       replicas: [],
       own,
+      ...(contacts === undefined ? {} : { contacts }),
       ...(learner === true ? { learner } : {}),
     }),
   )

@@ -22,11 +22,11 @@ export async function addressesFor(folder: string | null): Promise<Omit<ClusterR
 /** Makes the folder of a replica that the cluster has taken in. */
 export function makeJoiningFolder(
   folder: string,
-  clusterId: string,
+  cluster: { readonly clusterId: string; readonly contacts: readonly ClusterReplica[] },
   own: ClusterReplica,
   learner: boolean,
 ): void {
-  createJoiningFolder(folder, { clusterId, own, learner })
+  createJoiningFolder(folder, { ...cluster, own, learner })
 }
 
 /** The same for the local cluster in `folder`. Returns whether a `parley up` runs there, which then starts the replica. */
@@ -38,8 +38,9 @@ export function addLocalReplica(
   const cluster = readClusterFile(folder)
   if (cluster === null) throw new ServerError(`${folder} has lost its cluster.json.`)
   const { learner, inPlaceOf } = options
-  createJoiningFolder(replicaFolder(folder, own.id), { clusterId: cluster.clusterId, own, learner })
+  const { clusterId } = cluster
   const others = cluster.replicas.filter(({ id }) => id !== own.id && id !== inPlaceOf)
+  createJoiningFolder(replicaFolder(folder, own.id), { clusterId, own, contacts: others, learner })
   writeClusterFile(folder, { ...cluster, replicas: [...others, own] })
   return existsSync(join(folder, 'up.json'))
 }

@@ -301,6 +301,9 @@ async function assemble(
         : oldCopy(peer, incarnation, replica.queries.incarnationOf(peer)),
     trustTimeouts: options.trustTimeouts,
   })
+  transport.setPeers(
+    (identity.contacts ?? []).map((peer) => ({ id: peer.id, address: formatAddresses(peer) })),
+  )
   const logBytes = options.logMib * 1024 * 1024
   const log = createEngine({
     self,

@@ -23,6 +23,8 @@ export interface Identity<Member> {
   readonly faultModel?: FaultModel
   /** Where this replica is found, when it joined later or has moved since the cluster was created. */
   readonly own?: Member
+  /** Of a replica that joined later: whom it knew then, so that it can ask whether it is still wanted when nobody asks for it. */
+  readonly contacts?: readonly Member[]
   /** It joined to stay a learner: it does not ask for a vote when it has caught up. */
   readonly learner?: boolean
   /** It was removed from its cluster, for good. */
@@ -101,12 +103,15 @@ export function claimFolder(folder: string): Claim {
  */
 export function createIdentity<Member>(
   folder: string,
-  identity: Pick<Identity<Member>, 'clusterId' | 'replica' | 'replicas' | 'faultModel' | 'own' | 'learner'>,
+  identity: Pick<
+    Identity<Member>,
+    'clusterId' | 'replica' | 'replicas' | 'faultModel' | 'own' | 'contacts' | 'learner'
+  >,
 ): void {
   mkdirSync(folder, { recursive: true, mode: 0o700 })
   const present = readIdentity<Member>(folder)
   if (present !== null) return expect(folder, present, identity)
-  const { clusterId, replica, replicas, faultModel, own, learner } = identity
+  const { clusterId, replica, replicas, faultModel, own, contacts, learner } = identity
   write(folder, {
     version: 1,
     clusterId,
@@ -116,6 +121,7 @@ export function createIdentity<Member>(
     replicas,
     ...(faultModel === undefined ? {} : { faultModel }),
     ...(own === undefined ? {} : { own }),
+    ...(contacts === undefined ? {} : { contacts }),
     ...(learner === undefined ? {} : { learner }),
   })
 }

@@ -42,6 +42,8 @@ export interface TestCluster {
   serves(id: number): boolean
   /** One more replica, whose folder is there: it can be started. */
   adopt(replica: ClusterReplica): void
+  /** The replica starts at other addresses from now on. */
+  move(id: number, place: Omit<ClusterReplica, 'id'>): void
   /** Resolves with the exit code of a replica that ends by itself, when it has; null when it was killed. */
   untilEnded(id: number): Promise<number | null>
   /** Starts replicas that do not run. */
@@ -89,6 +91,8 @@ export async function startCluster(options: TestClusterOptions = {}): Promise<Te
   /** Replicas that were halted with SIGSTOP: what they reported last is stale. */
   const halted = new Set<number>()
   const replicas = [...cluster.replicas]
+  /** Flags for replicas that start elsewhere from now on. */
+  const moves = new Map<number, readonly string[]>()
   /** How the last process of each replica ended. */
   const codes = new Map<number, number | null>()
   /** Processes that were told to end. */
@@ -107,9 +111,10 @@ export async function startCluster(options: TestClusterOptions = {}): Promise<Te
       PARLEY_INSECURE: String(options.hosts !== undefined),
       ...options.environment,
     },
-    ...(options.hosts === undefined
-      ? {}
-      : { place: (id, command) => options.hosts?.[id - 1]?.on(command) ?? command }),
+    place(id, command) {
+      const own = [...command, ...(moves.get(id) ?? [])]
+      return options.hosts?.[id - 1]?.on(own) ?? own
+    },
     onEvent(event) {
       switch (event.kind) {
         case 'report':
@@ -176,6 +181,11 @@ export async function startCluster(options: TestClusterOptions = {}): Promise<Te
     adopt(replica) {
       replicas.push(replica)
       supervisor.add({ id: replica.id, folder: replicaFolder(folder, replica.id) })
+    },
+    move(id, place) {
+      moves.set(id, ['--http', place.http, '--grpc', place.grpc, '--peer', place.peer])
+      const at = replicas.findIndex((replica) => replica.id === id)
+      replicas[at] = { id, ...place }
     },
     async untilEnded(id) {
       await until(`r${id} ends`, () => !supervisor.running.has(id))

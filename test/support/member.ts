@@ -45,7 +45,13 @@ export async function addReplica(
     client.call('addReplica', { httpAddress: own.http, grpcAddress: own.grpc, peerAddress: own.peer }),
   )
   const clusterId = readIdentity(cluster.dataOf(cluster.leader()))?.clusterId ?? ''
-  createJoiningFolder(cluster.dataOf(replica), { clusterId, own: { id: replica, ...own }, ...options })
+  const contacts = [...cluster.replicas]
+  createJoiningFolder(cluster.dataOf(replica), {
+    clusterId,
+    own: { id: replica, ...own },
+    contacts,
+    ...options,
+  })
   cluster.adopt({ id: replica, ...own })
   cluster.start(replica)
   return replica

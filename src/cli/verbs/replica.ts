@@ -312,7 +312,14 @@ async function addReplica(
   const name = replicaName(replica)
   const result = { added: replica, removed: lost?.id ?? null, ...own, voter: false }
   if (!isLocal) {
-    makeJoiningFolder(data, toHex(status.clusterId), { id: replica, ...own }, learner)
+    const contacts = status.replicas.map(({ id, httpAddress, grpcAddress, peerAddress }) => ({
+      id,
+      http: httpAddress,
+      grpc: grpcAddress,
+      peer: peerAddress,
+    }))
+    const cluster = { clusterId: toHex(status.clusterId), contacts }
+    makeJoiningFolder(data, cluster, { id: replica, ...own }, learner)
     return said(result, `${name} is added, as a learner. Start it: parley serve --data ${data}`)
   }
   const isRunning = addLocalReplica(data, { id: replica, ...own }, { learner, inPlaceOf: lost?.id ?? null })
