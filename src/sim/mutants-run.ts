@@ -8,7 +8,7 @@ const { values } = parseArgs({
   options: {
     /** Only mutants whose names hold this. */
     only: { type: 'string', default: '' },
-    /** Longest hunt for one of them, in seconds. */
+    /** Longest hunt for one of them, in seconds of one core. */
     seconds: { type: 'string', default: '300' },
     seed: { type: 'string', default: '1' },
   },

@@ -19,6 +19,7 @@ export interface Mutant {
 }
 
 const ledger = 'ledger'
+const chat = 'chat'
 
 export const mutants: readonly Mutant[] = [
   {
@@ -289,6 +290,70 @@ export const mutants: readonly Mutant[] = [
     replace:
       '    this.appliedIndex = Math.max(log.start.index, applied.index - 1)\n    this.commitIndex = applied.index',
     workload: ledger,
+  },
+  {
+    name: 'a copy of the state comes without the outcomes under ids',
+    file: 'storage/state-store.ts',
+    find: '    this.readMeta()\n    this.durableIndex = this.appliedIndex\n',
+    replace:
+      "    this.readMeta()\n    this.open.db.exec('DELETE FROM outcome')\n    this.durableIndex = this.appliedIndex\n",
+    workload: chat,
+  },
+  {
+    name: 'a batch takes effect each time that it comes',
+    file: 'chat/origins.ts',
+    find: '? number === last.number + 1',
+    replace: '? number <= last.number + 1',
+    workload: chat,
+  },
+  {
+    name: 'propose only the newest batch again after a change of leader',
+    file: 'replica/pending.ts',
+    find: 'for (const batch of this.batches) this.propose(batch.encoded)',
+    replace: 'for (const batch of this.batches.slice(-1)) this.propose(batch.encoded)',
+    workload: chat,
+  },
+  {
+    name: 'a local read does not wait for what the client has seen',
+    file: 'replica/reads.ts',
+    find: 'if (minPosition <= position) {',
+    replace: 'if (minPosition >= 0) {',
+    workload: chat,
+  },
+  {
+    name: 'a stream that was full goes on without what it missed',
+    file: 'replica/subscriptions.ts',
+    find: "if (open.state === 'full') this.startCatchingUp(open)",
+    replace: "if (open.state === 'full') open.state = 'live'",
+    workload: chat,
+  },
+  {
+    name: 'a cursor ahead of a replica that lags is set back',
+    file: 'replica/subscriptions.ts',
+    find: 'for (const open of caughtUp ? suspects : []) {',
+    replace: 'for (const open of suspects) {',
+    workload: chat,
+  },
+  {
+    name: 'a client sends again under another id',
+    file: 'client/calls.ts',
+    find: 'if (!call.identified) {',
+    replace: 'if (!call.identified || call.uncertain) {',
+    workload: chat,
+  },
+  {
+    name: 'the outbox does not wait for an answer before it sends the next',
+    file: 'client/outbox.ts',
+    find: '    this.busyTargets.add(target)\n',
+    replace: '\n',
+    workload: chat,
+  },
+  {
+    name: 'events that come again on a new stream are shown again',
+    file: 'client/stream.ts',
+    find: 'if (event.position <= this.complete) return false',
+    replace: '',
+    workload: chat,
   },
 ]
 
