@@ -24,9 +24,9 @@ class Hosts {
   }
 
   /** Init on the first host, join on the others, one after another. */
-  async make(): Promise<void> {
+  async make(...flags: readonly string[]): Promise<void> {
     const [first = '', ...others] = this.names
-    const making = this.run(first, ['init', ...this.place(first)])
+    const making = this.run(first, ['init', ...this.place(first), ...flags])
     const { token, address } = await making.event('serving')
     assert.ok(typeof token === 'string' && typeof address === 'string')
     this.address = address
@@ -64,6 +64,18 @@ class Hosts {
     return leader
   }
 
+  /** Resolves when each replica has its vote, which one in the fail-stop model gets back some time after it has started. */
+  async untilAllVote(): Promise<void> {
+    await until(
+      async () => {
+        const status = await this.client?.call('getStatus', {}).catch(() => null)
+        return status?.quorum === true && status.replicas.every(({ voter }) => voter)
+      },
+      'all have a vote',
+      60_000,
+    )
+  }
+
   start(name: string): void {
     this.run(name, ['serve', '--data', join(this.folder, name), '--log', 'file'])
   }
@@ -91,6 +103,7 @@ class Hosts {
 }
 
 async function five(hosts: Hosts): Promise<void> {
+  await hosts.make()
   const { network, names } = hosts
   // One address is enough: the others are learned.
   using ledger = new Ledger([hosts.address])
@@ -158,17 +171,53 @@ async function five(hosts: Hosts): Promise<void> {
   say(`${ledger.acknowledgedCount} messages are there, once and in order, on every host`)
 }
 
+/** The fail-stop model: hosts crash, the network is never cut. The last one goes on alone. */
+async function three(hosts: Hosts): Promise<void> {
+  await hosts.make('--fault-model', 'fail-stop')
+  const { names } = hosts
+  using ledger = new Ledger([hosts.address])
+  await ledger.open(3)
+  ledger.start(2)
+  await ledger.progress(100)
+  say('people talk')
+
+  const first = await hosts.leader()
+  await hosts.kill(first)
+  await ledger.progress(100)
+  const second = await hosts.leader()
+  await hosts.kill(second)
+  await ledger.progress(100)
+  say(`${first} and then ${second} crashed, each while it led`)
+  hosts.start(first)
+  hosts.start(second)
+  await hosts.untilAllVote()
+  await ledger.progress(100)
+  say('and came back')
+
+  const leader = await hosts.leader()
+  const [other = ''] = names.filter((name) => name !== leader)
+  await hosts.kill(leader, other)
+  await ledger.progress(100)
+  say(`${leader}, which led, and ${other} crashed at once`)
+  hosts.start(leader)
+  hosts.start(other)
+  await hosts.untilAllVote()
+  await ledger.progress(100)
+  await ledger.stop()
+  await ledger.check(hosts.addressesOf(...names))
+  say(`${ledger.acknowledgedCount} messages are there, once and in order, on every host`)
+}
+
 function say(line: string): void {
   console.log(line)
 }
 
-const proofs: Readonly<Record<string, (hosts: Hosts) => Promise<void>>> = { five }
+const proofs: Readonly<Record<string, (hosts: Hosts) => Promise<void>>> = { five, three }
 const [proof = '', networkName = '', ...all] = process.argv.slice(2)
 const prove = proofs[proof]
 if (prove === undefined) throw new Error(`there is no proof ${proof}`)
 const hosts = new Hosts(findNetwork(networkName, all), all.slice(1))
 try {
-  await hosts.make()
   await prove(hosts)
 } finally {
   await hosts.close()
