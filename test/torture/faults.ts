@@ -15,6 +15,8 @@ export interface Ground {
   readonly random: Random
   /** Ends the round early. */
   readonly signal: AbortSignal
+  /** Resolves when all replicas but those that are hit count as healthy, and know it, so that the next one may fail. */
+  readonly untilSound: (hit: ReadonlySet<number>) => Promise<void>
   /** Says what was just done. */
   readonly note: (what: string) => void
   readonly count: (kind: string) => void
@@ -37,6 +39,7 @@ export async function carryOut(round: Round, ground: Ground): Promise<void> {
     case 'rolling':
       for (const id of round.order) {
         if (ground.signal.aborted) return
+        await ground.untilSound(hit)
         ground.note(`${round.gracefully ? 'stop' : 'kill'} and start r${id}`)
         ground.count('rolling')
         await ground.cluster.end(id, round.gracefully ? 'SIGTERM' : 'SIGKILL')
@@ -76,6 +79,7 @@ export async function restore(ground: Ground): Promise<void> {
 async function carryOutRow(hits: readonly Hit[], ground: Ground, hit: Set<number>): Promise<void> {
   for (const { kind, target, afterMs, durationMs } of hits) {
     await sleep(afterMs, ground.signal)
+    await ground.untilSound(hit)
     if (ground.signal.aborted) return
     const id = choose(kind, target, ground, hit)
     if (id === null) continue

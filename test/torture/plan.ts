@@ -42,6 +42,9 @@ export const hitKinds = [
   'noClients',
 ] as const satisfies readonly HitKind[]
 
+/** Those that the fail-stop model knows: processes end. */
+export const crashKinds: readonly HitKind[] = ['kill', 'stop', 'crashLoop']
+
 /** Those that take a network of hosts. */
 export const networkKinds: ReadonlySet<HitKind> = new Set([
   'unplug',

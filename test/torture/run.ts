@@ -11,7 +11,8 @@ const help = `npm run torture -- [options]
 
   --minutes M     go on for so long (default 1)
   --seed S        of the first round; each round has the next one. Default: from the clock
-  --replicas N    default 5
+  --model NAME    majority (default), or fail-stop: then processes end, and nothing else
+  --replicas N    default 5, or 3 in the fail-stop model
   --people N      clients that talk at the same time; default 16
   --pause MS      mean time between two acts of each; default 60
   --round S       how long faults go on in each round, in seconds, roughly; default 20
@@ -23,7 +24,8 @@ const { values } = parseArgs({
   options: {
     minutes: { type: 'string', default: '1' },
     seed: { type: 'string' },
-    replicas: { type: 'string', default: '5' },
+    model: { type: 'string', default: 'majority' },
+    replicas: { type: 'string' },
     people: { type: 'string', default: '16' },
     pause: { type: 'string', default: '60' },
     round: { type: 'string', default: '20' },
@@ -37,7 +39,9 @@ const { values } = parseArgs({
   },
 })
 
-const replicas = number('replicas')
+const faultModel = values.model === 'fail-stop' ? 'fail-stop' : 'majority'
+if (faultModel !== values.model) throw new Error('--model must be majority or fail-stop')
+const replicas = values.replicas === undefined ? (faultModel === 'fail-stop' ? 3 : 5) : number('replicas')
 const hosts = ['clients', ...Array.from({ length: replicas }, (_, at) => `r${at + 1}`)]
 
 if (values.help) console.log(help)
@@ -81,11 +85,12 @@ async function inside(network: Network | null, folder: string): Promise<number> 
   }
   process.on('SIGINT', end).on('SIGTERM', end).on('SIGHUP', end).on('disconnect', end)
   const seed = values.seed === undefined ? Date.now() % 1_000_000_000 : number('seed')
-  console.log(`seed ${seed}, ${replicas} replicas; record in ${folder}`)
+  console.log(`seed ${seed}, ${replicas} replicas, fault model ${faultModel}; record in ${folder}`)
   const { violation, summary } = await torture({
     minutes: number('minutes'),
     seed,
     replicas,
+    faultModel,
     folder,
     network,
     people: number('people'),
@@ -104,7 +109,9 @@ async function inside(network: Network | null, folder: string): Promise<number> 
   for (const line of violation.plan) console.log(line)
   const out = join(values.out, `seed-${violation.seed}-${process.pid}`)
   cpSync(folder, out, { recursive: true })
-  console.log(`\nrepeat, more or less: npm run torture -- --seed ${violation.seed} --replicas ${replicas}`)
+  console.log(
+    `\nrepeat, more or less: npm run torture -- --seed ${violation.seed} --model ${faultModel} --replicas ${replicas}`,
+  )
   console.log(`record, logs, history and data: ${out}`)
   return 1
 }

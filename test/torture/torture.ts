@@ -1,12 +1,22 @@
 import { appendFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { seededRandom } from '../../src/base/random.ts'
+import type { FaultModel } from '../../src/raft/types.ts'
 import { People } from '../../src/sim/people.ts'
 import { startCluster, type TestCluster } from '../support/cluster.ts'
+import { statusAt } from '../support/fail-stop.ts'
 import type { Network } from '../support/netns.ts'
 import { checkSameState } from '../support/state.ts'
 import { carryOut, restore, sleep, SmallDisk, type Ground } from './faults.ts'
-import { describeRound, hitKinds, mostHit, networkKinds, planRound, type PlanOptions } from './plan.ts'
+import {
+  crashKinds,
+  describeRound,
+  hitKinds,
+  mostHit,
+  networkKinds,
+  planRound,
+  type PlanOptions,
+} from './plan.ts'
 import { checkKept, createRealWorld, type Kept } from './world.ts'
 
 export interface TortureOptions {
@@ -14,6 +24,7 @@ export interface TortureOptions {
   /** Of the first round; each round has the next one. */
   readonly seed: number
   readonly replicas: number
+  readonly faultModel: FaultModel
   /** Where data, logs and the record of the run go. */
   readonly folder: string
   /** Null: only what can be done to processes is done. */
@@ -94,12 +105,14 @@ class Run {
   async run(): Promise<void> {
     const { options } = this
     const { replicas, network } = options
-    const mayFail = Math.floor((replicas - 1) / 2)
+    const isFailStop = options.faultModel === 'fail-stop'
+    const mayFail = isFailStop ? replicas - 1 : Math.floor((replicas - 1) / 2)
     const data = join(options.folder, 'data')
-    if (network !== null)
+    if (network !== null && !isFailStop)
       for (let id = 1; id <= mayFail; id += 1) this.smallDisks.set(id, new SmallDisk(join(data, `r${id}`)))
     this.cluster = await startCluster({
       replicas,
+      faultModel: options.faultModel,
       folder: data,
       environment: { PARLEY_LOG_MIB: '1' },
       ...(network === null ? {} : { hosts: network.hosts.slice(1) }),
@@ -113,9 +126,11 @@ class Run {
     const plan: PlanOptions = {
       replicas,
       mayFail,
-      kinds: hitKinds.filter((kind) => network !== null || (!networkKinds.has(kind) && kind !== 'fullDisk')),
+      kinds: isFailStop
+        ? crashKinds
+        : hitKinds.filter((kind) => network !== null || (!networkKinds.has(kind) && kind !== 'fullDisk')),
       smallDisks: [...this.smallDisks.keys()],
-      hasNetwork: network !== null,
+      hasNetwork: network !== null && !isFailStop,
       durationMs: options.roundMs,
     }
     const endMs = this.startedMs + options.minutes * 60_000
@@ -185,6 +200,7 @@ class Run {
       smallDisks: this.smallDisks,
       random,
       signal: this.signal,
+      untilSound: (hit) => this.untilSound(cluster, hit, options.mayFail - hit.size),
       note: (what) => this.note(what),
       count: (kind) => this.counts.set(kind, (this.counts.get(kind) ?? 0) + 1),
       fail: (rule, message) => this.fail(rule, message),
@@ -210,6 +226,23 @@ class Run {
     this.acknowledged += people.acknowledged
     this.unknown += people.unknown
     this.kept.push(...world.kept)
+  }
+
+  /** In the fail-stop model a replica that has started again counts only once the others have let it in again. */
+  private async untilSound(cluster: TestCluster, hit: ReadonlySet<number>, mayFail: number): Promise<void> {
+    if (this.options.faultModel !== 'fail-stop') return
+    const sound = cluster.replicas.filter(({ id }) => !hit.has(id))
+    const endMs = performance.now() + settleMs
+    while (!this.signal.aborted) {
+      const said = await Promise.all(sound.map(({ http }) => statusAt(http)))
+      if (said.every((status) => status !== null && status.quorum && status.mayFail >= mayFail)) return
+      if (performance.now() > endMs)
+        return this.fail(
+          'progress',
+          `${settleMs / 1000} s later not ${mayFail} more replicas may fail: ${JSON.stringify(said)}`,
+        )
+      await sleep(20, this.signal)
+    }
   }
 
   /** Sees to it that messages are acknowledged all the time. */
