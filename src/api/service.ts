@@ -97,6 +97,7 @@ export function createService(replica: Replica, options: ServiceOptions): Servic
       case 'deleteDrafts':
       case 'sendDrafts':
       case 'setPolicy':
+      case 'setRoomRetention':
         if (signedIn === null) return answer(notSignedIn, 0)
         replica.execute(makeCommand(op.value.id, signedIn, op), timeoutOf(request), (executed) =>
           answer(resultOf(executed), positionOf(executed)),

@@ -55,6 +55,7 @@ export async function startTestApi(
       },
       engineState: new Uint8Array(0),
       sizeBytes: 0,
+      freeBytes: 0,
       begin: () => db.exec('BEGIN'),
       commit(index) {
         db.exec('COMMIT')
@@ -67,7 +68,7 @@ export async function startTestApi(
     },
     openChat,
     search: null,
-    vitals: () => ({ pid: 1, version: 'test', residentBytes: 0, cpuUs: 0, problem: '' }),
+    vitals: () => ({ pid: 1, version: 'test', residentBytes: 0, cpuUs: 0, searchBytes: 0, problem: '' }),
     onFatal: (error) => errors.push(String(error)),
     graceMs: 0,
   })

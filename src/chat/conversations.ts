@@ -1,6 +1,7 @@
 import { assert } from '../base/assert.ts'
 import { ConversationKind } from '../gen/parley/v1/model.ts'
 import { RowCache } from './row-cache.ts'
+import { followsPolicy } from './schema.ts'
 import type { SqlRow } from './sql.ts'
 import { boolean, integer, string, type Statements } from './statements.ts'
 
@@ -17,6 +18,10 @@ export interface ConversationRow {
   members: number
   lastSeq: number
   lastPosition: number
+  /** Messages up to this number were removed for their age. */
+  expiredUpTo: number
+  /** In seconds; 0 = for ever, below 0 = as the policy says: see schema.ts. */
+  retentionS: number
 }
 
 export interface MemberRow {
@@ -42,6 +47,8 @@ export function conversationFromRow(row: SqlRow): ConversationRow {
     members: integer(row['members']),
     lastSeq: integer(row['last_seq']),
     lastPosition: integer(row['last_position']),
+    expiredUpTo: integer(row['expired_up_to']),
+    retentionS: integer(row['retention_s']),
   }
 }
 
@@ -85,8 +92,10 @@ export class Conversations {
       },
       write: (row) => {
         this.sql
-          .of('UPDATE conversation SET members = ?, last_seq = ?, last_position = ? WHERE id = ?')
-          .run(row.members, row.lastSeq, row.lastPosition, row.id)
+          .of(
+            'UPDATE conversation SET members = ?, last_seq = ?, last_position = ?, expired_up_to = ? WHERE id = ?',
+          )
+          .run(row.members, row.lastSeq, row.lastPosition, row.expiredUpTo, row.id)
       },
     })
     this.members = new RowCache<MemberRow>({
@@ -157,6 +166,20 @@ export class Conversations {
         row.lastPosition,
       )
     this.cache.add(row.id, row)
+  }
+
+  /** Rare, and found by an index: so it is written at once. */
+  setRetention(row: ConversationRow, retentionS: number): void {
+    row.retentionS = retentionS
+    this.sql.of('UPDATE conversation SET retention_s = ? WHERE id = ?').run(retentionS, row.id)
+  }
+
+  /** Conversations that have, or had, a retention of their own. */
+  withRetention(): readonly number[] {
+    return this.sql
+      .of(`SELECT id FROM conversation WHERE retention_s <> ${followsPolicy} ORDER BY id`)
+      .all()
+      .map((row) => integer(row['id']))
   }
 
   changed(row: ConversationRow): void {

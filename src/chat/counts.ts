@@ -5,8 +5,10 @@ import { boolean, integer, type Statements } from './statements.ts'
 /** Counts of messages stop here: nobody needs to know more exactly. */
 export const maxCount = 1000
 
-/** Of a member `m` of a conversation `c`: something may be in its inbox. */
-const hasNews = 'c.last_seq > m.opened_up_to + m.own_unopened'
+/** Of a member `m` of a conversation `c`: what was removed for its age is out of the inbox. */
+const openedUpTo = 'max(m.opened_up_to, c.expired_up_to)'
+/** Something may be in its inbox. */
+const hasNews = `c.last_seq > ${openedUpTo} + m.own_unopened`
 
 /**
  * Messages in the inbox of an account. Looks at conversations with news only, and at no more of them than it takes to count so far: in one statement, since somebody who was away for long
@@ -16,12 +18,12 @@ export function countInbox(sql: Statements, account: number): number {
   const row = sql
     .of(
       `SELECT sum(unopened) AS n FROM (
-        SELECT c.last_seq - m.opened_up_to - m.own_unopened
-          - (SELECT count(*) FROM message x WHERE x.deleted = 1 AND x.conversation = m.conversation AND x.seq > m.opened_up_to AND x.sender <> m.account)
+        SELECT c.last_seq - ${openedUpTo} - m.own_unopened
+          - (SELECT count(*) FROM message x WHERE x.deleted = 1 AND x.conversation = m.conversation AND x.seq > ${openedUpTo} AND x.sender <> m.account)
           - (SELECT count(*) FROM hidden h JOIN message x ON x.conversation = h.conversation AND x.seq = h.seq
-             WHERE h.account = m.account AND h.conversation = m.conversation AND h.seq > m.opened_up_to AND h.own = 0 AND x.deleted = 0)
+             WHERE h.account = m.account AND h.conversation = m.conversation AND h.seq > ${openedUpTo} AND h.own = 0 AND x.deleted = 0)
           - (SELECT count(*) FROM mark k JOIN message x ON x.conversation = k.conversation AND x.seq = k.seq
-             WHERE k.account = m.account AND k.conversation = m.conversation AND k.seq > m.opened_up_to AND x.deleted = 0) AS unopened
+             WHERE k.account = m.account AND k.conversation = m.conversation AND k.seq > ${openedUpTo} AND x.deleted = 0) AS unopened
         FROM member m JOIN conversation c ON c.id = m.conversation WHERE m.account = ? AND ${hasNews} AND unopened > 0 LIMIT ${maxCount})`,
     )
     .get(account)
@@ -39,7 +41,8 @@ export function conversationsWithNews(sql: Statements, account: number): readonl
 }
 
 /** Messages of others that the member has not opened. */
-export function countUnopened(sql: Statements, conversation: ConversationRow, member: MemberRow): number {
+export function countUnopened(sql: Statements, conversation: ConversationRow, row: MemberRow): number {
+  const member = withoutExpired(conversation, row)
   const above = othersAbove(conversation, member.openedUpTo, member.ownUnopened)
   if (above === 0) return 0
   const marked = sql
@@ -52,7 +55,8 @@ export function countUnopened(sql: Statements, conversation: ConversationRow, me
 }
 
 /** What the member has read and opened, with the counts that follow from it. */
-export function readMarks(sql: Statements, conversation: ConversationRow, member: MemberRow): Marks {
+export function readMarks(sql: Statements, conversation: ConversationRow, row: MemberRow): Marks {
+  const member = withoutExpired(conversation, row)
   const unread: number[] = []
   const read: number[] = []
   let unreadCount = othersAbove(conversation, member.readUpTo, member.ownUnread)
@@ -85,6 +89,15 @@ export function readMarks(sql: Statements, conversation: ConversationRow, member
     read,
     unreadCount: cap(unreadCount),
     unopenedCount: cap(unopenedCount),
+  }
+}
+
+/** Where the pointers stand when nobody has to read what was removed for its age. One's own messages above them are still so many: those that were removed are not counted any more. */
+function withoutExpired({ expiredUpTo }: ConversationRow, member: MemberRow): MemberRow {
+  return {
+    ...member,
+    openedUpTo: Math.max(member.openedUpTo, expiredUpTo),
+    readUpTo: Math.max(member.readUpTo, expiredUpTo),
   }
 }
 

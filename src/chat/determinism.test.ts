@@ -160,6 +160,7 @@ function opOf({ kind, who, a, b }: Draw, serial: number): Op {
             maxMessageBytes: 10 + a,
             messagesPerMinute: b > 4 ? 0 : 5,
             sessionLifetimeS: 5_000_000,
+            retentionS: a + b > 10 ? 60 : 0,
           },
           fields: [],
         },
@@ -185,6 +186,18 @@ function opOf({ kind, who, a, b }: Draw, serial: number): Op {
       }
     case 23:
       return { $case: 'useJoinToken', value: { secretHash: bytes(32, a) } }
+    case 24:
+      return {
+        $case: 'setRoomRetention',
+        value: {
+          id,
+          name: a > 6 ? 'everyone' : room,
+          retentionS: b > 6 ? undefined : b > 3 ? 0 : 60 * b,
+        },
+      }
+    case 25:
+    case 26:
+      return { $case: 'expireMessages', value: {} }
     default:
       return {
         $case: 'sendMessage',
@@ -208,6 +221,15 @@ function makeLog(drawn: readonly DrawnBatch[]): readonly CommandBatch[] {
     log.push({ origin, incarnation: 1, number, atMs: nowMs, commands: list })
   }
   const id = (): Uint8Array => makeUuidV7(nowMs, bytes(10, 0, 0, 0, 0, serial, serial >> 8))
+  add(1, [
+    {
+      id: new Uint8Array(0),
+      fingerprint: 0,
+      account: 0,
+      session: 0,
+      op: { $case: 'raiseVersion', value: { version: 2 } },
+    },
+  ])
   add(
     1,
     names.map((name, i): Command => {

@@ -1,6 +1,7 @@
 import { uuidV7TimeMs } from '../base/ids.ts'
 import { Outcome } from '../gen/parley/v1/command.ts'
 import { Message } from '../gen/parley/v1/model.ts'
+import type { MessageRow } from './messages.ts'
 import { blob, integer, type Statements } from './statements.ts'
 import { isKept, type Result } from './rejections.ts'
 
@@ -64,6 +65,17 @@ export class Outcomes {
       .of('INSERT INTO outcome (id, account, fingerprint, body) VALUES (?, ?, ?, ?)')
       .run(id, account, fingerprint, Outcome.encode({ outcome: withoutTexts(result) }).finish())
     this.noteTime(id)
+  }
+
+  /** The message is removed: its outcome must do without it. */
+  detach(message: MessageRow): void {
+    const { id, place, conversation, seq, atMs } = message
+    const row = this.sql.of('SELECT delivered FROM outcome WHERE id = ? AND sent = ?').get(id, place)
+    if (row === undefined) return
+    const value = { conversation, seq, atMs, delivered: integer(row['delivered']) === 1 }
+    this.sql
+      .of('UPDATE outcome SET sent = NULL, delivered = NULL, body = ? WHERE id = ?')
+      .run(Outcome.encode({ outcome: { $case: 'sendMessage', value } }).finish(), id)
   }
 
   /** Drops some of the outcomes that are older than any id that is still taken. */

@@ -5,6 +5,7 @@ import { maxPageBytes, utf8Length } from './limits.ts'
 import { moveOpened } from './marks.ts'
 import { messageFromRow, viewMessage, type MessageRow } from './messages.ts'
 import { conversationNotFound, type Result } from './rejections.ts'
+import { dropExpiredMarks } from './retention.ts'
 import { integer } from './statements.ts'
 import type { SignedInRows, State } from './state.ts'
 
@@ -44,9 +45,9 @@ const isInInbox = `x.sender <> ? AND x.deleted = 0
 function findWaiting(state: State, account: number, only: number, limit: number): readonly number[] {
   return state.sql
     .of(
-      `SELECT m.conversation, (SELECT x.place FROM message x WHERE x.conversation = m.conversation AND x.seq > m.opened_up_to AND ${isInInbox} ORDER BY x.seq LIMIT 1) AS first
+      `SELECT m.conversation, (SELECT x.place FROM message x WHERE x.conversation = m.conversation AND x.seq > max(m.opened_up_to, c.expired_up_to) AND ${isInInbox} ORDER BY x.seq LIMIT 1) AS first
        FROM member m JOIN conversation c ON c.id = m.conversation
-       WHERE m.account = ? AND (? = 0 OR m.conversation = ?) AND c.last_seq > m.opened_up_to + m.own_unopened AND first IS NOT NULL
+       WHERE m.account = ? AND (? = 0 OR m.conversation = ?) AND c.last_seq > max(m.opened_up_to, c.expired_up_to) + m.own_unopened AND first IS NOT NULL
        ORDER BY first LIMIT ?`,
     )
     .all(account, account, account, account, only, only, limit)
@@ -105,6 +106,7 @@ class Unopened {
     if (this.taken === 0) return
     const seq = this.peek() === null ? this.conversation.lastSeq : this.taken
     moveOpened(this.state, this.conversation, this.member, seq)
+    dropExpiredMarks(this.state, this.member.account, this.conversation)
     this.state.events.emit(
       { kind: 'account', account: this.member.account },
       { $case: 'marks', value: readMarks(this.state.sql, this.conversation, this.member) },

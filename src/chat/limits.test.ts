@@ -120,6 +120,7 @@ test('a policy is checked in the fields that are set', () => {
     maxMessageBytes: limits.messageBytes + 1,
     messagesPerMinute: -1,
     sessionLifetimeS: 0,
+    retentionS: 59,
   }
   const set = (...names: readonly string[]): readonly string[] =>
     fields({ $case: 'setPolicy', value: { id, policy, fields: names } })
@@ -127,6 +128,7 @@ test('a policy is checked in the fields that are set', () => {
     'policy.max_message_bytes',
     'policy.messages_per_minute',
     'policy.session_lifetime_s',
+    'policy.retention_s',
   ])
   assert.deepEqual(set('session_lifetime_s'), ['policy.session_lifetime_s'])
   assert.deepEqual(set('idle_logout_s'), [])

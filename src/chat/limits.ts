@@ -4,6 +4,10 @@ import type { Request } from '../gen/parley/v1/frames.ts'
 import { Reason, type Error as ChatError, type FieldViolation, type Target } from '../gen/parley/v1/model.ts'
 import type { SetPolicyRequest } from '../gen/parley/v1/service.ts'
 
+/** A minute to a hundred years; 0 stands for ever. */
+const leastRetentionS = 60
+const mostRetentionS = 3_153_600_000
+
 /** Every limit of what people may send. Lengths of texts are bytes of UTF-8. */
 export const limits = {
   nameLength: 50,
@@ -41,7 +45,8 @@ export const maxPageBytes = 1024 * 1024
 /** A request as it comes in. */
 export type RequestOp = NonNullable<Request['op']>
 export type CommandOp = NonNullable<Command['op']>
-type ClusterCase = 'presence' | 'replicaGone' | 'touchSessions' | 'endSessions' | 'raiseVersion'
+type ClusterCase =
+  'presence' | 'replicaGone' | 'touchSessions' | 'endSessions' | 'raiseVersion' | 'expireMessages'
 /** Commands that carry the request of the same name as it came in. */
 type SameOp = Exclude<
   CommandOp,
@@ -173,6 +178,7 @@ export function commandViolations(op: CommandOp): readonly FieldViolation[] {
       if (op.value.passwordHash === '') found.add('new_password', 'must not be empty')
       break
     case 'raiseVersion':
+    case 'expireMessages':
       break
     case 'useJoinToken':
       found.bytes('secret_hash', op.value.secretHash, 32, 32)
@@ -259,6 +265,11 @@ function checkSame(found: Violations, op: SameOp): void {
     case 'leaveRoom':
       found.name('name', op.value.name)
       return
+    case 'setRoomRetention':
+      found.name('name', op.value.name)
+      if (op.value.retentionS !== undefined && op.value.retentionS !== 0)
+        found.range('retention_s', op.value.retentionS, leastRetentionS, mostRetentionS)
+      return
     case 'inviteToRoom':
       found.name('name', op.value.name)
       found.name('account', op.value.account)
@@ -328,6 +339,7 @@ export const policyFields = {
   max_message_bytes: { key: 'maxMessageBytes', min: 1, max: limits.messageBytes },
   messages_per_minute: { key: 'messagesPerMinute', min: 0, max: 1_000_000 },
   session_lifetime_s: { key: 'sessionLifetimeS', min: 1, max: 315_360_000 },
+  retention_s: { key: 'retentionS', min: 0, max: mostRetentionS },
 } as const
 
 export type PolicyField = keyof typeof policyFields
@@ -347,6 +359,8 @@ function checkPolicy(found: Violations, { policy, fields }: SetPolicyRequest): v
   for (const [field, range] of Object.entries(policyFields)) {
     if (range === null || (fields.length > 0 && !fields.includes(field))) continue
     found.range(`policy.${field}`, policy[range.key], range.min, range.max)
+    if (field === 'retention_s' && policy.retentionS > 0)
+      found.range('policy.retention_s', policy.retentionS, leastRetentionS, mostRetentionS)
   }
 }
 

@@ -5,6 +5,7 @@ import type { Command, CommandBatch, Outcome } from '../gen/parley/v1/command.ts
 import { Reason } from '../gen/parley/v1/model.ts'
 import type { SendMessageRequest } from '../gen/parley/v1/service.ts'
 import { deleteMessage, editMessage } from './changing.ts'
+import { expireMessages, setRoomRetention } from './retention.ts'
 import { deleteDrafts, saveDraft, sendDrafts } from './drafts.ts'
 import { isReplicaFailure } from './failures.ts'
 import { idWindowAheadMs, idWindowBackMs } from './idempotency.ts'
@@ -185,6 +186,10 @@ class Machine implements ChatMachine {
         state.flush()
         endSessions(state)
         return true
+      case 'expireMessages':
+        state.flush()
+        expireMessages(state)
+        return true
       case 'raiseVersion':
         state.raiseVersion(op.value.version)
         return true
@@ -264,6 +269,8 @@ class Machine implements ChatMachine {
         return leaveRoom(state, who, op.value)
       case 'inviteToRoom':
         return inviteToRoom(state, who, op.value)
+      case 'setRoomRetention':
+        return setRoomRetention(state, who, op.value)
       case 'sendMessage':
         return sendMessage(state, who, op.value, command.id)
       case 'editMessage':
@@ -287,6 +294,7 @@ class Machine implements ChatMachine {
       case 'touchSessions':
       case 'endSessions':
       case 'raiseVersion':
+      case 'expireMessages':
         throw new Error('a command of the cluster itself')
       default:
         return unreachable(op)

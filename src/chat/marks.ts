@@ -4,6 +4,7 @@ import { readMarks } from './counts.ts'
 import { limits } from './limits.ts'
 import type { MessageRow } from './messages.ts'
 import { conversationNotFound, invalid, messageNotFound, type Rejected, type Result } from './rejections.ts'
+import { dropExpiredMarks } from './retention.ts'
 import { boolean, integer } from './statements.ts'
 import type { SignedInRows, State } from './state.ts'
 
@@ -20,6 +21,7 @@ export function markRead(state: State, who: SignedInRows, request: MarkReadReque
   const { mark } = request
   if (conversation === null || member === null) return conversationNotFound
   if (mark === undefined || mark.value > conversation.lastSeq) return messageNotFound
+  dropExpiredMarks(state, who.account.id, conversation)
   const reading = { state, conversation, member }
   let changed: boolean | Rejected
   switch (mark.$case) {

@@ -97,6 +97,11 @@ export class Messages {
       .run(text, atMs, position, place)
   }
 
+  /** Removes it for good, for its age. */
+  remove(place: number): void {
+    this.sql.of('DELETE FROM message WHERE place = ?').run(place)
+  }
+
   /** Deletes for all: the text is gone, the number stays. */
   erase(place: number, position: number): void {
     this.sql

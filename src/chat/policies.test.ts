@@ -32,6 +32,7 @@ test('a new cluster has the default policy', () => {
     maxMessageBytes: 16_384,
     messagesPerMinute: 0,
     sessionLifetimeS: 90 * 86_400,
+    retentionS: 0,
   })
 })
 

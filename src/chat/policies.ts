@@ -13,13 +13,14 @@ export function readPolicy(sql: Statements): Policy {
     maxMessageBytes: integer(row['max_message_bytes']),
     messagesPerMinute: integer(row['messages_per_minute']),
     sessionLifetimeS: integer(row['session_lifetime_s']),
+    retentionS: integer(row['retention_s']),
   }
 }
 
 export function writePolicy(sql: Statements, policy: Policy): void {
   sql
     .of(
-      'UPDATE policy SET registration_open = ?, single_session = ?, idle_logout_s = ?, max_message_bytes = ?, messages_per_minute = ?, session_lifetime_s = ?',
+      'UPDATE policy SET registration_open = ?, single_session = ?, idle_logout_s = ?, max_message_bytes = ?, messages_per_minute = ?, session_lifetime_s = ?, retention_s = ?',
     )
     .run(
       Number(policy.registrationOpen),
@@ -28,6 +29,7 @@ export function writePolicy(sql: Statements, policy: Policy): void {
       policy.maxMessageBytes,
       policy.messagesPerMinute,
       policy.sessionLifetimeS,
+      policy.retentionS,
     )
 }
 
@@ -43,6 +45,7 @@ export function setPolicy(state: State, who: SignedInRows, request: SetPolicyReq
     maxMessageBytes: isSet('max_message_bytes') ? given.maxMessageBytes : old.maxMessageBytes,
     messagesPerMinute: isSet('messages_per_minute') ? given.messagesPerMinute : old.messagesPerMinute,
     sessionLifetimeS: isSet('session_lifetime_s') ? given.sessionLifetimeS : old.sessionLifetimeS,
+    retentionS: isSet('retention_s') ? given.retentionS : old.retentionS,
   }
   state.setPolicy(policy)
   state.events.emit({ kind: 'all' }, { $case: 'policy', value: policy })

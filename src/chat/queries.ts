@@ -28,6 +28,7 @@ import { maxPageBytes, utf8Length } from './limits.ts'
 import { messageFromRow, placeOf, positionOfPlace, viewMessage, type MessageRow } from './messages.ts'
 import { readPolicy } from './policies.ts'
 import { idleSince } from './presence.ts'
+import { countDue, isExpiryDue } from './retention.ts'
 import type { SqlRow, SqlValue } from './sql.ts'
 import { blob, integer, string, type Statements } from './statements.ts'
 import type { Audience } from './types.ts'
@@ -121,7 +122,7 @@ export interface ChatQueries {
   ): { readonly events: readonly StoredEvent[]; readonly upTo: number }
   /**
    * Messages that were sent, edited or deleted after `position`, oldest change first: at least `limit` unless there are fewer, and never only some of those of one position.
-   * A message that changed several times since may come only once, at its newest change.
+   * A message that changed several times since may come only once, at its newest change. One that was removed for its age comes without a text, a conversation and a number.
    */
   messagesChangedAfter(position: number, limit: number): readonly MessageChange[]
   /** Those of the messages that the account may see, as it sees them, in the order asked for. */
@@ -134,6 +135,12 @@ export interface ChatQueries {
   sessionsDue(atMs: number): boolean
   /** Events up to here are no longer kept. */
   oldestCursor(): number
+  /** Whether `ExpireMessages` with this time would remove any message. */
+  isExpiryDue(atMs: number): boolean
+  /** How many it would remove, counted up to 1000. */
+  messagesDue(atMs: number): number
+  /** Messages that were removed for their age at positions up to this one are not among {@link messagesChangedAfter} any more. */
+  removalsForgottenUpTo(): number
 }
 
 /** Conversations that the inbox names; what waits in others is only counted. */
@@ -414,8 +421,14 @@ class Queries implements ChatQueries {
       position,
       limit - 1,
     )
+    const removedEnd = this.get(
+      'SELECT position FROM removed WHERE position > ? ORDER BY position, place LIMIT 1 OFFSET ?',
+      position,
+      limit - 1,
+    )
     const upTo = Math.min(
       this.position(),
+      removedEnd === undefined ? Infinity : integer(removedEnd['position']),
       sentEnd === undefined ? Infinity : positionOfPlace(integer(sentEnd['place'])),
       changedEnd === undefined ? Infinity : integer(changedEnd['position']),
     )
@@ -441,6 +454,14 @@ class Queries implements ChatQueries {
         text: row.text,
         position: Math.max(sentPosition, changedPosition),
       })
+    }
+    for (const row of this.all(
+      'SELECT position, place FROM removed WHERE position > ? AND position <= ?',
+      position,
+      upTo,
+    )) {
+      const place = integer(row['place'])
+      changes.set(place, { place, conversation: 0, seq: 0, text: '', position: integer(row['position']) })
     }
     return [...changes.values()].sort((a, b) => a.position - b.position || a.place - b.place)
   }
@@ -487,6 +508,18 @@ class Queries implements ChatQueries {
       this.get('SELECT 1 FROM session WHERE expires_at_ms <= ? LIMIT 1', nowMs) !== undefined ||
       this.get('SELECT 1 FROM session WHERE last_active_at_ms < ? LIMIT 1', idleSinceMs) !== undefined
     )
+  }
+
+  isExpiryDue(atMs: number): boolean {
+    return isExpiryDue(this.sql, atMs)
+  }
+
+  messagesDue(atMs: number): number {
+    return countDue(this.sql, atMs, 1000)
+  }
+
+  removalsForgottenUpTo(): number {
+    return integer(this.get('SELECT forgotten_position FROM chat_state')?.['forgotten_position'])
   }
 
   oldestCursor(): number {

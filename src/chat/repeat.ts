@@ -33,10 +33,11 @@ function restore(state: State, command: Command, result: Result): Result {
       return tokenHash !== null && known !== null && !equalBytes(tokenHash, known) ? idReused : result
     }
     case 'openInbox': {
-      const messages = result.value.messages.flatMap(({ conversation, seq }) => {
-        const row = state.messages.get(conversation, seq)
-        if (row === null) return []
-        return [viewMessage(row, state.accounts.get(row.sender)?.name ?? '', false)]
+      const messages = result.value.messages.map((message) => {
+        const row = state.messages.get(message.conversation, message.seq)
+        // It was removed for its age: nothing is left of it but its number.
+        if (row === null) return { ...message, deleted: true }
+        return viewMessage(row, state.accounts.get(row.sender)?.name ?? '', false)
       })
       return { $case: 'openInbox', value: { ...result.value, messages } }
     }

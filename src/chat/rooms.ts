@@ -8,6 +8,7 @@ import type {
 import type { ConversationRow } from './conversations.ts'
 import { accountNotFound, reject, roomNotFound, type Result } from './rejections.ts'
 import { notAMember } from './sending.ts'
+import { followsPolicy } from './schema.ts'
 import type { SignedInRows, State } from './state.ts'
 import { viewConversationOf } from './views.ts'
 
@@ -26,6 +27,8 @@ export function createRoom(state: State, who: SignedInRows, request: CreateRoomR
     members: 0,
     lastSeq: 0,
     lastPosition: state.position,
+    expiredUpTo: 0,
+    retentionS: followsPolicy,
   }
   state.conversations.insert(room)
   enterRoom(state, who.account.id, room)

@@ -4,6 +4,11 @@ import { NewerVersionError } from './versions.ts'
 /** Of a new state: what all versions of Parley know. It is raised through the log, see `RaiseVersionCommand`. */
 const firstVersion = 1
 
+/** In the column retention_s of a conversation: it has no own retention, and never had one. */
+export const followsPolicy = -2
+/** It had one once, so what is due in it is found by its own numbers. */
+export const followsAgain = -1
+
 /** `#everyone`: the conversation of all accounts, there from the start. */
 export const everyoneId = 1
 
@@ -27,6 +32,7 @@ export const tables: readonly { readonly name: string; readonly key: string }[] 
   { name: 'event', key: 'place' },
   { name: 'outcome', key: 'id' },
   { name: 'join_token', key: 'number' },
+  { name: 'removed', key: 'position, place' },
 ]
 
 // A place orders messages and events: 65536 times the position of the command, plus a number within the command.
@@ -217,6 +223,26 @@ CREATE TABLE IF NOT EXISTS join_token (
 ) STRICT;
 `
 
+/** Came after the first release too. It is made at once and stays as it is until a command of the version that knows it changes it, so the state is the same on every replica. */
+const expiry = `
+ALTER TABLE policy ADD COLUMN retention_s INTEGER NOT NULL DEFAULT 0;
+-- Messages up to here were removed for their age.
+ALTER TABLE conversation ADD COLUMN expired_up_to INTEGER NOT NULL DEFAULT 0;
+-- The room's own retention; ${followsPolicy}: as the policy says; ${followsAgain}: the same, but it had its own before.
+ALTER TABLE conversation ADD COLUMN retention_s INTEGER NOT NULL DEFAULT ${followsPolicy};
+CREATE INDEX conversation_by_retention ON conversation (id) WHERE retention_s <> ${followsPolicy};
+-- Up to this place all messages of conversations that follow the policy, and always did, were looked at.
+ALTER TABLE chat_state ADD COLUMN expired_place INTEGER NOT NULL DEFAULT 0;
+-- What was removed up to here is not in the table of what was removed any more.
+ALTER TABLE chat_state ADD COLUMN forgotten_position INTEGER NOT NULL DEFAULT 0;
+-- Messages that were removed, for an index of texts that follows: of a bounded window.
+CREATE TABLE removed (
+  position INTEGER NOT NULL,
+  place INTEGER NOT NULL,
+  PRIMARY KEY (position, place)
+) STRICT, WITHOUT ROWID;
+`
+
 /**
  * Makes the tables, or checks that they are of a known version.
  *
@@ -227,7 +253,7 @@ export function prepareSchema(db: Sql, newest: number): void {
   const exists = db.prepare(`SELECT 1 AS found FROM sqlite_master WHERE name = 'chat_state'`).get()
   if (exists === undefined) {
     // A savepoint is a transaction of its own, or a part of the caller's.
-    db.exec(`SAVEPOINT chat_schema; ${schema} ${joinTokens} RELEASE chat_schema`)
+    db.exec(`SAVEPOINT chat_schema; ${schema} ${joinTokens} ${expiry} RELEASE chat_schema`)
     return
   }
   const found = Number(db.prepare('SELECT version FROM chat_state').get()?.['version'])
@@ -236,4 +262,6 @@ export function prepareSchema(db: Sql, newest: number): void {
       `the state has version ${found}, and this Parley knows version ${newest}: run a Parley that is at least as new as the one that wrote it`,
     )
   db.exec(joinTokens)
+  if (db.prepare(`SELECT 1 AS found FROM sqlite_master WHERE name = 'removed'`).get() === undefined)
+    db.exec(`SAVEPOINT chat_schema; ${expiry} RELEASE chat_schema`)
 }

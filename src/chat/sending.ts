@@ -12,6 +12,7 @@ import {
   type Rejected,
   type Result,
 } from './rejections.ts'
+import { followsPolicy } from './schema.ts'
 import type { SignedInRows, State } from './state.ts'
 
 /** Where a message goes. */
@@ -201,6 +202,8 @@ function makeDirect(state: State, sender: AccountRow, peer: AccountRow): Convers
     members: 0,
     lastSeq: 0,
     lastPosition: state.position,
+    expiredUpTo: 0,
+    retentionS: followsPolicy,
   }
   state.conversations.insert(conversation)
   for (const account of [sender, peer]) {

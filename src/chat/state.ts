@@ -36,6 +36,7 @@ export class State {
   private lastAccount = 0
   private lastSession = 0
   private lastConversation = 0
+  private expired = 0
   private isCounterDirty = false
   private cachedPolicy: Policy | null = null
 
@@ -62,6 +63,20 @@ export class State {
   setPolicy(policy: Policy): void {
     writePolicy(this.sql, policy)
     this.cachedPolicy = policy
+  }
+
+  /** See the column expired_place in schema.ts. */
+  get expiredPlace(): number {
+    return this.expired
+  }
+
+  setExpiredPlace(place: number): void {
+    this.expired = place
+    this.isCounterDirty = true
+  }
+
+  setForgottenPosition(position: number): void {
+    this.sql.of('UPDATE chat_state SET forgotten_position = ?').run(position)
   }
 
   raiseVersion(version: number): void {
@@ -128,9 +143,9 @@ export class State {
     this.isCounterDirty = false
     this.sql
       .of(
-        'UPDATE chat_state SET position = ?, now_ms = ?, last_account = ?, last_session = ?, last_conversation = ?',
+        'UPDATE chat_state SET position = ?, now_ms = ?, last_account = ?, last_session = ?, last_conversation = ?, expired_place = ?',
       )
-      .run(this.position, this.nowMs, this.lastAccount, this.lastSession, this.lastConversation)
+      .run(this.position, this.nowMs, this.lastAccount, this.lastSession, this.lastConversation, this.expired)
   }
 
   trim(): void {
@@ -159,6 +174,7 @@ export class State {
     this.lastAccount = integer(row['last_account'])
     this.lastSession = integer(row['last_session'])
     this.lastConversation = integer(row['last_conversation'])
+    this.expired = integer(row['expired_place'])
     this.isCounterDirty = false
     this.events.begin(this.position)
     this.ended = []

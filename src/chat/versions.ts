@@ -5,6 +5,11 @@ export function versionOf(op: Command['op']): number {
   switch (op?.$case) {
     case 'raiseVersion':
       return op.value.version
+    case 'setPolicy':
+      // Clients of an earlier version do not know the field, and may ask for all fields to be set.
+      return (op.value.policy?.retentionS ?? 0) > 0 || op.value.fields.includes('retention_s') ? 2 : 1
+    case 'setRoomRetention':
+    case 'expireMessages':
     case 'createJoinToken':
     case 'revokeJoinToken':
     case 'useJoinToken':

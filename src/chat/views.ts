@@ -27,5 +27,7 @@ export function viewConversationOf(
     unread: 0,
     owner: row.owner,
     unopened: 0,
+    retentionS: row.retentionS < 0 ? undefined : row.retentionS,
+    expiredUpTo: row.expiredUpTo,
   }
 }

@@ -21,6 +21,7 @@ const empty: Empty = {
   joinRoom: service.JoinRoomRequest.create(),
   leaveRoom: service.LeaveRoomRequest.create(),
   inviteToRoom: service.InviteToRoomRequest.create(),
+  setRoomRetention: service.SetRoomRetentionRequest.create(),
   listRooms: service.ListRoomsRequest.create(),
   listMembers: service.ListMembersRequest.create(),
   sendMessage: service.SendMessageRequest.create(),

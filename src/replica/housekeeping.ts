@@ -22,6 +22,8 @@ const tickMs = 2000
 /** The sessions of a replica that cannot be reached for so long are shown as gone. */
 const unreachableMs = 5000
 const endSessionsMs = 15_000
+/** Between two commands that remove messages for their age: others come first. */
+const expirePauseMs = 50
 const maxSessionsPerCommand = 10_000
 
 /** What has to be done now and then: by every replica, or by the one that leads. */
@@ -34,6 +36,7 @@ export class Housekeeping {
   private readonly unreachableSinceMs = new Map<number, number>()
   private readonly underWay = new Set<string>()
   private cancel: Cancel | null = null
+  private cancelExpire: Cancel | null = null
 
   constructor(options: HousekeepingOptions) {
     this.options = options
@@ -54,6 +57,7 @@ export class Housekeeping {
 
   close(): void {
     this.cancel?.()
+    this.cancelExpire?.()
   }
 
   private tick(nowMs: number): void {
@@ -67,6 +71,7 @@ export class Housekeeping {
     }
     this.raiseVersion(status)
     this.clearLostReplicas(status, nowMs)
+    this.expireMessages()
     if (nowMs - this.sessionsEndedMs >= endSessionsMs) {
       this.sessionsEndedMs = nowMs
       if (this.options.queries().sessionsDue(this.options.nowMs()))
@@ -117,10 +122,25 @@ export class Housekeeping {
     }
   }
 
+  /** In small steps, one after another, until nothing is due any more. */
+  private expireMessages(): void {
+    const { clock, nowMs, queries, status, versionInUse } = this.options
+    const { available, leader, self } = status()
+    if (versionInUse() < 2 || !available || leader !== self || !queries().isExpiryDue(nowMs())) return
+    this.run('expireMessages', { $case: 'expireMessages', value: {} }, (result) => {
+      this.cancelExpire?.()
+      if (result.kind === 'applied')
+        this.cancelExpire = clock.after(expirePauseMs, () => this.expireMessages())
+    })
+  }
+
   /** One command of each kind at a time. One that fails is due again at a later tick. */
-  private run(kind: string, op: Command['op']): void {
+  private run(kind: string, op: Command['op'], done?: (result: Executed) => void): void {
     if (this.underWay.has(kind)) return
     this.underWay.add(kind)
-    this.options.execute(clusterCommand(op), () => this.underWay.delete(kind))
+    this.options.execute(clusterCommand(op), (result) => {
+      this.underWay.delete(kind)
+      done?.(result)
+    })
   }
 }

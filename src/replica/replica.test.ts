@@ -134,6 +134,7 @@ async function setUp(poison: (command: Command) => void = () => undefined) {
       return store.engineState
     },
     sizeBytes: 0,
+    freeBytes: 0,
     begin: () => db.exec('BEGIN'),
     commit(index, engineState) {
       if (store.problem !== null) throw store.problem
@@ -157,7 +158,7 @@ async function setUp(poison: (command: Command) => void = () => undefined) {
     store: replicaStore,
     openChat: (sql) => openChat(sql, { beforeCommand: poison }),
     search: null,
-    vitals: () => ({ pid: 1, version: '1', residentBytes: 0, cpuUs: 0, problem: '' }),
+    vitals: () => ({ pid: 1, version: '1', residentBytes: 0, cpuUs: 0, searchBytes: 0, problem: '' }),
     onFatal: (error) => fatal.push(error),
   })
   await replica.start()

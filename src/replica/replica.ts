@@ -47,6 +47,7 @@ export interface ReplicaStore extends ApplyStore {
   readonly appliedIndex: number
   readonly engineState: Uint8Array
   readonly sizeBytes: number
+  readonly freeBytes: number
   checkpoint(done: (durableIndex: number) => void): void
   takeSnapshot(): Promise<SnapshotSource>
   receiveSnapshot(offer: SnapshotOffer): Promise<SnapshotSink>
@@ -261,6 +262,8 @@ class LogReplica implements RunningReplica, LogConsumer {
       log: this.log.status(),
       appliedIndex: this.appliedIndex,
       stateBytes: this.store.sizeBytes,
+      stateFreeBytes: this.store.freeBytes,
+      messagesDue: this.queries.messagesDue(this.nowMs),
       position: this.position,
       versionInUse: this.versionInUse,
       quorum: this.hasQuorum(),

@@ -50,6 +50,8 @@ export class SearchIndex {
     try {
       const newest = this.statePosition()
       if (newest <= this.reached) return false
+      // What was removed in the meantime cannot be told any more.
+      if (this.reached > 0 && this.reached < this.queries.removalsForgottenUpTo()) this.startOver()
       const changes = this.queries.messagesChangedAfter(this.reached, limit)
       // Fewer than asked for: those were all.
       const upTo = changes.length < limit ? newest : (changes.at(-1)?.position ?? newest)

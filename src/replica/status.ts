@@ -9,6 +9,8 @@ export interface Vitals {
   readonly version: string
   readonly residentBytes: number
   readonly cpuUs: number
+  /** Of the index of texts. */
+  readonly searchBytes: number
   /** What people should do something about; empty when all is well. */
   readonly problem: string
 }
@@ -18,6 +20,8 @@ export interface StatusParts {
   readonly log: LogStatus
   readonly appliedIndex: number
   readonly stateBytes: number
+  readonly stateFreeBytes: number
+  readonly messagesDue: number
   readonly position: number
   readonly versionInUse: number
   readonly quorum: boolean
@@ -65,6 +69,9 @@ function own(parts: StatusParts, member: LogMember): ReplicaStatus {
     firstIndex: log.firstIndex,
     logBytes: log.logBytes,
     stateBytes: parts.stateBytes,
+    stateFreeBytes: parts.stateFreeBytes,
+    messagesDue: parts.messagesDue,
+    searchBytes: vitals.searchBytes,
     pid: vitals.pid,
     reachable: true,
     uptimeS: parts.uptimeS,
@@ -106,6 +113,9 @@ function another(member: LogMember, leader: number): ReplicaStatus {
     copyDoneBytes: member.copy?.doneBytes ?? 0,
     copyBytes: member.copy?.sizeBytes ?? 0,
     newestVersion: member.version,
+    stateFreeBytes: 0,
+    searchBytes: 0,
+    messagesDue: 0,
   }
 }
 

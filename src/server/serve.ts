@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { flushCompileCache } from 'node:module'
 import { join as joinPath, resolve } from 'node:path'
 
@@ -346,6 +346,7 @@ async function assemble(
         version,
         residentBytes: process.memoryUsage.rss(),
         cpuUs: user + system,
+        searchBytes: fileBytes(joinPath(folder, 'search.db')) + fileBytes(joinPath(folder, 'search.db-wal')),
         problem: [refusals.problem, security.warning].filter((text) => text !== '').join('; '),
       }
     },
@@ -414,6 +415,10 @@ function ownPlace(
 /** The replicated state remembers how often each replica had started, also when all the others were restarted meanwhile. */
 function oldCopy(peer: number, incarnation: number, known: number): Objection | null {
   return incarnation >= known ? null : staleStart(peer, incarnation, known)
+}
+
+function fileBytes(path: string): number {
+  return statSync(path, { throwIfNoEntry: false })?.size ?? 0
 }
 
 /** Tests let a replica stand for an earlier version of Parley: it speaks that version with the others, and knows its commands only. */

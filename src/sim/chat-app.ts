@@ -193,6 +193,9 @@ export function openChatApp(files: ChatStore, context: AppContext, invariants: I
           get sizeBytes() {
             return store.sizeBytes
           },
+          get freeBytes() {
+            return store.freeBytes
+          },
           begin: () => store.begin(),
           commit(index, engineState) {
             if (files.isFull) throw Object.assign(new Error('database or disk is full'), { errcode: 13 })
@@ -213,7 +216,7 @@ export function openChatApp(files: ChatStore, context: AppContext, invariants: I
           return watchedChat(chat, process.name, invariants)
         },
         search: null,
-        vitals: () => ({ pid: 1, version: 'sim', residentBytes: 0, cpuUs: 0, problem: '' }),
+        vitals: () => ({ pid: 1, version: 'sim', residentBytes: 0, cpuUs: 0, searchBytes: 0, problem: '' }),
         onFatal: (error) => context.onFatal(error instanceof Error ? error : new Error(String(error))),
       })
       await replica.start()

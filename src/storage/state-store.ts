@@ -84,6 +84,12 @@ class SqliteStateStore implements StateStore {
     return fileBytes(this.path) + fileBytes(`${this.path}-wal`)
   }
 
+  get freeBytes(): number {
+    const { db } = this.open
+    const pages = Number(db.prepare('PRAGMA freelist_count').get()?.['freelist_count'])
+    return pages * Number(db.prepare('PRAGMA page_size').get()?.['page_size'])
+  }
+
   begin(): void {
     this.open.begin.run()
   }

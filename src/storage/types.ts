@@ -70,6 +70,8 @@ export interface StateStore {
   /** The engine's bytes that were stored with it; empty when there are none. */
   readonly engineState: Uint8Array
   readonly sizeBytes: number
+  /** Of that, room that what was removed left: it is used again before the file grows. */
+  readonly freeBytes: number
 
   begin(): void
   /** Stores both in the transaction and commits it. When it throws, call `rollback`; see `isOutOfSpace` and `isDatabaseError`. */

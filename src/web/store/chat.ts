@@ -1,7 +1,7 @@
 import { toHex } from '../../base/bytes.ts'
 import type { Account, Conversation, Draft, Message, Policy } from '../../gen/parley/v1/model.ts'
 import type { Event, Marks } from '../../gen/parley/v1/service.ts'
-import { emptyTimeline, timelineTrimmed, timelineWith, timelineWithout } from './timeline.ts'
+import { emptyTimeline, timelineTrimmed, timelineAfter, timelineWith, timelineWithout } from './timeline.ts'
 import type { Timeline } from './timeline.ts'
 
 /** Everything that the page knows of the chat. A value: reducers make a new one. */
@@ -87,6 +87,8 @@ export function withEvent(chat: Chat, event: Event): Chat {
       return { ...next, position: event.position, resync: true }
     case 'progress':
       return next
+    case 'messagesExpired':
+      return withoutExpired(next, what.value.conversation, what.value.upTo)
     case 'sessionsChanged':
       return { ...next, sessionsVersion: next.sessionsVersion + 1 }
   }
@@ -189,6 +191,7 @@ function conversationOf(event: Event): number {
     case 'messageDeleted':
     case 'messageHidden':
     case 'marks':
+    case 'messagesExpired':
     case 'conversationLeft':
       return what.value.conversation
     case 'conversation':
@@ -328,8 +331,19 @@ function withConversationChanged(chat: Chat, changed: Conversation): Chat {
       private: changed.private,
       members: changed.members,
       owner: changed.owner,
+      retentionS: changed.retentionS,
     }),
   }
+}
+
+/** What was removed for its age is gone from the history; how much is unread now is asked for. */
+function withoutExpired(chat: Chat, conversation: number, upTo: number): Chat {
+  const timeline = chat.timelines.get(conversation)
+  const left =
+    timeline === undefined
+      ? chat
+      : { ...chat, timelines: mapWith(chat.timelines, conversation, timelineAfter(timeline, upTo)) }
+  return chat.conversations.has(conversation) ? withStale(left, conversation) : left
 }
 
 function withoutConversation(chat: Chat, conversation: number): Chat {

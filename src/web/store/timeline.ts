@@ -34,6 +34,18 @@ export function timelineWithout(timeline: Timeline, seq: number): Timeline {
   return { ...timeline, messages: timeline.messages.filter((message) => message.seq !== seq) }
 }
 
+/** Without what was removed up to `upTo`. */
+export function timelineAfter(timeline: Timeline, upTo: number): Timeline {
+  if (timeline.firstSeq === 0 || timeline.firstSeq > upTo) return timeline
+  if (timeline.lastSeq <= upTo) return { ...emptyTimeline, moreAfter: timeline.moreAfter }
+  return {
+    ...timeline,
+    messages: timeline.messages.filter(({ seq }) => seq > upTo),
+    firstSeq: upTo + 1,
+    moreBefore: false,
+  }
+}
+
 /** Drops what is far from the end that is being looked at, so that a long history stays quick: it is loaded again when it is needed. */
 export function timelineTrimmed(timeline: Timeline, keep: 'oldest' | 'newest', limit: number): Timeline {
   if (timeline.messages.length <= limit) return timeline

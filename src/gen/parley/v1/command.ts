@@ -47,6 +47,8 @@ import {
   SendMessageResponse,
   SetPolicyRequest,
   SetPolicyResponse,
+  SetRoomRetentionRequest,
+  SetRoomRetentionResponse,
 } from "./service.ts";
 
 export const protobufPackage = "parley.v1";
@@ -96,6 +98,7 @@ export interface Command {
     | { readonly $case: "deleteDrafts"; readonly value: DeleteDraftsRequest }
     | { readonly $case: "sendDrafts"; readonly value: SendDraftsRequest }
     | { readonly $case: "setPolicy"; readonly value: SetPolicyRequest }
+    | { readonly $case: "setRoomRetention"; readonly value: SetRoomRetentionRequest }
     | //
     /** With account 0 when who asks has proved to be at a replica's own machine. */
     { readonly $case: "createJoinToken"; readonly value: CreateJoinTokenRequest }
@@ -108,6 +111,7 @@ export interface Command {
     | { readonly $case: "touchSessions"; readonly value: TouchSessionsCommand }
     | { readonly $case: "endSessions"; readonly value: EndSessionsCommand }
     | { readonly $case: "raiseVersion"; readonly value: RaiseVersionCommand }
+    | { readonly $case: "expireMessages"; readonly value: ExpireMessagesCommand }
     | undefined;
 }
 
@@ -162,6 +166,10 @@ export interface UseJoinTokenCommand {
   readonly secretHash: Uint8Array;
 }
 
+/** Removes some of the messages that are older than the retention allows, at the batch's time. */
+export interface ExpireMessagesCommand {
+}
+
 /** All replicas know the commands of this version: from here on they may be used. */
 export interface RaiseVersionCommand {
   readonly version: number;
@@ -190,6 +198,7 @@ export interface Outcome {
     | { readonly $case: "deleteDrafts"; readonly value: DeleteDraftsResponse }
     | { readonly $case: "sendDrafts"; readonly value: SendDraftsResponse }
     | { readonly $case: "setPolicy"; readonly value: SetPolicyResponse }
+    | { readonly $case: "setRoomRetention"; readonly value: SetRoomRetentionResponse }
     | { readonly $case: "createJoinToken"; readonly value: CreateJoinTokenResponse }
     | { readonly $case: "revokeJoinToken"; readonly value: RevokeJoinTokenResponse }
     | //
@@ -380,6 +389,9 @@ export const Command: MessageFns<Command> = {
       case "setPolicy":
         SetPolicyRequest.encode(message.op.value, writer.uint32(226).fork()).join();
         break;
+      case "setRoomRetention":
+        SetRoomRetentionRequest.encode(message.op.value, writer.uint32(234).fork()).join();
+        break;
       case "createJoinToken":
         CreateJoinTokenRequest.encode(message.op.value, writer.uint32(482).fork()).join();
         break;
@@ -403,6 +415,9 @@ export const Command: MessageFns<Command> = {
         break;
       case "raiseVersion":
         RaiseVersionCommand.encode(message.op.value, writer.uint32(354).fork()).join();
+        break;
+      case "expireMessages":
+        ExpireMessagesCommand.encode(message.op.value, writer.uint32(362).fork()).join();
         break;
     }
     return writer;
@@ -605,6 +620,14 @@ export const Command: MessageFns<Command> = {
             message.op = { $case: "setPolicy", value: SetPolicyRequest.decode(reader, reader.uint32()) };
             continue;
           }
+          case 29: {
+            if (tag !== 234) {
+              break;
+            }
+
+            message.op = { $case: "setRoomRetention", value: SetRoomRetentionRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
           case 60: {
             if (tag !== 482) {
               break;
@@ -667,6 +690,14 @@ export const Command: MessageFns<Command> = {
             }
 
             message.op = { $case: "raiseVersion", value: RaiseVersionCommand.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 45: {
+            if (tag !== 362) {
+              break;
+            }
+
+            message.op = { $case: "expireMessages", value: ExpireMessagesCommand.decode(reader, reader.uint32()) };
             continue;
           }
         }
@@ -805,6 +836,12 @@ export const Command: MessageFns<Command> = {
         }
         break;
       }
+      case "setRoomRetention": {
+        if (object.op?.value !== undefined && object.op?.value !== null) {
+          message.op = { $case: "setRoomRetention", value: SetRoomRetentionRequest.fromPartial(object.op.value) };
+        }
+        break;
+      }
       case "createJoinToken": {
         if (object.op?.value !== undefined && object.op?.value !== null) {
           message.op = { $case: "createJoinToken", value: CreateJoinTokenRequest.fromPartial(object.op.value) };
@@ -850,6 +887,12 @@ export const Command: MessageFns<Command> = {
       case "raiseVersion": {
         if (object.op?.value !== undefined && object.op?.value !== null) {
           message.op = { $case: "raiseVersion", value: RaiseVersionCommand.fromPartial(object.op.value) };
+        }
+        break;
+      }
+      case "expireMessages": {
+        if (object.op?.value !== undefined && object.op?.value !== null) {
+          message.op = { $case: "expireMessages", value: ExpireMessagesCommand.fromPartial(object.op.value) };
         }
         break;
       }
@@ -1460,6 +1503,49 @@ export const UseJoinTokenCommand: MessageFns<UseJoinTokenCommand> = {
   },
 };
 
+function createBaseExpireMessagesCommand(): ExpireMessagesCommand {
+  return {};
+}
+
+export const ExpireMessagesCommand: MessageFns<ExpireMessagesCommand> = {
+  encode(_: ExpireMessagesCommand, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExpireMessagesCommand {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExpireMessagesCommand() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ExpireMessagesCommand>): ExpireMessagesCommand {
+    return ExpireMessagesCommand.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<ExpireMessagesCommand>): ExpireMessagesCommand {
+    const message = createBaseExpireMessagesCommand() as any;
+    return message;
+  },
+};
+
 function createBaseRaiseVersionCommand(): RaiseVersionCommand {
   return { version: 0 };
 }
@@ -1581,6 +1667,9 @@ export const Outcome: MessageFns<Outcome> = {
         break;
       case "setPolicy":
         SetPolicyResponse.encode(message.outcome.value, writer.uint32(226).fork()).join();
+        break;
+      case "setRoomRetention":
+        SetRoomRetentionResponse.encode(message.outcome.value, writer.uint32(234).fork()).join();
         break;
       case "createJoinToken":
         CreateJoinTokenResponse.encode(message.outcome.value, writer.uint32(482).fork()).join();
@@ -1771,6 +1860,17 @@ export const Outcome: MessageFns<Outcome> = {
             message.outcome = { $case: "setPolicy", value: SetPolicyResponse.decode(reader, reader.uint32()) };
             continue;
           }
+          case 29: {
+            if (tag !== 234) {
+              break;
+            }
+
+            message.outcome = {
+              $case: "setRoomRetention",
+              value: SetRoomRetentionResponse.decode(reader, reader.uint32()),
+            };
+            continue;
+          }
           case 60: {
             if (tag !== 482) {
               break;
@@ -1939,6 +2039,15 @@ export const Outcome: MessageFns<Outcome> = {
       case "setPolicy": {
         if (object.outcome?.value !== undefined && object.outcome?.value !== null) {
           message.outcome = { $case: "setPolicy", value: SetPolicyResponse.fromPartial(object.outcome.value) };
+        }
+        break;
+      }
+      case "setRoomRetention": {
+        if (object.outcome?.value !== undefined && object.outcome?.value !== null) {
+          message.outcome = {
+            $case: "setRoomRetention",
+            value: SetRoomRetentionResponse.fromPartial(object.outcome.value),
+          };
         }
         break;
       }

@@ -89,6 +89,8 @@ import {
   SendMessageResponse,
   SetPolicyRequest,
   SetPolicyResponse,
+  SetRoomRetentionRequest,
+  SetRoomRetentionResponse,
   SubscribeRequest,
   TransferLeadershipRequest,
   TransferLeadershipResponse,
@@ -151,6 +153,7 @@ export interface Request {
     | { readonly $case: "getPolicy"; readonly value: GetPolicyRequest }
     | { readonly $case: "setPolicy"; readonly value: SetPolicyRequest }
     | { readonly $case: "getStatus"; readonly value: GetStatusRequest }
+    | { readonly $case: "setRoomRetention"; readonly value: SetRoomRetentionRequest }
     | { readonly $case: "addReplica"; readonly value: AddReplicaRequest }
     | { readonly $case: "promoteReplica"; readonly value: PromoteReplicaRequest }
     | { readonly $case: "removeReplica"; readonly value: RemoveReplicaRequest }
@@ -211,6 +214,7 @@ export interface Response {
     | { readonly $case: "getPolicy"; readonly value: GetPolicyResponse }
     | { readonly $case: "setPolicy"; readonly value: SetPolicyResponse }
     | { readonly $case: "getStatus"; readonly value: GetStatusResponse }
+    | { readonly $case: "setRoomRetention"; readonly value: SetRoomRetentionResponse }
     | { readonly $case: "addReplica"; readonly value: AddReplicaResponse }
     | { readonly $case: "promoteReplica"; readonly value: PromoteReplicaResponse }
     | { readonly $case: "removeReplica"; readonly value: RemoveReplicaResponse }
@@ -439,6 +443,9 @@ export const Request: MessageFns<Request> = {
         break;
       case "getStatus":
         GetStatusRequest.encode(message.op.value, writer.uint32(418).fork()).join();
+        break;
+      case "setRoomRetention":
+        SetRoomRetentionRequest.encode(message.op.value, writer.uint32(642).fork()).join();
         break;
       case "addReplica":
         AddReplicaRequest.encode(message.op.value, writer.uint32(426).fork()).join();
@@ -804,6 +811,14 @@ export const Request: MessageFns<Request> = {
             message.op = { $case: "getStatus", value: GetStatusRequest.decode(reader, reader.uint32()) };
             continue;
           }
+          case 80: {
+            if (tag !== 642) {
+              break;
+            }
+
+            message.op = { $case: "setRoomRetention", value: SetRoomRetentionRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
           case 53: {
             if (tag !== 426) {
               break;
@@ -1109,6 +1124,12 @@ export const Request: MessageFns<Request> = {
         }
         break;
       }
+      case "setRoomRetention": {
+        if (object.op?.value !== undefined && object.op?.value !== null) {
+          message.op = { $case: "setRoomRetention", value: SetRoomRetentionRequest.fromPartial(object.op.value) };
+        }
+        break;
+      }
       case "addReplica": {
         if (object.op?.value !== undefined && object.op?.value !== null) {
           message.op = { $case: "addReplica", value: AddReplicaRequest.fromPartial(object.op.value) };
@@ -1366,6 +1387,9 @@ export const Response: MessageFns<Response> = {
         break;
       case "getStatus":
         GetStatusResponse.encode(message.result.value, writer.uint32(418).fork()).join();
+        break;
+      case "setRoomRetention":
+        SetRoomRetentionResponse.encode(message.result.value, writer.uint32(642).fork()).join();
         break;
       case "addReplica":
         AddReplicaResponse.encode(message.result.value, writer.uint32(426).fork()).join();
@@ -1726,6 +1750,17 @@ export const Response: MessageFns<Response> = {
             message.result = { $case: "getStatus", value: GetStatusResponse.decode(reader, reader.uint32()) };
             continue;
           }
+          case 80: {
+            if (tag !== 642) {
+              break;
+            }
+
+            message.result = {
+              $case: "setRoomRetention",
+              value: SetRoomRetentionResponse.decode(reader, reader.uint32()),
+            };
+            continue;
+          }
           case 53: {
             if (tag !== 426) {
               break;
@@ -2044,6 +2079,15 @@ export const Response: MessageFns<Response> = {
       case "getStatus": {
         if (object.result?.value !== undefined && object.result?.value !== null) {
           message.result = { $case: "getStatus", value: GetStatusResponse.fromPartial(object.result.value) };
+        }
+        break;
+      }
+      case "setRoomRetention": {
+        if (object.result?.value !== undefined && object.result?.value !== null) {
+          message.result = {
+            $case: "setRoomRetention",
+            value: SetRoomRetentionResponse.fromPartial(object.result.value),
+          };
         }
         break;
       }

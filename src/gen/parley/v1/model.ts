@@ -472,6 +472,12 @@ export interface Conversation {
   readonly owner: number;
   /** Messages of others that are still in the inbox; counted up to 1000. */
   readonly unopened: number;
+  /** A room's own retention (see Policy): 0 = its messages are kept for ever. Absent: as the policy says. */
+  readonly retentionS?:
+    | number
+    | undefined;
+  /** Messages up to this number were removed because of their age. */
+  readonly expiredUpTo: number;
 }
 
 export interface Message {
@@ -542,6 +548,8 @@ export interface Policy {
   readonly messagesPerMinute: number;
   /** How long a session lasts; default 90 days. */
   readonly sessionLifetimeS: number;
+  /** Messages are removed for good when they are so old; 0 = never, which is the default. A room may have its own. */
+  readonly retentionS: number;
 }
 
 export interface Error {
@@ -818,6 +826,8 @@ function createBaseConversation(): Conversation {
     unread: 0,
     owner: 0,
     unopened: 0,
+    retentionS: undefined,
+    expiredUpTo: 0,
   };
 }
 
@@ -867,6 +877,12 @@ export const Conversation: MessageFns<Conversation> = {
     }
     if (message.unopened !== 0) {
       writer.uint32(120).uint64(message.unopened);
+    }
+    if (message.retentionS !== undefined) {
+      writer.uint32(160).uint64(message.retentionS);
+    }
+    if (message.expiredUpTo !== 0) {
+      writer.uint32(168).uint64(message.expiredUpTo);
     }
     return writer;
   },
@@ -1004,6 +1020,22 @@ export const Conversation: MessageFns<Conversation> = {
             message.unopened = longToNumber(reader.uint64());
             continue;
           }
+          case 20: {
+            if (tag !== 160) {
+              break;
+            }
+
+            message.retentionS = longToNumber(reader.uint64());
+            continue;
+          }
+          case 21: {
+            if (tag !== 168) {
+              break;
+            }
+
+            message.expiredUpTo = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1038,6 +1070,8 @@ export const Conversation: MessageFns<Conversation> = {
     message.unread = object.unread ?? 0;
     message.owner = object.owner ?? 0;
     message.unopened = object.unopened ?? 0;
+    message.retentionS = object.retentionS ?? undefined;
+    message.expiredUpTo = object.expiredUpTo ?? 0;
     return message;
   },
 };
@@ -1636,6 +1670,7 @@ function createBasePolicy(): Policy {
     maxMessageBytes: 0,
     messagesPerMinute: 0,
     sessionLifetimeS: 0,
+    retentionS: 0,
   };
 }
 
@@ -1658,6 +1693,9 @@ export const Policy: MessageFns<Policy> = {
     }
     if (message.sessionLifetimeS !== 0) {
       writer.uint32(48).uint64(message.sessionLifetimeS);
+    }
+    if (message.retentionS !== 0) {
+      writer.uint32(160).uint64(message.retentionS);
     }
     return writer;
   },
@@ -1723,6 +1761,14 @@ export const Policy: MessageFns<Policy> = {
             message.sessionLifetimeS = longToNumber(reader.uint64());
             continue;
           }
+          case 20: {
+            if (tag !== 160) {
+              break;
+            }
+
+            message.retentionS = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1746,6 +1792,7 @@ export const Policy: MessageFns<Policy> = {
     message.maxMessageBytes = object.maxMessageBytes ?? 0;
     message.messagesPerMinute = object.messagesPerMinute ?? 0;
     message.sessionLifetimeS = object.sessionLifetimeS ?? 0;
+    message.retentionS = object.retentionS ?? 0;
     return message;
   },
 };

@@ -203,6 +203,18 @@ export interface InviteToRoomRequest {
 export interface InviteToRoomResponse {
 }
 
+/** How long messages of a room are kept. For its owner and administrators; of `everyone` for administrators only. */
+export interface SetRoomRetentionRequest {
+  readonly id: Uint8Array;
+  readonly name: string;
+  /** As Conversation.retention_s; 60 at least, unless it is 0. */
+  readonly retentionS?: number | undefined;
+}
+
+export interface SetRoomRetentionResponse {
+  readonly conversation: Conversation | undefined;
+}
+
 export interface ListRoomsRequest {
   /** A glob as in ListAccountsRequest. */
   readonly pattern: string;
@@ -491,6 +503,7 @@ export interface Event {
     | //
     /** Sessions listed by ListSessions have changed. */
     { readonly $case: "sessionsChanged"; readonly value: SessionsChanged }
+    | { readonly $case: "messagesExpired"; readonly value: MessagesExpired }
     | undefined;
 }
 
@@ -515,6 +528,12 @@ export interface Progress {
 }
 
 export interface SessionsChanged {
+}
+
+/** Messages of the conversation up to this number were removed because of their age. They are read, and out of the inbox. */
+export interface MessagesExpired {
+  readonly conversation: number;
+  readonly upTo: number;
 }
 
 export interface GetStatusRequest {
@@ -577,6 +596,12 @@ export interface ReplicaStatus {
   readonly copyBytes: number;
   /** The newest version of commands and peer messages that it knows; 0 = the answering replica has not met it. */
   readonly newestVersion: number;
+  /** Of the index of texts. */
+  readonly searchBytes: number;
+  /** Of state_bytes: what was removed left so much room, which is used again before the file grows. */
+  readonly stateFreeBytes: number;
+  /** Messages whose time is over and that are about to be removed; counted up to 1000. */
+  readonly messagesDue: number;
 }
 
 /** The new replica gets the log and has no vote before it is promoted. Adding the same addresses again, while it has no vote, answers the same. */
@@ -2797,6 +2822,142 @@ export const InviteToRoomResponse: MessageFns<InviteToRoomResponse> = {
   },
   fromPartial(_: DeepPartial<InviteToRoomResponse>): InviteToRoomResponse {
     const message = createBaseInviteToRoomResponse() as any;
+    return message;
+  },
+};
+
+function createBaseSetRoomRetentionRequest(): SetRoomRetentionRequest {
+  return { id: new Uint8Array(0), name: "", retentionS: undefined };
+}
+
+export const SetRoomRetentionRequest: MessageFns<SetRoomRetentionRequest> = {
+  encode(message: SetRoomRetentionRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id.length !== 0) {
+      writer.uint32(10).bytes(message.id);
+    }
+    if (message.name !== "") {
+      writer.uint32(18).string(message.name);
+    }
+    if (message.retentionS !== undefined) {
+      writer.uint32(24).uint64(message.retentionS);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetRoomRetentionRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetRoomRetentionRequest() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.bytes();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.retentionS = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<SetRoomRetentionRequest>): SetRoomRetentionRequest {
+    return SetRoomRetentionRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SetRoomRetentionRequest>): SetRoomRetentionRequest {
+    const message = createBaseSetRoomRetentionRequest() as any;
+    message.id = object.id ?? new Uint8Array(0);
+    message.name = object.name ?? "";
+    message.retentionS = object.retentionS ?? undefined;
+    return message;
+  },
+};
+
+function createBaseSetRoomRetentionResponse(): SetRoomRetentionResponse {
+  return { conversation: undefined };
+}
+
+export const SetRoomRetentionResponse: MessageFns<SetRoomRetentionResponse> = {
+  encode(message: SetRoomRetentionResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.conversation !== undefined) {
+      Conversation.encode(message.conversation, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetRoomRetentionResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetRoomRetentionResponse() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.conversation = Conversation.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<SetRoomRetentionResponse>): SetRoomRetentionResponse {
+    return SetRoomRetentionResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SetRoomRetentionResponse>): SetRoomRetentionResponse {
+    const message = createBaseSetRoomRetentionResponse() as any;
+    message.conversation = (object.conversation !== undefined && object.conversation !== null)
+      ? Conversation.fromPartial(object.conversation)
+      : undefined;
     return message;
   },
 };
@@ -5489,6 +5650,9 @@ export const Event: MessageFns<Event> = {
       case "sessionsChanged":
         SessionsChanged.encode(message.event.value, writer.uint32(130).fork()).join();
         break;
+      case "messagesExpired":
+        MessagesExpired.encode(message.event.value, writer.uint32(162).fork()).join();
+        break;
     }
     return writer;
   },
@@ -5634,6 +5798,14 @@ export const Event: MessageFns<Event> = {
             message.event = { $case: "sessionsChanged", value: SessionsChanged.decode(reader, reader.uint32()) };
             continue;
           }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.event = { $case: "messagesExpired", value: MessagesExpired.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5740,6 +5912,12 @@ export const Event: MessageFns<Event> = {
       case "sessionsChanged": {
         if (object.event?.value !== undefined && object.event?.value !== null) {
           message.event = { $case: "sessionsChanged", value: SessionsChanged.fromPartial(object.event.value) };
+        }
+        break;
+      }
+      case "messagesExpired": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "messagesExpired", value: MessagesExpired.fromPartial(object.event.value) };
         }
         break;
       }
@@ -6054,6 +6232,73 @@ export const SessionsChanged: MessageFns<SessionsChanged> = {
   },
 };
 
+function createBaseMessagesExpired(): MessagesExpired {
+  return { conversation: 0, upTo: 0 };
+}
+
+export const MessagesExpired: MessageFns<MessagesExpired> = {
+  encode(message: MessagesExpired, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.conversation !== 0) {
+      writer.uint32(8).uint64(message.conversation);
+    }
+    if (message.upTo !== 0) {
+      writer.uint32(16).uint64(message.upTo);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MessagesExpired {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMessagesExpired() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.conversation = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.upTo = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<MessagesExpired>): MessagesExpired {
+    return MessagesExpired.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<MessagesExpired>): MessagesExpired {
+    const message = createBaseMessagesExpired() as any;
+    message.conversation = object.conversation ?? 0;
+    message.upTo = object.upTo ?? 0;
+    return message;
+  },
+};
+
 function createBaseGetStatusRequest(): GetStatusRequest {
   return {};
 }
@@ -6326,6 +6571,9 @@ function createBaseReplicaStatus(): ReplicaStatus {
     copyDoneBytes: 0,
     copyBytes: 0,
     newestVersion: 0,
+    searchBytes: 0,
+    stateFreeBytes: 0,
+    messagesDue: 0,
   };
 }
 
@@ -6408,6 +6656,15 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
     }
     if (message.newestVersion !== 0) {
       writer.uint32(320).uint32(message.newestVersion);
+    }
+    if (message.searchBytes !== 0) {
+      writer.uint32(328).uint64(message.searchBytes);
+    }
+    if (message.stateFreeBytes !== 0) {
+      writer.uint32(336).uint64(message.stateFreeBytes);
+    }
+    if (message.messagesDue !== 0) {
+      writer.uint32(344).uint64(message.messagesDue);
     }
     return writer;
   },
@@ -6633,6 +6890,30 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
             message.newestVersion = reader.uint32();
             continue;
           }
+          case 41: {
+            if (tag !== 328) {
+              break;
+            }
+
+            message.searchBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 42: {
+            if (tag !== 336) {
+              break;
+            }
+
+            message.stateFreeBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 43: {
+            if (tag !== 344) {
+              break;
+            }
+
+            message.messagesDue = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -6676,6 +6957,9 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
     message.copyDoneBytes = object.copyDoneBytes ?? 0;
     message.copyBytes = object.copyBytes ?? 0;
     message.newestVersion = object.newestVersion ?? 0;
+    message.searchBytes = object.searchBytes ?? 0;
+    message.stateFreeBytes = object.stateFreeBytes ?? 0;
+    message.messagesDue = object.messagesDue ?? 0;
     return message;
   },
 };
@@ -8035,6 +8319,14 @@ export const ParleyDefinition = {
       requestType: InviteToRoomRequest as typeof InviteToRoomRequest,
       requestStream: false,
       responseType: InviteToRoomResponse as typeof InviteToRoomResponse,
+      responseStream: false,
+      options: {},
+    },
+    setRoomRetention: {
+      name: "SetRoomRetention",
+      requestType: SetRoomRetentionRequest as typeof SetRoomRetentionRequest,
+      requestStream: false,
+      responseType: SetRoomRetentionResponse as typeof SetRoomRetentionResponse,
       responseStream: false,
       options: {},
     },
