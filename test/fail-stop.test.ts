@@ -49,12 +49,15 @@ test('fail-stop: two that crashed first wait for the one that went on alone, and
     readonly waitingFor: readonly number[]
   }) => !quorum && waitingFor.join() === '3'
   await untilAllSay(cluster, [1, 2], 'both wait for r3', isWaiting)
-  const client = createClient({ addresses: [cluster.addresses[0] ?? ''], discover: false })
-  await assert.rejects(
-    client.call('logIn', { name: 'talker0', password: 'a password for tests' }, { timeoutMs: 2000 }),
-    (error) => error instanceof ParleyError && error.message.includes('r3'),
-  )
-  client.close()
+  const client = createClient({ addresses: [cluster.addresses[0] ?? ''], discover: false, timeoutMs: 2000 })
+  try {
+    await assert.rejects(
+      client.logIn({ name: 'talker0', password: 'a password for tests', device: 'test' }),
+      (error) => error instanceof ParleyError && error.message.includes('r3'),
+    )
+  } finally {
+    client.close()
+  }
   cluster.start(3)
   await untilWhole(cluster)
   await ledger.check(cluster.addresses)

@@ -72,6 +72,7 @@ export async function startApi(replica: Replica, options: ApiOptions): Promise<A
       replica: replica.state.self,
       clusterId: replica.state.clusterId,
       quorum: replica.state.quorum,
+      waitingFor: replica.state.quorum ? [] : [...replica.state.waitingFor],
       draining: replica.state.draining || isClosing,
       hindered: replica.state.hindered,
       nowMs: replica.nowMs,

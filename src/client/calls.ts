@@ -6,6 +6,7 @@ import type { Error as WireError, Reason } from '../gen/parley/v1/model.ts'
 import { type CallOutcome, errorFromWire, ParleyError, reasonKinds } from './error.ts'
 import { firstCallNumber, type Link } from './link.ts'
 import { fillIn, isMutation, needsNoSession, weightOf } from './operations.ts'
+import { untilBack } from './state.ts'
 import type { CallOptions, Done, InputOf, OperationName, ReadKind, RequestOp, ResponseOf } from './types.ts'
 
 export interface CallsOptions {
@@ -399,7 +400,7 @@ export class Calls {
     if (this.link.state?.quorum === false && !this.isLocal(call))
       return new ParleyError(
         'REASON_NO_QUORUM',
-        'no quorum of replicas can be reached: read-only, nothing was changed',
+        `no quorum of replicas can be reached${untilBack(this.link.state.waitingFor)}: read-only, nothing was changed`,
       )
     return new ParleyError('REASON_DEADLINE_EXCEEDED', `no answer ${within}`)
   }

@@ -373,8 +373,11 @@ class ParleyClient implements Client {
     if (this.ended !== null) return { kind: 'signedOut', reason: this.ended }
     const link = this.connector.current
     const replica = link?.state?.replica ?? 0
-    if (link !== null && link.state?.quorum === false)
-      return { kind: 'noQuorum', replica, address: link.address, queued: this.queue.pending }
+    if (link !== null && link.state?.quorum === false) {
+      const { waitingFor } = link.state
+      const missing = waitingFor.length === 0 ? {} : { waitingFor }
+      return { kind: 'noQuorum', replica, address: link.address, queued: this.queue.pending, ...missing }
+    }
     // While the session is being recognised too: that is no matter for people, and calls wait for it by themselves.
     if (link !== null) return { kind: 'connected', replica, address: link.address }
     return { kind: this.wasReady ? 'reconnecting' : 'connecting' }

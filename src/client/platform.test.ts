@@ -16,6 +16,7 @@ test("a client speaks over the platform's WebSocket at /ws, and leaves when it i
       replica: 3,
       clusterId: new Uint8Array(16),
       quorum: true,
+      waitingFor: [],
       draining: false,
       hindered: false,
       nowMs: Date.now(),

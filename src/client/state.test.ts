@@ -15,5 +15,9 @@ test('people are told where they stand in words', () => {
     describeState({ kind: 'noQuorum', ...where, queued: 2 }),
     'no quorum: read-only, 2 messages queued',
   )
+  assert.equal(
+    describeState({ kind: 'noQuorum', ...where, queued: 1, waitingFor: [2, 3] }),
+    'no quorum: read-only until r2 and r3 are back, 1 message queued',
+  )
   assert.match(describeState({ kind: 'signedOut', reason: 'REASON_SESSION_EXPIRED' }), /expired/)
 })

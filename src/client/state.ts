@@ -12,7 +12,7 @@ export function describeState(state: ClientState): string {
     case 'reconnecting':
       return 'reconnecting'
     case 'noQuorum':
-      return `no quorum: read-only${queuedWords(state.queued)}`
+      return `no quorum: read-only${untilBack(state.waitingFor)}${queuedWords(state.queued)}`
     case 'signedOut':
       return signedOutWords(state.reason)
     case 'closed':
@@ -20,6 +20,12 @@ export function describeState(state: ClientState): string {
     default:
       return unreachable(state)
   }
+}
+
+/** ` until r2 and r3 are back`; empty when nobody in particular is waited for. */
+export function untilBack(waitingFor: readonly number[] = []): string {
+  if (waitingFor.length === 0) return ''
+  return ` until ${waitingFor.map(replicaName).join(' and ')} ${waitingFor.length === 1 ? 'is' : 'are'} back`
 }
 
 function queuedWords(queued: number): string {

@@ -149,6 +149,7 @@ export class FakeReplica {
   silent = false
   /** Addresses that it tells; none by default. */
   addresses: readonly string[] = []
+  waitingFor: readonly number[] = []
   /** Requests that arrived, by name. */
   readonly seen: Request[] = []
   /** Asked for each request but pings. */
@@ -298,6 +299,7 @@ export class FakeReplica {
         replica: this.id,
         clusterId: new Uint8Array(16),
         quorum: this.quorum,
+        waitingFor: this.waitingFor,
         draining: this.draining,
         hindered: this.hindered,
         nowMs: this.network.clock.wallMs() + this.network.clockAheadMs,

@@ -73,7 +73,14 @@ export type ClientState =
   /** The connection was lost; another replica is being looked for. */
   | { readonly kind: 'reconnecting' }
   /** Connected to a replica, and none that can be reached has a quorum: reads work, `queued` messages wait in the outbox. */
-  | { readonly kind: 'noQuorum'; readonly replica: number; readonly address: string; readonly queued: number }
+  | {
+      readonly kind: 'noQuorum'
+      readonly replica: number
+      readonly address: string
+      readonly queued: number
+      /** Replicas without which there will be no quorum; absent: none in particular. */
+      readonly waitingFor?: readonly number[]
+    }
   /** The session was ended by the server: NOT_SIGNED_IN (logged out or revoked), SESSION_EXPIRED or ACCOUNT_NOT_FOUND (deleted). */
   | { readonly kind: 'signedOut'; readonly reason: Reason }
   /** {@link Client.close} was called. */

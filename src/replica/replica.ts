@@ -513,8 +513,8 @@ class LogReplica implements RunningReplica, LogConsumer {
   }
 
   private tellState(): void {
-    const { leader, quorum, draining, hindered, addresses } = this.state
-    const text = `${leader} ${quorum} ${draining} ${hindered} ${addresses.join(' ')}`
+    const { leader, quorum, waitingFor, draining, hindered, addresses } = this.state
+    const text = `${leader} ${quorum} ${waitingFor.join()} ${draining} ${hindered} ${addresses.join(' ')}`
     if (text === this.stateText) return
     this.stateText = text
     for (const listener of this.listeners) listener()

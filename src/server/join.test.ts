@@ -186,9 +186,9 @@ test('what the cluster refuses is what people read', async (t) => {
   assert.equal(await refusal(word, options(join(temporary(t), 'r3')), cluster), 'The join token has expired.')
 })
 
-test('init and join take the same options, but for those of the token', () => {
+test('init and join take the same options, but for those of the token and the fault model', () => {
   assert.deepEqual(
     Object.keys(initOptions).filter((name) => !(name in joinOptions)),
-    ['uses', 'hours'],
+    ['uses', 'hours', 'faultModel'],
   )
 })

@@ -162,6 +162,7 @@ class Connection implements Caller, Receiver, ServerSide {
               replica: replica.state.self,
               clusterId,
               quorum: replica.state.quorum,
+              waitingFor: [],
               draining: replica.state.draining,
               hindered: replica.state.hindered,
               nowMs: replica.nowMs,

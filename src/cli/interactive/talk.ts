@@ -327,7 +327,7 @@ export class Talk {
       return
     }
     // The number of queued messages shows in the live lines.
-    const words = state.kind === 'noQuorum' ? 'no quorum: read-only' : describeState(state)
+    const words = describeState(state.kind === 'noQuorum' ? { ...state, queued: 0 } : state)
     if (words !== this.shownState) this.print(this.dim(words))
     this.shownState = words
     this.draw()

@@ -260,6 +260,8 @@ export interface ServerState {
   readonly version: string;
   /** The replica takes no writes although there is a quorum: it has no room on its disk, or is still catching up. Another one may. */
   readonly hindered: boolean;
+  /** Without a quorum: the replicas without which there will be none, where it is known that each of them is needed. */
+  readonly waitingFor: readonly number[];
 }
 
 function createBaseClientFrame(): ClientFrame {
@@ -2417,6 +2419,7 @@ function createBaseServerState(): ServerState {
     leader: 0,
     version: "",
     hindered: false,
+    waitingFor: [],
   };
 }
 
@@ -2448,6 +2451,13 @@ export const ServerState: MessageFns<ServerState> = {
     }
     if (message.hindered !== false) {
       writer.uint32(72).bool(message.hindered);
+    }
+    if (message.waitingFor.length !== 0) {
+      writer.uint32(82).fork();
+      for (const v of message.waitingFor) {
+        writer.uint32(v);
+      }
+      writer.join();
     }
     return writer;
   },
@@ -2537,6 +2547,24 @@ export const ServerState: MessageFns<ServerState> = {
             message.hindered = reader.bool();
             continue;
           }
+          case 10: {
+            if (tag === 80) {
+              message.waitingFor.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 82) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.waitingFor.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2563,6 +2591,7 @@ export const ServerState: MessageFns<ServerState> = {
     message.leader = object.leader ?? 0;
     message.version = object.version ?? "";
     message.hindered = object.hindered ?? false;
+    message.waitingFor = object.waitingFor?.map((e) => e) || [];
     return message;
   },
 };
