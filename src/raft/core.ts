@@ -60,6 +60,8 @@ export class RaftCore {
   /** Ticks since the leader was heard, or since this replica began to wait for an election. */
   private electionTicks = 0
   private electionTimeoutTicks = 0
+  /** Asked for a pre-vote within the last few ticks, and refused it since they had a leader then. */
+  private readonly tooEarly = new Map<ReplicaId, { readonly message: MessageOf<'preVote'>; ticks: number }>()
   /** The leader's process has ended: do not wait for its silence. So many ticks more. */
   private hurryTicks = 0
   /** In a hurry: ticks until this replica asks for votes; null = not planned. */
@@ -279,6 +281,10 @@ export class RaftCore {
       return
     }
     for (const question of this.questions.expire(state.options.electionTicks)) this.unanswered(question)
+    for (const [from, request] of this.tooEarly) {
+      request.ticks += 1
+      if (request.ticks > earlyTicks) this.tooEarly.delete(from)
+    }
     this.electionTicks += 1
     this.hurryTicks = Math.max(0, this.hurryTicks - 1)
     if (this.campaignInTicks !== null) this.campaignInTicks -= 1
@@ -308,7 +314,11 @@ export class RaftCore {
     if (replica === state.self) return
     state.suspected.add(replica)
     this.leadership?.suspect(replica)
-    if (replica === this.leader) this.campaignInTurn()
+    if (replica !== this.leader) return
+    this.campaignInTurn()
+    for (const { message } of this.tooEarly.values())
+      if (!this.refusesElection(message.from)) this.onPreVote(message)
+    this.tooEarly.clear()
   }
 
   /** Something is known for certain of the processes of a replica. Where a policy needs proof, this is it. */
@@ -409,8 +419,10 @@ export class RaftCore {
       if (this.role.kind === 'preCandidate') this.campaign(electorate, false)
       else this.becomeLeader(electorate)
     } else if (result === 'lost') {
-      this.role = { kind: 'follower' }
-      if (this.hurryTicks > 0) this.campaignInTicks = 1 + this.random.below(2)
+      const isHurried = this.hurryTicks > 0
+      if (isHurried) this.campaignInTicks = 1 + this.random.below(2)
+      // Those who have not noticed yet that the leader is gone grant it as soon as they do.
+      if (!isHurried || this.role.kind !== 'preCandidate') this.role = { kind: 'follower' }
     }
     return result
   }
@@ -705,6 +717,7 @@ export class RaftCore {
     const granted = !isLate && this.isUpToDate(message)
     // A refusal carries the voter's term, so that a candidate that was away catches up.
     state.send(message.from, { kind: 'preVoteReply', granted }, granted ? message.term : state.term)
+    if (this.refusesElection(message.from)) this.tooEarly.set(message.from, { message, ticks: 0 })
     if (!granted) return
     if (this.campaignInTicks !== null) this.campaignInTicks = Math.max(this.campaignInTicks, 2)
     // Of two that ask at the same time one steps back, or both would campaign and split the votes.
@@ -954,5 +967,7 @@ function reportedRole(role: Role, isVoter: boolean): CoreStatus['role'] {
   return isVoter ? 'follower' : 'learner'
 }
 
+/** Replicas notice within so many ticks of each other that a process has ended. */
+const earlyTicks = 3
 /** How much of the log is read at once when it is searched for configurations. */
 const scanBytes = 4 * 1024 * 1024
