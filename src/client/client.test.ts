@@ -142,6 +142,33 @@ test('an idle connection that fell silent is noticed without any call', async ()
   assert.deepEqual(client.state, { kind: 'connected', replica: 2, address: 'r2:7400' })
 })
 
+test('replicas that are too busy to answer are given more and more time', async () => {
+  const network = new FakeNetwork(1)
+  const openedMs: number[] = []
+  const client = signedIn(network, {
+    connect: (address, handlers) => {
+      openedMs.push(network.clock.monotonicMs())
+      // A word of welcome, and nothing after that.
+      let heard = false
+      return network.connect(address, {
+        ...handlers,
+        received(bytes) {
+          if (!heard) handlers.received(bytes)
+          heard = true
+        },
+      })
+    },
+  })
+  await network.clock.pass(100_000)
+  client.close()
+  const gapsMs = openedMs.slice(1).map((atMs, i) => atMs - (openedMs[i] ?? 0))
+  assert.deepEqual(
+    gapsMs.slice(0, 5).map((gapMs) => Math.round(gapMs / 1000)),
+    [1, 2, 4, 8, 16],
+  )
+  assert.ok(gapsMs.every((gapMs) => gapMs < 20_000))
+})
+
 test('a stall of the own process is not taken for silence of the replica', async () => {
   const network = new FakeNetwork(2)
   const client = signedIn(network)

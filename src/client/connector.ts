@@ -30,6 +30,12 @@ interface Round {
 const hedgeMs = 250
 /** A link that broke sooner after it was taken counts as a failure: no endless quick reconnecting. */
 const soundAfterMs = 1000
+/**
+ * Each link in use that is given up for its silence doubles the patience with the next ones: where replicas are not dead but overloaded, clients that come and go would only add to it.
+ * One that was sound for long takes it back.
+ */
+const mostPatience = 16
+const patientForMs = 60_000
 const seekBackOff = { firstMs: 50, longestMs: 3000 }
 const improveBackOff = { firstMs: 250, longestMs: 10_000 }
 
@@ -46,6 +52,7 @@ export class Connector {
   private readonly book: AddressBook
   private link: Link | null = null
   private adoptedAtMs = 0
+  private patience = 1
   private round: Round | null = null
   private failures = 0
   private cancelPause: Cancel | null = null
@@ -80,7 +87,7 @@ export class Connector {
   /** Gives up the link in use as if it had broken. */
   drop(link: Link): void {
     link.close()
-    this.linkLost(link)
+    this.linkLost(link, false)
   }
 
   /** Replaces the link in use by a new connection, to the same replica if it can be had. */
@@ -123,16 +130,22 @@ export class Connector {
     const address = round.untried.shift()
     if (address !== undefined) {
       round.attempts.add(
-        new Link(address, this.connect, this.clock, {
-          state: (link, state) => this.linkState(link, state),
-          responses: (link, responses) => {
-            if (link === this.link) this.handlers.responses(link, responses)
+        new Link(
+          address,
+          this.connect,
+          this.clock,
+          {
+            state: (link, state) => this.linkState(link, state),
+            responses: (link, responses) => {
+              if (link === this.link) this.handlers.responses(link, responses)
+            },
+            events: (link, events) => {
+              if (link === this.link) this.handlers.events(link, events)
+            },
+            lost: (link, silent) => this.linkLost(link, silent),
           },
-          events: (link, events) => {
-            if (link === this.link) this.handlers.events(link, events)
-          },
-          lost: (link) => this.linkLost(link),
-        }),
+          this.patience,
+        ),
       )
       round.cancelNext = this.clock.after(hedgeMs, () => this.proceed(round))
       return
@@ -186,13 +199,16 @@ export class Connector {
     return a.state !== null && b.state !== null && betterThan(standingOf(a.state), standingOf(b.state))
   }
 
-  private linkLost(link: Link): void {
+  private linkLost(link: Link, silent: boolean): void {
     this.book.report(link.address, 'failed')
     if (this.stopped) return
     const round = this.round
     if (link === this.link) {
       this.link = null
-      const sound = this.clock.monotonicMs() - this.adoptedAtMs >= soundAfterMs
+      const usedMs = this.clock.monotonicMs() - this.adoptedAtMs
+      const sound = usedMs >= soundAfterMs
+      if (usedMs >= patientForMs) this.patience = 1
+      if (silent) this.patience = Math.min(mostPatience, this.patience * 2)
       this.failures = sound ? 0 : this.failures + 1
       this.handlers.lost()
       if (round === null) this.pause()

@@ -13,8 +13,8 @@ export interface LinkHandlers {
   state(link: Link, state: ServerState): void
   responses(link: Link, responses: readonly Response[]): void
   events(link: Link, events: readonly Event[]): void
-  /** The connection is gone, for whatever reason but {@link Link.close}. */
-  lost(link: Link): void
+  /** The connection is gone, for whatever reason but {@link Link.close}. `silent`: it was given up because nothing came. */
+  lost(link: Link, silent: boolean): void
 }
 
 const connectTimeoutMs = 5000
@@ -33,12 +33,15 @@ export class Link {
   private readonly connection: Connection
   private phase: 'opening' | 'open' | 'closed' = 'opening'
   private awaiting = false
+  private readonly patienceFactor: number
   private heardAtMs: number
   private probedAtMs: number | null = null
   private checkAtMs = 0
   private cancelCheck: Cancel = () => {}
 
-  constructor(address: string, connect: Connect, clock: Clock, handlers: LinkHandlers) {
+  /** @param patienceFactor so many times the usual patience with a silent replica. */
+  constructor(address: string, connect: Connect, clock: Clock, handlers: LinkHandlers, patienceFactor = 1) {
+    this.patienceFactor = patienceFactor
     this.address = address
     this.clock = clock
     this.handlers = handlers
@@ -49,7 +52,7 @@ export class Link {
         if (this.phase === 'opening') this.phase = 'open'
       },
       received: (bytes) => this.received(bytes),
-      closed: () => this.lose(),
+      closed: () => this.lose(false),
     })
   }
 
@@ -66,7 +69,7 @@ export class Link {
   setAwaiting(awaiting: boolean): void {
     this.awaiting = awaiting
     if (!awaiting || this.state === null || this.probedAtMs !== null) return
-    const atMs = this.clock.monotonicMs() + quietMs.awaiting
+    const atMs = this.clock.monotonicMs() + this.patience(quietMs)
     if (this.checkAtMs > atMs) this.checkAt(atMs)
   }
 
@@ -93,10 +96,10 @@ export class Link {
     this.connection.close()
   }
 
-  private lose(): void {
+  private lose(silent: boolean): void {
     if (this.phase === 'closed') return
     this.close()
-    this.handlers.lost(this)
+    this.handlers.lost(this, silent)
   }
 
   private received(bytes: Uint8Array): void {
@@ -108,7 +111,7 @@ export class Link {
       frame = ServerFrame.decode(bytes)
     } catch {
       // Not what a replica of this version sends: another one may do better.
-      this.lose()
+      this.lose(false)
       return
     }
     if (frame.state !== undefined) {
@@ -126,7 +129,7 @@ export class Link {
   }
 
   private patience(table: { readonly idle: number; readonly awaiting: number }): number {
-    return this.awaiting ? table.awaiting : table.idle
+    return this.awaiting ? table.awaiting * this.patienceFactor : table.idle
   }
 
   private checkAt(atMs: number): void {
@@ -146,10 +149,10 @@ export class Link {
       this.checkAt(nowMs + limitMs)
       return
     }
-    if (this.state === null) this.lose()
+    if (this.state === null) this.lose(true)
     else if (this.probedAtMs !== null) {
       const dueMs = this.probedAtMs + this.patience(probeMs)
-      if (nowMs >= dueMs) this.lose()
+      if (nowMs >= dueMs) this.lose(true)
       else this.checkAt(dueMs)
     } else if (nowMs >= this.heardAtMs + this.patience(quietMs)) this.probe()
     else this.checkAt(this.heardAtMs + this.patience(quietMs))

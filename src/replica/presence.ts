@@ -12,6 +12,11 @@ export interface PresenceOptions {
 
 /** What happens within so many milliseconds is told in one command. */
 const togetherMs = 20
+/**
+ * A session that is gone for less is not told: its client reconnects here or elsewhere. When thousands move at once, as after a replica was killed, their going and coming would be told to
+ * everybody, which is more work than all that they say.
+ */
+const goneMs = 2000
 const retryMs = 1000
 const maxSessionsPerCommand = 5000
 
@@ -21,8 +26,13 @@ export class Presence {
   private readonly connected = new Set<number>()
   /** What the replicated state holds of this replica and incarnation. */
   private readonly told = new Set<number>()
+  /** Sessions of which it is not known what the state holds: what was told may or may not have taken effect. */
+  private readonly uncertain = new Set<number>()
   /** Sessions that may differ between the two. */
   private changed = new Set<number>()
+  /** Sessions that are not connected any more, oldest first, with the moment when that is told. */
+  private readonly leaving = new Map<number, number>()
+  private cancelLeaving: Cancel | null = null
   /** The sessions of this replica's earlier incarnations have been cleared. */
   private cleared = false
   private underWay = false
@@ -46,10 +56,16 @@ export class Presence {
   }
 
   setConnected(session: number, connected: boolean): void {
-    if (connected) this.connected.add(session)
-    else this.connected.delete(session)
-    this.changed.add(session)
-    this.schedule(togetherMs)
+    this.leaving.delete(session)
+    if (connected) {
+      this.connected.add(session)
+      this.changed.add(session)
+      this.schedule(togetherMs)
+    } else {
+      this.connected.delete(session)
+      this.leaving.set(session, this.options.clock.monotonicMs() + goneMs)
+      this.scheduleLeaving()
+    }
   }
 
   /** The log says that the sessions connected through `replica`, up to this incarnation, are gone. When it was this very process, it was a mistake: tell them anew. */
@@ -63,6 +79,24 @@ export class Presence {
   close(): void {
     this.closed = true
     this.cancel?.()
+    this.cancelLeaving?.()
+  }
+
+  private scheduleLeaving(): void {
+    if (this.closed || this.cancelLeaving !== null) return
+    const [atMs] = this.leaving.values()
+    if (atMs === undefined) return
+    this.cancelLeaving = this.options.clock.after(atMs - this.options.clock.monotonicMs(), () => {
+      this.cancelLeaving = null
+      const nowMs = this.options.clock.monotonicMs()
+      for (const [session, dueMs] of this.leaving) {
+        if (dueMs > nowMs) break
+        this.leaving.delete(session)
+        this.changed.add(session)
+      }
+      this.schedule(togetherMs)
+      this.scheduleLeaving()
+    })
   }
 
   private schedule(delayMs: number): void {
@@ -88,7 +122,8 @@ export class Presence {
     for (const session of this.changed) {
       if (sessions.length >= maxSessionsPerCommand) break
       this.changed.delete(session)
-      if (this.connected.has(session) !== this.told.has(session)) sessions.push(session)
+      if (this.connected.has(session) !== this.told.has(session) || this.uncertain.has(session))
+        sessions.push(session)
     }
     if (sessions.length === 0) return
     const connected = sessions.filter((session) => this.connected.has(session))
@@ -98,11 +133,14 @@ export class Presence {
     for (const session of connected) this.told.add(session)
     for (const session of disconnected) this.told.delete(session)
     this.run({ $case: 'presence', value }, (applied) => {
-      if (applied) return
-      // It may or may not have taken effect. Telling the same again is harmless.
-      for (const session of connected) this.told.delete(session)
-      for (const session of disconnected) this.told.add(session)
-      for (const session of sessions) this.changed.add(session)
+      for (const session of sessions) {
+        if (applied) this.uncertain.delete(session)
+        else {
+          // Telling the same again is harmless.
+          this.uncertain.add(session)
+          this.changed.add(session)
+        }
+      }
     })
   }
 

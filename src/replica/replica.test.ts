@@ -463,7 +463,59 @@ test('an account is shown as connected while a subscription of it is open, whate
   assert.equal(isOnline(), true)
   second.close()
   settle()
+  assert.equal(isOnline(), true, 'it may come back')
+  clock.run(2000)
+  settle()
   assert.equal(isOnline(), false)
+})
+
+test('a session that reconnects soon is not told to have gone', async () => {
+  const { settle, replica, signUp } = await setUp()
+  const alice = signUp('alice')
+  const receiver = { events: () => true, ended: () => undefined }
+  let open = replica.subscribe(alice, 0, receiver)
+  settle()
+  const { position } = replica
+  for (let i = 0; i < 20; i += 1) {
+    open.close()
+    settle()
+    open = replica.subscribe(alice, 0, receiver)
+    settle()
+  }
+  assert.equal(replica.position, position, 'nothing was written')
+  assert.equal(replica.queries.account(alice.account)?.online, true)
+})
+
+test('a session that came while nothing could be written is told when that is possible again', async () => {
+  const { clock, log, settle, replica, signUp } = await setUp()
+  const alice = signUp('alice')
+  log.setAvailable(false)
+  clock.run(3000)
+  replica.subscribe(alice, 0, { events: () => true, ended: () => undefined })
+  clock.run(3000)
+  log.setAvailable(true)
+  settle()
+  clock.run(2000)
+  settle()
+  assert.equal(replica.queries.account(alice.account)?.online, true)
+})
+
+test('a session that leaves while nobody knows whether its coming took effect is told to have gone', async () => {
+  const { clock, log, settle, replica, signUp } = await setUp()
+  const alice = signUp('alice')
+  const open = replica.subscribe(alice, 0, { events: () => true, ended: () => undefined })
+  clock.run(100)
+  const [told] = log.waiting.splice(0)
+  assert.ok(told !== undefined)
+  open.close()
+  // The replica gives up waiting; then the command takes effect all the same.
+  clock.run(11_000)
+  log.waiting = []
+  log.commit([told])
+  settle()
+  clock.run(5000)
+  settle()
+  assert.equal(replica.queries.account(alice.account)?.online, false)
 })
 
 test('the leader clears the connections of a replica that cannot be reached', async () => {
