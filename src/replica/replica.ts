@@ -36,6 +36,7 @@ import type {
   Receiver,
   Replica,
   ReplicaState,
+  StateCopy,
   Subscription,
   Unavailable,
 } from './types.ts'
@@ -49,7 +50,7 @@ export interface ReplicaStore extends ApplyStore {
   readonly sizeBytes: number
   readonly freeBytes: number
   checkpoint(done: (durableIndex: number) => void): void
-  takeSnapshot(): Promise<SnapshotSource>
+  takeSnapshot(atLeast?: number): Promise<SnapshotSource>
   receiveSnapshot(offer: SnapshotOffer): Promise<SnapshotSink>
 }
 
@@ -246,6 +247,14 @@ class LogReplica implements RunningReplica, LogConsumer {
     receiver: Receiver,
   ): Subscription {
     return this.subscriptions.open(who, cursor, receiver)
+  }
+
+  async takeCopy(): Promise<StateCopy> {
+    // The copy is made through another connection, which sees what has been committed.
+    this.commit()
+    if (this.store.appliedIndex < this.appliedIndex)
+      throw Object.assign(new Error('ENOSPC: what was applied cannot be written'), { code: 'ENOSPC' })
+    return this.store.takeSnapshot(this.appliedIndex)
   }
 
   touch(session: number): void {

@@ -34,6 +34,9 @@ export interface Replica {
     receiver: Receiver,
   ): Subscription
 
+  /** A consistent copy of the state with everything that has been applied, to be read piece by piece and closed. */
+  takeCopy(): Promise<StateCopy>
+
   /** Notes that the session did something: for idle log-out. Cheap; goes through the log only now and then. */
   touch(session: number): void
 
@@ -50,6 +53,17 @@ export interface Replica {
   /** Calls back whenever quorum, leader, draining, hindered or addresses change; the result stops it. */
   onStateChange(listener: () => void): () => void
   readonly state: ReplicaState
+}
+
+export interface StateCopy {
+  /** Holds its SHA-256: what is read names the same bytes as long as this is the same. */
+  readonly id: string
+  /** Of the newest entry of the log that is in it. */
+  readonly index: number
+  readonly sizeBytes: number
+  /** Fewer bytes than asked for at the end. */
+  read(offset: number, maxBytes: number): Promise<Uint8Array>
+  close(): Promise<void>
 }
 
 export interface ReplicaState {

@@ -203,7 +203,7 @@ export function openChatApp(files: ChatStore, context: AppContext, invariants: I
           },
           rollback: () => store.rollback(),
           checkpoint: (done) => store.checkpoint(done),
-          takeSnapshot: () => store.takeSnapshot(),
+          takeSnapshot: (atLeast) => store.takeSnapshot(atLeast),
           receiveSnapshot: (offer) => store.receiveSnapshot(offer),
         },
         openChat: (db) => {

@@ -55,21 +55,27 @@ export class Snapshots {
         ? present
         : this.makeCopy(databasePath)
     shared.handles += 1
+    let made: Awaited<SharedCopy['ready']>
     try {
-      const { offer, engineState } = await shared.ready
-      let open = true
-      return {
-        ...offer,
-        engineState,
-        read: (offset, maxBytes) => this.worker.read(shared.path, offset, maxBytes),
-        close: async () => {
-          if (open) this.release(shared)
-          open = false
-        },
-      }
+      made = await shared.ready
     } catch (error) {
       this.release(shared)
       throw error
+    }
+    if (made.offer.index < neededIndex) {
+      // It was begun before what is wanted had been committed.
+      this.release(shared)
+      return this.take(databasePath, neededIndex)
+    }
+    let open = true
+    return {
+      ...made.offer,
+      engineState: made.engineState,
+      read: (offset, maxBytes) => this.worker.read(shared.path, offset, maxBytes),
+      close: async () => {
+        if (open) this.release(shared)
+        open = false
+      },
     }
   }
 

@@ -119,6 +119,22 @@ test('a copy from before a reported checkpoint is not given to another follower'
   await fresh.close()
 })
 
+test('a copy that must hold what was just committed is made anew when one from before is there, or under way', async () => {
+  const store = open(newFolder())
+  write(store, 1, 'one')
+  const underWay = store.takeSnapshot()
+  write(store, 2, 'two')
+  const wanted = store.takeSnapshot(2)
+  const [old, fresh] = await Promise.all([underWay, wanted])
+  assert.ok(old.index >= 1)
+  assert.equal(fresh.index, 2)
+  write(store, 3, 'three')
+  const newest = await store.takeSnapshot(3)
+  assert.equal(newest.index, 3)
+  for (const copy of [old, fresh, newest]) await copy.close()
+  assert.ok(store.freeBytes >= 0)
+})
+
 test('a transfer that broke off goes on where it was, after a restart too', async () => {
   const source = open(newFolder())
   for (let i = 1; i <= 100; i += 1) write(source, i, `note ${i}`)

@@ -119,9 +119,8 @@ class SqliteStateStore implements StateStore {
     this.runCheckpoint()
   }
 
-  takeSnapshot(): Promise<SnapshotSource> {
-    // The log up to what was reported as durable may be gone, so an older copy could not be continued.
-    return this.snapshots.take(this.path, this.durableIndex)
+  takeSnapshot(atLeast = this.durableIndex): Promise<SnapshotSource> {
+    return this.snapshots.take(this.path, atLeast)
   }
 
   receiveSnapshot(offer: SnapshotOffer): Promise<SnapshotSink> {

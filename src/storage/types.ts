@@ -85,8 +85,13 @@ export interface StateStore {
    */
   checkpoint(done: (durableIndex: number) => void): void
 
-  /** A consistent copy. Callers at about the same time share one file, which is removed when all have closed it. */
-  takeSnapshot(): Promise<SnapshotSource>
+  /**
+   * A consistent copy. Callers at about the same time share one file, which is removed when all have closed it.
+   *
+   * @param atLeast the copy holds the state at this index or a later one. By default at the newest one that was reported as durable: the log up to there may be gone, so an
+   * older copy could not be continued.
+   */
+  takeSnapshot(atLeast?: number): Promise<SnapshotSource>
 
   /**
    * Begins or continues taking over a copy. Only one is under way at a time: another offer throws away what came of the one before.
