@@ -248,6 +248,7 @@ export function createCluster(options: ClusterOptions): Cluster {
           tuning: options.tuning,
         })
         process.engine = engine
+        watchReads(process, engine)
         const app = options.openApp(machine.store, {
           self: id,
           incarnation: machine.incarnation,
@@ -278,6 +279,22 @@ export function createCluster(options: ClusterOptions): Cluster {
         stopped(process, error)
       }
     })
+  }
+
+  /** Whoever asks for a barrier gets one behind everything that was applied anywhere before. */
+  function watchReads(process: SimProcess, engine: Engine): void {
+    const readBarrier = engine.readBarrier.bind(engine)
+    engine.readBarrier = (timeoutMs, done) => {
+      const before = invariants.newestApplied
+      readBarrier(timeoutMs, (index) => {
+        if (index !== null && index < before)
+          invariants.fail(
+            'reads see what was done before',
+            `${process.name} reads at ${index}, and ${before} had been applied when the read began`,
+          )
+        done(index)
+      })
+    }
   }
 
   function timeouts(own: Random): Random {
@@ -384,6 +401,13 @@ export function createCluster(options: ClusterOptions): Cluster {
         if (status.role === 'leader') invariants.leads(id, status.term)
         invariants.commit(process.name, status.commitIndex)
         if (process.app === null || process.stalledUntilMs > scheduler.nowMs) continue
+        if (everything && status.commitIndex === status.lastIndex && status.members.length > 0)
+          invariants.same(
+            'same replica set',
+            `the replica set at ${status.commitIndex}`,
+            status.members.map((member) => `${member.id} ${member.voter} ${member.address}`).join(', '),
+            process.name,
+          )
         const { appliedIndex } = process.app
         atIndex.set(appliedIndex, [...(atIndex.get(appliedIndex) ?? []), process])
       }

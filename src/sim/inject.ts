@@ -146,6 +146,12 @@ export function createInjector(options: {
     const voters = status.members.filter((member) => member.voter)
     const leaves = voters[pick.below(voters.length)]
     changing = true
+    // Another change at the same time, which one of the two has to wait for.
+    const [other] = voters
+    if (other !== undefined && pick.below(3) === 0)
+      void cluster
+        .leader()
+        ?.process?.engine?.changeMembership({ kind: 'setAddress', id: other.id, address: other.address })
     if (leaves === undefined || voters.length === 1 || (voters.length < 7 && pick.below(2) === 0)) {
       await join()
     } else if (await change({ kind: 'remove', id: leaves.id }, 400)) {

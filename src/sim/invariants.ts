@@ -17,7 +17,8 @@ export interface Invariants {
   /** Calls back whenever somebody is first seen to lead in a term. */
   onLeader(listener: (replica: ReplicaId) => void): void
   /**
-   * One vote a term, log matching, leader completeness, and what leaders may commit, by what replicas send (Raft §5.2 to §5.4).
+   * One vote a term, log matching, leader completeness, what leaders may commit and when they may change the replica set, and that what was acknowledged stays, by what replicas
+   * send (Raft §5.2 to §5.4, dissertation §4.1 with Ongaro's correction of 2015).
    *
    * @param voters how many voters the sender knows.
    */
@@ -52,6 +53,12 @@ export function createInvariants(): Invariants {
   const commits = new Map<string, Index>()
   /** Whom each replica voted for, by term. */
   const votes = new Map<ReplicaId, Map<Term, ReplicaId>>()
+  /** The highest entry that each replica acknowledged in the newest term in which it did. */
+  const acknowledged = new Map<ReplicaId, { term: Term; index: Index }>()
+  /** The entries with which leaders opened their terms. */
+  const openings = new Map<Term, Index>()
+  /** Which configurations the leader of each term has sent. */
+  const configurations = new Map<Term, Set<Index>>()
   /** The highest commit index that a leader has told of. */
   let newestCommit: Index = 0
   let newestApplied: Index = 0
@@ -106,6 +113,47 @@ export function createInvariants(): Invariants {
     )
   }
 
+  /** Whoever has acknowledged an entry to a leader holds it as long as that one leads. */
+  function keeps(from: ReplicaId, term: Term, lastIndex: Index, acknowledges: Index): void {
+    const known = acknowledged.get(from)
+    if (known === undefined || known.term < term) {
+      acknowledged.set(from, { term, index: acknowledges })
+      return
+    }
+    if (known.term > term) return
+    if (lastIndex < known.index)
+      fail(
+        'what was acknowledged stays',
+        `the log of ${replicaName(from)} ends at ${lastIndex}, after it has acknowledged entry ${known.index} in term ${term}`,
+      )
+    known.index = Math.max(known.index, acknowledges)
+  }
+
+  /** A leader changes the replica set only after its opening entry, and the change before, are committed. */
+  function changes(term: Term, commit: Index, entry: Entry & { readonly kind: 'configuration' }): void {
+    if (entry.configuration.faultModel !== 'majority') return
+    let sent = configurations.get(term)
+    if (sent === undefined) {
+      sent = new Set()
+      configurations.set(term, sent)
+    }
+    const isNew = !sent.has(entry.index)
+    sent.add(entry.index)
+    if (entry.term !== term || !isNew) return
+    const opening = openings.get(term)
+    if (opening !== undefined && commit < opening)
+      fail(
+        'changes after the opening entry',
+        `the leader of term ${term} changes the replica set at ${entry.index}, and has not committed entry ${opening}`,
+      )
+    for (const index of sent)
+      if (index < entry.index && index > commit)
+        fail(
+          'one change at a time',
+          `the leader of term ${term} changes the replica set at ${entry.index}, and has not committed the change at ${index}`,
+        )
+  }
+
   return {
     get violation() {
       return violation
@@ -124,6 +172,9 @@ export function createInvariants(): Invariants {
     onLeader: (listener) => leaderListeners.push(listener),
     sent(message, voters) {
       if (message.kind === 'voteReply' && message.granted) voted(message)
+      if (message.kind === 'heartbeatReply') keeps(message.from, message.term, message.lastIndex, 0)
+      if (message.kind === 'appendReply')
+        keeps(message.from, message.term, message.lastIndex, message.accepted ? message.index : 0)
       if (message.kind === 'heartbeat') {
         leads(message.from, message.term)
         commitsTo(message, message.commit, voters)
@@ -156,6 +207,8 @@ export function createInvariants(): Invariants {
             `two logs have an entry of term ${entry.term} at ${index} and differ up to there`,
           )
         mustHold(message.from, message.term, index, entry.term)
+        if (entry.kind === 'noop') openings.set(entry.term, index)
+        if (entry.kind === 'configuration') changes(message.term, message.commit, entry)
         if (index <= message.commit && !committedTerms.has(index)) {
           committedTerms.set(index, { term: entry.term, by: message.term })
           if (index % 1000 === 0) forget(index)

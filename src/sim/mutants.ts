@@ -186,6 +186,7 @@ export const mutants: readonly Mutant[] = [
     find: 'if (!isOld && index > state.persistedIndex && state.log.termAt(index) === term)',
     replace: 'if (index > state.persistedIndex && index <= state.log.lastIndex)',
     workload: ledger,
+    kinds: ['slowDisk', 'flaps', 'regicide', 'crash', 'blackout', 'storm'],
   },
   {
     name: 'take over a snapshot that is not needed',
