@@ -23,8 +23,8 @@ export interface TestClusterOptions {
   readonly folder?: string
   /** The hosts of the replicas, one for each; the caller must be on one of the same network. Default: all on this one. */
   readonly hosts?: readonly Host[]
-  /** A process has ended that nobody told to. */
-  readonly onCollapse?: (id: number, how: string) => void
+  /** A process has ended that nobody told to; with what it and the others printed last. */
+  readonly onCollapse?: (id: number, how: string, lines: readonly string[]) => void
 }
 
 /** A cluster of real processes in a temporary folder. Use with `await using`, or close it in a `finally`. */
@@ -129,7 +129,7 @@ export async function startCluster(options: TestClusterOptions = {}): Promise<Te
           codes.set(event.replica, event.code)
           lines.push(`r${event.replica} ended: ${event.signal ?? event.code}`)
           if (!event.expected && !condemned.has(event.pid))
-            options.onCollapse?.(event.replica, String(event.signal ?? event.code))
+            options.onCollapse?.(event.replica, String(event.signal ?? event.code), lines)
           break
         case 'started':
           break

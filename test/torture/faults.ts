@@ -265,7 +265,7 @@ export class SmallDisk {
       const { blocks, bfree, bsize } = statfsSync(this.folder)
       const usedKib = Math.ceil(((blocks - bfree) * bsize) / 1024)
       try {
-        mount('-o', `remount,size=${usedKib + leftKib}k`, this.folder)
+        this.resize(`${usedKib + leftKib}k`)
         return
       } catch (error) {
         if (leftKib > 16_384) throw error
@@ -274,7 +274,13 @@ export class SmallDisk {
   }
 
   free(): void {
-    mount('-o', `remount,size=${roomMib}m`, this.folder)
+    this.resize(`${roomMib}m`)
+  }
+
+  private resize(size: string): void {
+    // Without the options that it has now: some of them nobody may name but the machine's own root.
+    const now = ['--options-mode', 'ignore', '-t', 'tmpfs']
+    mount(...now, '-o', `remount,size=${size}`, 'parley-torture', this.folder)
   }
 }
 

@@ -1,5 +1,5 @@
 // `npm run torture`: real replicas under load, with kill -9, halts, cut networks and full disks; what their clients saw is checked.
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { cpSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -44,12 +44,19 @@ if (faultModel !== values.model) throw new Error('--model must be majority or fa
 const replicas = values.replicas === undefined ? (faultModel === 'fail-stop' ? 3 : 5) : number('replicas')
 const hosts = ['clients', ...Array.from({ length: replicas }, (_, at) => `r${at + 1}`)]
 
+const program = [process.execPath, resolve(import.meta.dirname, '../../bin/run.js'), 'test/torture/run.ts']
+/** In a user namespace whoever starts it is root, over what lies in there; `ip` keeps namespaces in /run. */
+const ownRoot = ['unshare', '--user', '--map-root-user', '--mount', '--net', 'sh', '-c']
+const ownRun = 'mount -t tmpfs parley-torture /run && exec "$@"'
+
 if (values.help) console.log(help)
 else if (values.inside !== undefined)
   process.exit(await inside(findNetwork(values.inside, hosts), values.folder ?? ''))
 else {
-  const folder = mkdtempSync(join(tmpdir(), 'parley-torture-'))
   const problem = values['no-network'] ? 'as asked for' : networkProblem()
+  if (problem !== null && !values['no-network'] && isRootSomewhere())
+    process.exit(await again([...ownRoot, ownRun, 'sh'], []))
+  const folder = mkdtempSync(join(tmpdir(), 'parley-torture-'))
   if (problem !== null)
     console.log(`Without a network of hosts, so nothing is cut and no disk is full: ${problem}.`)
   const code = problem === null ? await outside(folder) : await inside(null, folder)
@@ -57,22 +64,33 @@ else {
   process.exit(code)
 }
 
+/** Whether this process, which is not root, may make namespaces in which it is. */
+function isRootSomewhere(): boolean {
+  const [file = '', ...args] = [...ownRoot, ownRun, 'sh', 'true']
+  return process.getuid?.() !== 0 && spawnSync(file, args, { stdio: 'ignore' }).status === 0
+}
+
 /** Makes the hosts, runs this program again on the one for clients, and removes them whatever becomes of it. */
 async function outside(folder: string): Promise<number> {
   using network = createNetwork(hosts)
-  const again = [process.execPath, resolve(import.meta.dirname, '../../bin/run.js'), 'test/torture/run.ts']
   // A mount namespace of its own, with which the small disks go.
   const alone = ['unshare', '--mount', '--propagation', 'slave']
-  const [file = '', ...args] = network.host('clients').on([...alone, ...again, ...process.argv.slice(2)])
-  // A process group of its own: signals reach this process alone, and it passes them on.
-  const child = spawn(file, [...args, '--inside', network.name, '--folder', folder], {
-    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-    detached: true,
-  })
-  const pass = (signal: NodeJS.Signals): void => void child.kill(signal)
-  process.on('SIGINT', pass).on('SIGTERM', pass).on('SIGHUP', pass)
   // Awaited here, since the hosts go when this function returns.
-  return await new Promise((done) => child.on('close', (code) => done(code ?? 1)))
+  return await again(network.host('clients').on(alone), ['--inside', network.name, '--folder', folder])
+}
+
+/** Runs this program again with the same arguments and some more, behind another command line. */
+function again(before: readonly string[], more: readonly string[]): Promise<number> {
+  const [file = '', ...args] = [...before, ...program, ...process.argv.slice(2), ...more]
+  // A process group of its own: signals reach this process alone, and it passes them on.
+  const child = spawn(file, args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'], detached: true })
+  const pass = (signal: NodeJS.Signals): void => void child.kill(signal)
+  process
+    .on('SIGINT', pass)
+    .on('SIGTERM', pass)
+    .on('SIGHUP', pass)
+    .on('disconnect', () => pass('SIGTERM'))
+  return new Promise((done) => child.on('close', (code) => done(code ?? 1)))
 }
 
 async function inside(network: Network | null, folder: string): Promise<number> {

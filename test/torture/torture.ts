@@ -116,10 +116,10 @@ class Run {
       folder: data,
       environment: { PARLEY_LOG_MIB: '1' },
       ...(network === null ? {} : { hosts: network.hosts.slice(1) }),
-      onCollapse: (id, how) =>
+      onCollapse: (id, how, lines) =>
         this.fail(
           'no collapse',
-          `the process of r${id} ended by itself: ${how}\n${(this.cluster?.lines ?? []).slice(-20).join('\n')}`,
+          `the process of r${id} ended by itself: ${how}\n${lines.slice(-20).join('\n')}`,
         ),
     })
     this.progress = setInterval(() => this.options.say(this.line()), 5000)
