@@ -146,7 +146,13 @@ function finish(
     authority: { certificate: response.authorityCertificate, key: response.authorityKey },
     own: { certificate: response.certificate, key },
   })
-  createJoiningFolder(folder, { clusterId, own: { id: replica, ...place } })
+  const contacts = response.others.map(({ replica, httpAddress, grpcAddress, peerAddress }) => ({
+    id: replica,
+    http: httpAddress,
+    grpc: grpcAddress,
+    peer: peerAddress,
+  }))
+  createJoiningFolder(folder, { clusterId, own: { id: replica, ...place }, contacts })
   rmSync(join(folder, 'join.json'), { force: true })
   return replica
 }

@@ -55,6 +55,7 @@ export function createJoinDesk(options: JoinDeskOptions): JoinDesk {
     const added = await replica.change({ kind: 'add', replica: 0, addresses }, timeoutMs)
     if (!added.ok) return failed(makeError(added.reason, { message: added.message }))
     const id = added.replica
+    const { faultModel, replicas } = replica.status()
     const subject = { clusterId: toHex(clusterId), replica: id, hosts }
     logger.info({ replica: replicaName(id), ...addresses }, 'a new replica was let in')
     return {
@@ -65,7 +66,15 @@ export function createJoinDesk(options: JoinDeskOptions): JoinDesk {
         certificate: await answerRequest(authority, subject, { nowMs: clock.wallMs() }, key),
         authorityCertificate: authority.certificate,
         authorityKey: authority.key,
-        faultModel: replica.status().faultModel,
+        faultModel,
+        others: replicas
+          .filter((other) => other.id !== id)
+          .map(({ id, httpAddress, grpcAddress, peerAddress }) => ({
+            replica: id,
+            httpAddress,
+            grpcAddress,
+            peerAddress,
+          })),
       },
     }
   }

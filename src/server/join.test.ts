@@ -59,7 +59,7 @@ function io(): Told {
 /** A cluster that nobody should ask. */
 const nobody: Cluster = {
   join: () => assert.fail('the cluster was asked'),
-  commitIndex: () => Promise.resolve(0),
+  follow: () => Promise.resolve(false),
   close: () => undefined,
 }
 
@@ -85,6 +85,7 @@ async function answer(
     authorityCertificate: by.certificate,
     authorityKey: by.key,
     faultModel: 'majority',
+    others: [],
   }
 }
 

@@ -237,6 +237,7 @@ const makingOptions = {
     help: 'port for the other replicas',
   },
   ...logOptions,
+  log: { ...logOptions.log, default: 'file' },
   logMib: serveOptions.logMib,
   passwordMemoryKib: serveOptions.passwordMemoryKib,
   ...securityOptions,

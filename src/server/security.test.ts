@@ -116,6 +116,14 @@ test('a replica that has moved gets a certificate with its new name at once', as
   assert.match(names, /IP Address:192\.0\.2\.9/)
 })
 
+test('a certificate that was made while the clock was ahead is replaced', async (t) => {
+  const folder = temporary(t)
+  const clock = new ManualClock()
+  await withCertificates(folder, clock.wallMs() + 40 * dayMs)
+  const { tls } = await open(t, folder, elsewhere, {}, clock)
+  assert.ok(Date.parse(new X509Certificate(tls?.current.certificate ?? '').validFrom) <= clock.wallMs())
+})
+
 test('a certificate out of files is read again when they change, and not while they do not fit each other', async (t) => {
   const folder = temporary(t)
   const clock = new ManualClock()

@@ -156,7 +156,8 @@ function isDue(certificate: string, hosts: readonly string[], nowMs: number): bo
   const parsed = new X509Certificate(certificate)
   const named = (host: string): boolean =>
     (isIP(host) === 0 ? parsed.checkHost(host) : parsed.checkIP(host)) !== undefined
-  return nowMs - startMs > (endMs - startMs) / 3 || !hosts.every(named)
+  // One of the future was made while the clock was wrong.
+  return nowMs < startMs || nowMs - startMs > (endMs - startMs) / 3 || !hosts.every(named)
 }
 
 function timesOf(certificate: string): { readonly startMs: number; readonly endMs: number } {

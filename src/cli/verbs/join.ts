@@ -2,6 +2,7 @@ import { parseServerAddress, type Client } from '../../client/index.ts'
 import type { Cluster } from '../../server/join.ts'
 import { joinOptions } from '../../server/options.ts'
 import { fetchAuthority, PinError } from '../../tls/connect.ts'
+import { followCatchUp, LeaderView } from '../catch-up.ts'
 import { CliError, exitCodes, type Io } from '../io.ts'
 import { verb } from '../verb.ts'
 import { flagsOf, serverOptions } from './up.ts'
@@ -30,24 +31,30 @@ export const join = verb(
 /** The cluster as who wants to join it sees it. */
 function connect(addresses: readonly string[], timeoutMs: number, io: Io): Cluster {
   let client: Client | null = null
+  const connected = (): Client => (client ??= io.createClient({ addresses, timeoutMs }))
   return {
     async join(request) {
       await checkReachable(addresses)
-      client = io.createClient({ addresses, timeoutMs })
-      return client.call('joinCluster', request)
+      return connected().call('joinCluster', request)
     },
-    async commitIndex() {
-      client ??= io.createClient({ addresses, timeoutMs })
-      try {
-        const status = await client.call('getStatus', {})
-        return Math.max(0, ...status.replicas.map((replica) => replica.commitIndex))
-      } catch {
-        return 0
+    async follow(replica) {
+      const view = new LeaderView(io, connected(), addresses[0] ?? '')
+      for (;;) {
+        try {
+          return await followCatchUp(io, view, replica, ({ voter }) => voter)
+        } catch {
+          // Nobody can be asked just now: the replica catches up all the same.
+          await new Promise<void>((resolve) => io.after(againMs, resolve))
+        } finally {
+          view.close()
+        }
       }
     },
     close: () => client?.close(),
   }
 }
+
+const againMs = 1000
 
 /** Says at once what a client that tries again and again would only find out in the end. */
 async function checkReachable(addresses: readonly string[]): Promise<void> {

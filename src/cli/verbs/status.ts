@@ -69,7 +69,7 @@ export class Survey {
     )[0]
     if (best === undefined)
       throw new CliError(
-        `No replica answers at ${this.given.join(', ')}. Start a cluster on this machine with: parley up`,
+        `No replica answers at ${this.given.join(', ')}. Start a cluster on this machine with: parley up. One that "parley init" made is reached at the address that it printed: parley -s parleys://…`,
         exitCodes.unavailable,
       )
     return statusReport(best.status, answers, paint(this.io.color))

@@ -3,14 +3,28 @@ import { toHex } from '../../base/bytes.ts'
 import type { JoinToken } from '../../gen/parley/v1/service.ts'
 import { tokenOptions } from '../../server/options.ts'
 import { formatJoinToken, secretBytes } from '../../tls/join-token.ts'
-import { asAdministrator, dataOption } from '../administrator.ts'
+import type { Client } from '../../client/index.ts'
+import { dataOption, openAuthority } from '../authority.ts'
 import { UsageError } from '../io.ts'
 import { plural, printable, table } from '../text.ts'
-import { verb } from '../verb.ts'
+import { type Context, verb } from '../verb.ts'
 import { flagsOf, serverOptions } from './up.ts'
 
-const dataOf = (options: Readonly<Record<string, unknown>>): string =>
-  typeof options['data'] === 'string' ? options['data'] : ''
+const dataOf = (options: Readonly<Record<string, unknown>>): string | null =>
+  typeof options['data'] === 'string' ? options['data'] : null
+
+async function asAdministrator<T>(
+  context: Context,
+  data: string | null,
+  work: (client: Client) => Promise<T>,
+): Promise<T> {
+  const authority = await openAuthority(context, data)
+  try {
+    return await work(authority.client)
+  } finally {
+    authority.close()
+  }
+}
 
 export const tokenCreate = verb(
   {

@@ -712,6 +712,16 @@ export interface JoinClusterResponse {
   readonly authorityCertificate: string;
   readonly authorityKey: string;
   readonly faultModel: string;
+  /** The other replicas, for first contact. */
+  readonly others: readonly ReplicaPlace[];
+}
+
+/** Where a replica is found: host:port each. */
+export interface ReplicaPlace {
+  readonly replica: number;
+  readonly httpAddress: string;
+  readonly grpcAddress: string;
+  readonly peerAddress: string;
 }
 
 function createBaseLookUpNameRequest(): LookUpNameRequest {
@@ -8065,6 +8075,7 @@ function createBaseJoinClusterResponse(): JoinClusterResponse {
     authorityCertificate: "",
     authorityKey: "",
     faultModel: "",
+    others: [],
   };
 }
 
@@ -8087,6 +8098,9 @@ export const JoinClusterResponse: MessageFns<JoinClusterResponse> = {
     }
     if (message.faultModel !== "") {
       writer.uint32(50).string(message.faultModel);
+    }
+    for (const v of message.others) {
+      ReplicaPlace.encode(v!, writer.uint32(58).fork()).join();
     }
     return writer;
   },
@@ -8152,6 +8166,14 @@ export const JoinClusterResponse: MessageFns<JoinClusterResponse> = {
             message.faultModel = reader.string();
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.others.push(ReplicaPlace.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -8175,6 +8197,98 @@ export const JoinClusterResponse: MessageFns<JoinClusterResponse> = {
     message.authorityCertificate = object.authorityCertificate ?? "";
     message.authorityKey = object.authorityKey ?? "";
     message.faultModel = object.faultModel ?? "";
+    message.others = object.others?.map((e) => ReplicaPlace.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseReplicaPlace(): ReplicaPlace {
+  return { replica: 0, httpAddress: "", grpcAddress: "", peerAddress: "" };
+}
+
+export const ReplicaPlace: MessageFns<ReplicaPlace> = {
+  encode(message: ReplicaPlace, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.replica !== 0) {
+      writer.uint32(8).uint32(message.replica);
+    }
+    if (message.httpAddress !== "") {
+      writer.uint32(18).string(message.httpAddress);
+    }
+    if (message.grpcAddress !== "") {
+      writer.uint32(26).string(message.grpcAddress);
+    }
+    if (message.peerAddress !== "") {
+      writer.uint32(34).string(message.peerAddress);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReplicaPlace {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReplicaPlace() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.replica = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.httpAddress = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.grpcAddress = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.peerAddress = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ReplicaPlace>): ReplicaPlace {
+    return ReplicaPlace.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ReplicaPlace>): ReplicaPlace {
+    const message = createBaseReplicaPlace() as any;
+    message.replica = object.replica ?? 0;
+    message.httpAddress = object.httpAddress ?? "";
+    message.grpcAddress = object.grpcAddress ?? "";
+    message.peerAddress = object.peerAddress ?? "";
     return message;
   },
 };
