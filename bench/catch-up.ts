@@ -42,14 +42,14 @@ interface Phase {
 }
 const phases: Phase[] = []
 let phase: Phase = { name: 'before', latencies: [], gapMs: 0 }
-let over = false
+const run = { over: false }
 let answeredMs = performance.now()
 const loops = Array.from({ length: Number(given.outstanding) }, async (_, i) => {
-  while (!over) {
-    const beganMs = performance.now()
+  while (!run.over) {
+    const sentMs = performance.now()
     await senders[i % senders.length]?.call('sendMessage', { to, text })
     const now = performance.now()
-    phase.latencies.push(now - beganMs)
+    phase.latencies.push(now - sentMs)
     phase.gapMs = Math.max(phase.gapMs, now - answeredMs)
     answeredMs = now
   }
@@ -82,7 +82,7 @@ await during('the leader is removed', async () => {
   await removeReplica(cluster, cluster.leader())
   await wait(1000)
 })
-over = true
+run.over = true
 await Promise.all(loops)
 
 console.log(

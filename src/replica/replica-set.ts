@@ -23,7 +23,7 @@ export type ReplicaSetAnswer =
 
 /** Asks the log for the change, and puts what it says into words. */
 export async function changeReplicaSet(
-  log: ReplicatedLog,
+  log: Pick<ReplicatedLog, 'change' | 'status'>,
   wanted: ReplicaSetChange,
   timeoutMs: number,
 ): Promise<ReplicaSetAnswer> {
@@ -31,6 +31,10 @@ export async function changeReplicaSet(
     const found = answerKnown(wanted.replica, wanted.addresses, log.status())
     if (found !== null) return found
   }
+  // A leader that is removed would go by itself, but whoever takes over then has to be elected first. Whether it may go is decided by the removal.
+  const { leader, voters } = log.status()
+  if (wanted.kind === 'remove' && wanted.replica === leader && voters > 1)
+    await log.change({ kind: 'handOver', id: 0 }, timeoutMs)
   const result = await log.change(logChange(wanted), timeoutMs)
   if (result.ok) return { ok: true, replica: result.id }
   return { ok: false, ...explain(result.refused, wanted, log.status()) }
@@ -99,7 +103,7 @@ function explain(refused: ReplicaSetRefusal, wanted: ReplicaSetChange, status: L
     case 'idUsed':
       return {
         reason: Reason.REPLICA_EXISTS,
-        message: `There was a ${name}, and ids are never used again. Leave the id out, and the new replica gets the next one.`,
+        message: `${name} was used before, and ids are never used again. Leave the id out, and the new replica gets the next one.`,
       }
     case 'notMember':
       return {

@@ -42,6 +42,8 @@ export interface TestCluster {
   serves(id: number): boolean
   /** One more replica, whose folder is there: it can be started. */
   adopt(replica: ClusterReplica): void
+  /** That replica is none of the cluster's any more. */
+  forget(id: number): void
   /** The replica starts at other addresses from now on. */
   move(id: number, place: Omit<ClusterReplica, 'id'>): void
   /** Resolves with the exit code of a replica that ends by itself, when it has; null when it was killed. */
@@ -181,6 +183,10 @@ export async function startCluster(options: TestClusterOptions = {}): Promise<Te
     adopt(replica) {
       replicas.push(replica)
       supervisor.add({ id: replica.id, folder: replicaFolder(folder, replica.id) })
+    },
+    forget(id) {
+      const at = replicas.findIndex((replica) => replica.id === id)
+      if (at >= 0) replicas.splice(at, 1)
     },
     move(id, place) {
       moves.set(id, ['--http', place.http, '--grpc', place.grpc, '--peer', place.peer])

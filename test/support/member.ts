@@ -3,13 +3,14 @@ import { join } from 'node:path'
 
 import { createClient, type Client } from '../../src/client/index.ts'
 import type { ReplicaStatus } from '../../src/gen/parley/v1/service.ts'
-import { createJoiningFolder, readIdentity } from '../../src/server/folders.ts'
+import { readClusterFile } from '../../src/server/cluster-file.ts'
+import { createJoiningFolder } from '../../src/server/folders.ts'
 import type { TestCluster } from './cluster.ts'
 import { until } from './ledger.ts'
 import { freePorts } from './ports.ts'
 
 /** A client with the authority of the data folder of a replica that runs. */
-export function operator(cluster: TestCluster, id: number): Client {
+function operator(cluster: TestCluster, id: number): Client {
   const file: unknown = JSON.parse(readFileSync(join(cluster.dataOf(id), 'operator.json'), 'utf8'))
   const { token, http } = file as { readonly token: string; readonly http: string }
   return createClient({
@@ -20,13 +21,13 @@ export function operator(cluster: TestCluster, id: number): Client {
   })
 }
 
-/** Does something with the authority of a replica's folder. */
+/** Does something with the authority of a replica's folder: the leader's, when none is named. */
 export async function asOperator<T>(
   cluster: TestCluster,
   work: (client: Client) => Promise<T>,
-  id = cluster.leader(),
+  id?: number,
 ): Promise<T> {
-  const client = operator(cluster, id)
+  const client = operator(cluster, id ?? (await cluster.untilServing(1)))
   try {
     return await work(client)
   } finally {
@@ -44,7 +45,7 @@ export async function addReplica(
   const { replica } = await asOperator(cluster, (client) =>
     client.call('addReplica', { httpAddress: own.http, grpcAddress: own.grpc, peerAddress: own.peer }),
   )
-  const clusterId = readIdentity(cluster.dataOf(cluster.leader()))?.clusterId ?? ''
+  const clusterId = readClusterFile(cluster.folder)?.clusterId ?? ''
   const contacts = [...cluster.replicas]
   createJoiningFolder(cluster.dataOf(replica), {
     clusterId,

@@ -1,6 +1,6 @@
 import { toHex } from '../../base/bytes.ts'
 import { parseReplicaName, replicaName } from '../../base/ids.ts'
-import { parseServerAddress, ParleyError } from '../../client/index.ts'
+import { parseServerAddress } from '../../client/index.ts'
 import type { GetStatusResponse, ReplicaStatus } from '../../gen/parley/v1/service.ts'
 import { dataOption, localReplicas, openAuthority, type Authority } from '../authority.ts'
 import { bar, catchUpOf, followCatchUp, LeaderView } from '../catch-up.ts'
@@ -89,9 +89,8 @@ export const replicaRemove = verb(
   },
   parseOne,
   ({ replica, data }, context) =>
-    withAuthority(context, data, async (authority) => {
-      await handOverFrom(replica, authority)
-      await authority.client.call('removeReplica', { replica })
+    withAuthority(context, data, async ({ client }) => {
+      await client.call('removeReplica', { replica })
       return said({ removed: replica }, `${replicaName(replica)} has left the cluster.`)
     }),
 )
@@ -173,7 +172,6 @@ export const leave = verb(
     const authority = await openAuthority(context, data)
     const { replica } = authority.status
     try {
-      await handOverFrom(replica, authority)
       await authority.client.call('removeReplica', { replica })
       await untilGone(authority, context)
     } finally {
@@ -251,18 +249,6 @@ async function withAuthority(
 
 function said(data: unknown, ...lines: readonly string[]): Report {
   return { data, lines }
-}
-
-/** A leader that leaves can do so without a word, but who takes over then has to be elected. */
-async function handOverFrom(replica: number, { client, status }: Authority): Promise<void> {
-  const voters = status.replicas.filter(({ voter }) => voter)
-  if (status.leader !== replica || voters.length < 2) return
-  try {
-    await client.call('transferLeadership', { replica: 0 })
-  } catch (error) {
-    // Whether it may leave is decided by the removal.
-    if (!(error instanceof ParleyError) || error.reason !== 'REASON_REPLICA_NOT_READY') throw error
-  }
 }
 
 const goneMs = 15_000
