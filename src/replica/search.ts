@@ -79,7 +79,7 @@ export function createSearch(options: SearchOptions): SearchThread {
     const data: SearchWorkerData = { indexPath: options.indexPath }
     const started = new Worker(new URL('search.worker.ts', import.meta.url), {
       workerData: data,
-      resourceLimits: { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 8 },
+      resourceLimits: { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 4 },
     })
     started.on('message', (reply: SearchReply) => {
       const resolve = waiting.get(reply.number)

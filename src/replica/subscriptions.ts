@@ -27,6 +27,8 @@ const eventsPerTurn = 2000
 const sliceLimits = { limit: 500, maxBytes: 256 * 1024 }
 /** Most events that are kept for one receiver within one call of `publish`; one that gets more catches up in slices instead. */
 const maxAtOnce = 2000
+/** So few that under load they are gone before the collector moves them among what lives long, from where it is costly to get rid of them. */
+const recentLimits = { maxEvents: 512, maxBytes: 4 * 1024 * 1024 }
 /** What an event is taken to hold that nobody here gets. */
 const unencodedBytes = 512
 const progressMs = 20_000
@@ -96,7 +98,7 @@ export class Subscriptions {
     this.whenCaughtUp = options.whenCaughtUp
     this.onConnected = options.onConnected
     this.recentPosition = options.position()
-    this.recent = new RecentEvents(this.recentPosition, { maxEvents: 2048, maxBytes: 4 * 1024 * 1024 })
+    this.recent = new RecentEvents(this.recentPosition, recentLimits)
   }
 
   get size(): number {
