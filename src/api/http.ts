@@ -1,11 +1,4 @@
-import {
-  createServer,
-  type IncomingMessage,
-  type RequestListener,
-  type Server,
-  type ServerOptions,
-  type ServerResponse,
-} from 'node:http'
+import type { IncomingMessage, RequestListener, Server, ServerOptions, ServerResponse } from 'node:http'
 import { createServer as createSecureServer } from 'node:https'
 import type { Socket } from 'node:net'
 import type { Logger } from '../base/logger.ts'
@@ -14,6 +7,9 @@ import type { Metrics } from './metrics.ts'
 import type { ServerTls } from './start.ts'
 import { createStaticFiles } from './static-files.ts'
 import type { WebSocketEntrance } from './websocket.ts'
+
+// An import of this module would read all that it exports, and so load Node's own fetch and WebSocket client, which nobody here uses.
+const { createServer } = process.getBuiltinModule('node:http')
 
 export interface HttpOptions {
   readonly metrics: Metrics
