@@ -1,9 +1,9 @@
 import { spawn, type ChildProcess } from 'node:child_process'
-import { resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 
 import type { ReplicaReport } from './io.ts'
 import { unwantedCode } from './problems.ts'
+import { prepareReplicaProcesses, replicaProcess } from './replica-process.ts'
 
 export interface SupervisorOptions {
   readonly replicas: readonly { readonly id: number; readonly folder: string }[]
@@ -46,9 +46,6 @@ export interface Supervisor {
   kill(): void
 }
 
-const entry = resolve(import.meta.dirname, '../../bin/parley.js')
-/** The several replicas of one machine should not each let 100 MB of garbage pile up before it is collected. */
-const youngSpace = '--max-semi-space-size=8'
 const firstRestartMs = 500
 const longestRestartMs = 10_000
 /** A replica that ran for so long starts again at once. */
@@ -63,17 +60,18 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
   const restarts = new Set<NodeJS.Timeout>()
   const restartMs = new Map<number, number>()
   let stopping = false
+  prepareReplicaProcesses()
 
   function startReplica(id: number, folder: string): void {
     const startedMs = performance.now()
     // Its own process group: Ctrl-C in the terminal reaches the supervisor alone, which then stops the replicas in order.
-    const serve = ['serve', '--data', folder, '--log', 'file', '--log-level', options.logLevel]
-    const command = [process.execPath, youngSpace, entry, ...serve]
+    const parameters = ['--data', folder, '--log', 'file', '--log-level', options.logLevel]
+    const command = [...replicaProcess.command, ...parameters]
     const [file = '', ...args] = options.place?.(id, command) ?? command
     const child = spawn(file, args, {
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
       detached: true,
-      env: { MALLOC_ARENA_MAX: '2', ...process.env, ...options.environment },
+      env: { ...replicaProcess.environment, ...process.env, ...options.environment },
     })
     const pid = child.pid
     if (pid !== undefined) {

@@ -16,6 +16,8 @@ export const serve = verb(
   async (options, { io }) => {
     if (options.data === '')
       throw new UsageError('which replica? Name its data folder: parley serve --data DIR/r1')
+    const { becomeReplicaProcess } = await import('../../server/replica-process.ts')
+    becomeReplicaProcess()
     const { runServe } = await import('../../server/serve.ts')
     return runServe(options, io.server())
   },
