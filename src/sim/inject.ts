@@ -35,6 +35,8 @@ export function createInjector(options: {
   readonly onLeader: (listener: (replica: ReplicaId) => void) => void
   /** Replicas that a disk may be lost of, in all: the model survives no more at a time. */
   readonly mayLoseDisks: boolean
+  /** A replica can be removed while it runs; otherwise it must be stopped before. */
+  readonly removesRunning: boolean
 }): Injector {
   const { cluster, scheduler, random, trace } = options
   const counts = new Map<FaultKind, number>()
@@ -154,6 +156,10 @@ export function createInjector(options: {
         ?.process?.engine?.changeMembership({ kind: 'setAddress', id: other.id, address: other.address })
     if (leaves === undefined || voters.length === 1 || (voters.length < 7 && pick.below(2) === 0)) {
       await join()
+    } else if (!options.removesRunning) {
+      cluster.crash(leaves.id, false, Infinity)
+      if (await change({ kind: 'remove', id: leaves.id }, 20)) cluster.retire(leaves.id, 'removed')
+      else cluster.start(leaves.id)
     } else if (await change({ kind: 'remove', id: leaves.id }, 400)) {
       // It is stopped a while after it was told, or not told.
       await sleep(pick.below(3000))

@@ -136,6 +136,7 @@ export async function simulate(options: SimOptions): Promise<SimResult> {
     clients: () => clients,
     onLeader: (listener) => invariants.onLeader(listener),
     mayLoseDisks: options.faultModel === 'majority',
+    removesRunning: options.faultModel === 'majority',
   })
   const clients = workload.begin({ cluster, scheduler, random: clientRandom, trace, invariants })
   for (const fault of plan)
