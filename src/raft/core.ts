@@ -245,11 +245,17 @@ export class RaftCore {
 
   private lacks(point: SnapshotPoint): boolean {
     const { commitIndex, log } = this.state
-    if (point.index <= commitIndex || log.termAt(point.index) === point.term) return false
-    const here = log.termAt(commitIndex)
-    const there = termByLineage(point.configuration, commitIndex)
-    this.expectSameHistory(here === null || there === null || here === there, { commitIndex, here, there })
-    return true
+    const index = Math.min(point.index, commitIndex)
+    const here = this.committedTermAt(index)
+    const there = index === point.index ? point.term : termByLineage(point.configuration, index)
+    this.expectSameHistory(here === null || there === null || here === there, { index, here, there })
+    return point.index > commitIndex && log.termAt(point.index) !== point.term
+  }
+
+  /** The term of the entry at `index`, which is committed; null when that is not known any more. */
+  private committedTermAt(index: Index): Term | null {
+    const { log, configurations } = this.state
+    return log.termAt(index) ?? termByLineage(configurations.committed, index)
   }
 
   private get leadership(): Leadership | null {
@@ -788,8 +794,8 @@ export class RaftCore {
   /** Whether the leader's entry is the one here. What is committed always is; it may be gone from the log already. */
   private matches(index: Index, term: Term): boolean {
     const { log, commitIndex } = this.state
-    const here = log.termAt(index)
-    if (index > commitIndex) return here === term
+    if (index > commitIndex) return log.termAt(index) === term
+    const here = this.committedTermAt(index)
     this.expectSameHistory(here === null || here === term, { index, term, here, commitIndex })
     return true
   }

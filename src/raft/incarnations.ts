@@ -6,12 +6,17 @@ export class Incarnations {
   private readonly newest = new Map<ReplicaId, Incarnation>()
   /** Up to here they are dead. */
   private readonly dead = new Map<ReplicaId, Incarnation>()
+  private readonly gone = new Set<ReplicaId>()
 
   /** Returns whether somebody is dead who was not known to be. */
   learn(replica: ReplicaId, incarnation: Incarnation, lives: boolean): boolean {
     const deadUpTo = lives ? incarnation - 1 : incarnation
     const before = this.dead.get(replica) ?? 0
-    this.newest.set(replica, Math.max(incarnation, this.newest.get(replica) ?? 0))
+    if (incarnation >= this.newestOf(replica)) {
+      this.newest.set(replica, incarnation)
+      if (lives) this.gone.delete(replica)
+      else this.gone.add(replica)
+    }
     this.dead.set(replica, Math.max(before, deadUpTo))
     return deadUpTo > before
   }
@@ -21,10 +26,12 @@ export class Incarnations {
     return this.newest.get(replica) ?? 0
   }
 
-  /** Whether no process of `replica` is known that has not died. What still comes from one that has died counts no more. */
+  /**
+   * Whether the newest process of `replica` is known to be dead, and has not greeted since. What still comes from it counts no more. One that greets nevertheless was taken for dead
+   * and lives: it remains dead for all that rests on that, but must be heard, so that it is found out whether both sides went on.
+   */
   isGone(replica: ReplicaId): boolean {
-    const dead = this.dead.get(replica) ?? 0
-    return dead > 0 && dead >= this.newestOf(replica)
+    return this.gone.has(replica)
   }
 
   /** Whether the incarnation that is a member is dead. */

@@ -1,5 +1,7 @@
+import { ByteWriter } from '../base/bytes.ts'
 import { replicaName, type ReplicaId } from '../base/ids.ts'
-import type { Entry, Index, Message, Term } from '../raft/types.ts'
+import { encodeConfiguration } from '../raft/codec.ts'
+import type { Configuration, Entry, Index, Message, Term } from '../raft/types.ts'
 import { hashBytes } from './trace.ts'
 
 /** A broken rule, and how it showed. */
@@ -268,8 +270,14 @@ function hashEntry(entry: Entry): number {
     case 'noop':
       return 1
     case 'configuration':
-      return hashBytes(new TextEncoder().encode(JSON.stringify(entry.configuration)))
+      return hashBytes(bytesOf(entry.configuration))
     default:
       return 0
   }
+}
+
+function bytesOf(configuration: Configuration): Uint8Array {
+  const writer = new ByteWriter()
+  encodeConfiguration(writer, configuration)
+  return writer.finish()
 }
