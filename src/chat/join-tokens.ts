@@ -58,9 +58,14 @@ export function revokeJoinToken(
 export function useJoinToken(state: State, { secretHash }: UseJoinTokenCommand): Result {
   const token = find(state.sql, secretHash)
   const wrong = joinTokenError(token, state.nowMs)
-  if (token === null || wrong !== null) return { $case: 'rejected', value: wrong ?? unknown }
+  if (token === null || wrong !== null) return { $case: 'rejected', value: wrong ?? unknownJoinToken }
   state.sql.of('UPDATE join_token SET uses_left = uses_left - 1 WHERE number = ?').run(token.number)
   return { $case: 'done', value: {} }
+}
+
+/** Whether there is, or was lately, a token with this secret: an attempt with one that nobody made need not come into the log. */
+export function isJoinToken(sql: Statements, secretHash: Uint8Array): boolean {
+  return find(sql, secretHash) !== null
 }
 
 /** The tokens that are remembered, the oldest first. */
@@ -69,7 +74,7 @@ export function listJoinTokens(sql: Statements): readonly JoinToken[] {
 }
 
 function joinTokenError(token: JoinToken | null, nowMs: number): ChatError | null {
-  if (token === null) return unknown
+  if (token === null) return unknownJoinToken
   if (nowMs >= token.expiresAtMs) return expired
   return token.usesLeft === 0 ? usedUp : null
 }
@@ -92,7 +97,7 @@ function tokenOf(row: SqlRow): JoinToken {
 const notPermitted = reject(Reason.NOT_PERMITTED, 'Only an administrator may deal with join tokens.')
 const none = new Uint8Array(0)
 const another = 'Ask for another one: parley token create'
-const unknown = reject(
+export const unknownJoinToken = reject(
   Reason.JOIN_TOKEN_UNKNOWN,
   `The cluster does not know this join token; perhaps it was revoked. ${another}`,
 ).value

@@ -23,7 +23,7 @@ import { conversationsWithNews, countInbox, countUnopened, readMarks } from './c
 import { draftFromRow, findDraft } from './drafts.ts'
 import { audienceFrom, eventKind, MessageEvent, oldestCursorAt, positionAfterEvents } from './events.ts'
 import { literalPrefix, matchesGlob } from './glob.ts'
-import { listJoinTokens } from './join-tokens.ts'
+import { isJoinToken, listJoinTokens } from './join-tokens.ts'
 import { maxPageBytes, utf8Length } from './limits.ts'
 import { messageFromRow, placeOf, positionOfPlace, viewMessage, type MessageRow } from './messages.ts'
 import { readPolicy } from './policies.ts'
@@ -76,6 +76,8 @@ export interface ChatQueries {
   policy(): Policy
   /** Tokens with which replicas join, the oldest first. */
   joinTokens(): readonly JoinToken[]
+  /** Whether there is, or was lately, a token with this secret. */
+  isJoinToken(secretHash: Uint8Array): boolean
   /** A page may have fewer items than asked for, or none, and still a token of the next one: when few names match. */
   accounts(pattern: string, pageSize: number, pageToken: string): Page<Account>
   sessions(account: number): readonly Session[]
@@ -200,6 +202,10 @@ class Queries implements ChatQueries {
 
   joinTokens(): readonly JoinToken[] {
     return listJoinTokens(this.sql)
+  }
+
+  isJoinToken(secretHash: Uint8Array): boolean {
+    return isJoinToken(this.sql, secretHash)
   }
 
   accounts(pattern: string, pageSize: number, pageToken: string): Page<Account> {

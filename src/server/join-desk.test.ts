@@ -80,8 +80,10 @@ test('who shows the secret of a token gets an id, a certificate for it, and the 
 })
 
 test('a token that is wrong or used up lets nobody in, and the answer says which', async () => {
+  const before = server.replica.position
   const wrong = await client.fail({ $case: 'joinCluster', value: await joining(randomBytes(16)) })
   assert.equal(wrong.reason, Reason.JOIN_TOKEN_UNKNOWN)
+  assert.equal(server.replica.position, before, 'strangers cost no place in the log')
   const secret = await makeToken()
   await client.get('joinCluster', await joining(secret))
   const usedUp = await client.fail({ $case: 'joinCluster', value: await joining(secret) })

@@ -2,16 +2,17 @@ import { createHash, X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import { crc32 } from 'node:zlib'
 import type { JoinDesk } from '../api/service.ts'
-import { failed, resultOf, type Result } from '../api/calls.ts'
+import { failed, resultOf, unavailable, type Result } from '../api/calls.ts'
 import { invalid, makeError, withMessage } from '../api/errors.ts'
 import type { Clock } from '../base/clock.ts'
 import { toHex } from '../base/bytes.ts'
 import { replicaName } from '../base/ids.ts'
 import type { Logger } from '../base/logger.ts'
 import { addressBeside } from '../client/server-address.ts'
+import { unknownJoinToken } from '../chat/join-tokens.ts'
 import type { Command } from '../gen/parley/v1/command.ts'
 import type { JoinClusterRequest } from '../gen/parley/v1/service.ts'
-import type { Executed, Replica } from '../replica/types.ts'
+import type { Executed, Replica, Unavailable } from '../replica/types.ts'
 import type { Authority } from '../tls/authority.ts'
 import { fingerprintOf } from '../tls/names.ts'
 import { hostsOf } from './security.ts'
@@ -35,6 +36,8 @@ export function createJoinDesk(options: JoinDeskOptions): JoinDesk {
   const { clusterId } = replica.state
 
   async function admit(request: JoinClusterRequest, timeoutMs: number): Promise<Result> {
+    const strange = await turnAway(request, timeoutMs)
+    if (strange !== null) return strange
     const addresses = {
       peer: request.peerAddress,
       http: request.httpAddress,
@@ -79,9 +82,18 @@ export function createJoinDesk(options: JoinDeskOptions): JoinDesk {
     }
   }
 
+  /** Strangers cost no place in the log: null for who shows the secret of some token, whatever became of it. */
+  async function turnAway({ secret }: JoinClusterRequest, timeoutMs: number): Promise<Result | null> {
+    const why = await new Promise<Unavailable | null>((resolve) =>
+      replica.whenReadable({ local: false, timeoutMs }, resolve),
+    )
+    if (why !== null) return unavailable(why)
+    return replica.queries.isJoinToken(hashOf(secret)) ? null : failed(unknownJoinToken)
+  }
+
   /** Null when the token was good; the answer when it was not. */
   async function useToken({ id, secret }: JoinClusterRequest, timeoutMs: number): Promise<Result | null> {
-    const secretHash = createHash('sha256').update(secret).digest()
+    const secretHash = hashOf(secret)
     const command: Command = {
       id,
       fingerprint: crc32(secretHash),
@@ -107,4 +119,8 @@ export function createJoinDesk(options: JoinDeskOptions): JoinDesk {
     },
     admit,
   }
+}
+
+function hashOf(secret: Uint8Array): Uint8Array {
+  return createHash('sha256').update(secret).digest()
 }
