@@ -25,6 +25,8 @@ export interface TestClusterOptions {
   readonly hosts?: readonly Host[]
   /** A process has ended that nobody told to; with what it and the others printed last. */
   readonly onCollapse?: (id: number, how: string, lines: readonly string[]) => void
+  /** Another command line for the next process of a replica: of another version, say. */
+  readonly command?: (id: number, command: readonly string[]) => readonly string[]
 }
 
 /** A cluster of real processes in a temporary folder. Use with `await using`, or close it in a `finally`. */
@@ -114,7 +116,8 @@ export async function startCluster(options: TestClusterOptions = {}): Promise<Te
       ...options.environment,
     },
     place(id, command) {
-      const own = [...command, ...(moves.get(id) ?? [])]
+      const usual = [...command, ...(moves.get(id) ?? [])]
+      const own = options.command?.(id, usual) ?? usual
       return options.hosts?.[id - 1]?.on(own) ?? own
     },
     onEvent(event) {
