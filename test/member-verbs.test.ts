@@ -44,6 +44,10 @@ test('a local cluster is grown, its leader moved, a lost replica replaced, one r
   assert.equal(only.code, 1)
   assert.match(only.err, /r1 is the only replica with a vote.*parley replica add/)
 
+  const places = ['--http', 'h:1', '--grpc', 'h:2', '--peer', 'h:3']
+  const taken = await parley(['replica', 'add', '--data', join(folder, 'r1'), ...places])
+  assert.equal(taken.code, 2)
+  assert.match(taken.err, /is the folder of a replica already/)
   assert.match(done(await parley(['replica', 'add', '--data', folder])), /r2 is added.*has a vote/)
   const added: unknown = JSON.parse(done(await parley(['replica', 'add', '--data', folder, '--json'])))
   assert.ok(typeof added === 'object' && added !== null && 'added' in added && added.added === 3)

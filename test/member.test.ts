@@ -107,6 +107,28 @@ test('an old copy of a replica’s folder is refused, though it has started as o
   assert.match(printed(cluster), /two processes say that they are start 2.*parley replica replace/)
 })
 
+test('a copy of the folder that was taken since the last start is refused by the leader, which knows what it had acknowledged', async () => {
+  await using cluster = await startCluster({ replicas: 3 })
+  using ledger = new Ledger(cluster.addresses)
+  await ledger.open(2)
+  const id = [1, 2, 3].find((one) => one !== cluster.leader()) ?? 0
+  cluster.signal(id, 'SIGSTOP')
+  cpSync(cluster.dataOf(id), `${cluster.folder}/copy`, { recursive: true })
+  cluster.signal(id, 'SIGCONT')
+  ledger.start(2)
+  await ledger.progress(100)
+  await ledger.stop()
+  await cluster.end(id, 'SIGKILL')
+  rmSync(cluster.dataOf(id), { recursive: true })
+  cpSync(`${cluster.folder}/copy`, cluster.dataOf(id), { recursive: true })
+  cluster.start(id)
+  assert.equal(await cluster.untilEnded(id), 3)
+  assert.match(
+    printed(cluster),
+    new RegExp(`went back behind what it had acknowledged.*parley replica replace r${id}`),
+  )
+})
+
 test('a replica of another cluster is refused on both sides, and harms neither', async () => {
   await using cluster = await startCluster({ replicas: 1 })
   const port = await freePorts(3)

@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import { toHex } from '../../base/bytes.ts'
 import { parseReplicaName, replicaName } from '../../base/ids.ts'
 import { parseServerAddress } from '../../client/index.ts'
@@ -53,6 +54,7 @@ export const replicaAdd = verb(
   },
   (given, { io }) => parseGrow(given, localReplicas(io, String(given.options['data'] ?? '')).length > 0),
   async (grow, context) => {
+    checkGrow(grow, context)
     const authority = await openAuthority(context, grow.isLocal ? grow.data : null)
     try {
       return await addReplica(grow, null, authority, context)
@@ -131,6 +133,7 @@ export const replicaReplace = verb(
     }
   },
   async ({ replica, isLocal, grow }, context) => {
+    if (grow !== null) checkGrow({ ...grow, isLocal }, context)
     const authority = await openAuthority(context, isLocal && grow !== null ? grow.data : null)
     try {
       const lost = authority.status.replicas.find(({ id }) => id === replica)
@@ -234,6 +237,16 @@ function parseGrow({ options }: Given, placed: boolean): Grow {
   return { data, isLocal: placed, http, grpc, peer, learner: options['learner'] === true }
 }
 
+/** What would only come to light when half is done. */
+function checkGrow({ data, isLocal }: Grow, { io, settings }: Context): void {
+  if (!isLocal && io.files.read(join(data, 'replica.json')) !== null)
+    throw new UsageError(`${data} is the folder of a replica already: the new one needs an empty folder`)
+  if (settings.servers.some((server) => parseServerAddress(server)?.secure === true))
+    throw new CliError(
+      'The replicas of this cluster prove themselves by certificates, which a new one gets when it joins: "parley token create" here, and "parley join" on its machine.',
+    )
+}
+
 async function withAuthority(
   context: Context,
   data: string | null,
@@ -279,10 +292,6 @@ async function addReplica(
 ): Promise<Report> {
   const { data, isLocal, learner } = grow
   const [known = ''] = settings.servers
-  if (parseServerAddress(known)?.secure === true)
-    throw new CliError(
-      'The replicas of this cluster prove themselves by certificates, which a new one gets when it joins: "parley token create" here, and "parley join" there.',
-    )
   const { addLocalReplica, addressesFor, makeJoiningFolder } = await import('../../server/grow-cluster.ts')
   const planned = await addressesFor(isLocal ? data : null)
   const own = {
