@@ -99,6 +99,17 @@ function secureServer(
   const secrets = () => ({ cert: tls.current.certificate, key: tls.current.key })
   const server = createSecureServer({ ...bounds, ...secrets(), handshakeTimeout: handshakeMs }, handle)
   tls.onRenewed(() => server.setSecureContext(secrets()))
+  // Node counts a connection when its handshake is through: one that never gets there would keep the port from closing.
+  const sockets = new Set<Socket>()
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
+  })
+  const closeKnown = server.closeAllConnections.bind(server)
+  server.closeAllConnections = () => {
+    closeKnown()
+    for (const socket of sockets) socket.destroy()
+  }
   return server
 }
 

@@ -128,3 +128,13 @@ test('who does not speak TLS is cut off, and others are served on', async () => 
     assert.notEqual(await shown(port), undefined)
   }
 })
+
+test('a connection that never shakes hands does not keep the ports from closing', async () => {
+  const other = await startTestApi({ tls })
+  const socket = connectPlain({ host, port: other.api.httpPort })
+  await once(socket, 'connect')
+  const closed = once(socket, 'close')
+  socket.resume()
+  await other.close()
+  await closed
+})

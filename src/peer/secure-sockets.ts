@@ -14,8 +14,8 @@ export interface PeerCredentials {
   onRenewed(listener: () => void): void
 }
 
-/** A handshake that takes longer is cut off. */
-const handshakeMs = 5000
+/** A handshake that takes longer is cut off: whoever dialled has given up by then. */
+const handshakeMs = 2000
 
 /**
  * Connections on which both sides have shown a certificate of the cluster's authority: TLS 1.3. A wrong certificate does not break off the handshake but is refused in a frame
