@@ -11,7 +11,7 @@ import { describePlan, simulate, workloadNames, type SimOptions, type WorkloadNa
 import { traceLine } from './trace.ts'
 
 /** How long fresh seeds are tried for, in seconds: `npm run sim` does the same for as long as one likes. */
-const freshS = 50
+const freshS = 45
 
 function options(seed: number, workload: WorkloadName): SimOptions {
   return {
@@ -28,12 +28,12 @@ function options(seed: number, workload: WorkloadName): SimOptions {
   }
 }
 
-async function assertClean(seed: number, workload: WorkloadName): Promise<void> {
-  const { violation } = await simulate(options(seed, workload))
+async function assertClean(seed: number, workload: WorkloadName, beyond = false): Promise<void> {
+  const { violation } = await simulate({ ...options(seed, workload), beyond })
   assert.equal(
     violation,
     null,
-    `${violation?.rule}: ${violation?.message}\nrepeat: npm run sim -- --seed ${seed} --workload ${workload}`,
+    `${violation?.rule}: ${violation?.message}\nrepeat: npm run sim -- --seed ${seed} --workload ${workload}${beyond ? ' --beyond' : ''}`,
   )
 }
 
@@ -41,6 +41,11 @@ for (const workload of workloadNames)
   test(`fixed seeds of the ${workload} break no rule`, async () => {
     for (let seed = 1; seed <= 12; seed += 1) await assertClean(seed, workload)
   })
+
+test('a cluster that has lost more than it survives stops safely', async () => {
+  for (const workload of workloadNames)
+    for (let seed = 1; seed <= 5; seed += 1) await assertClean(seed, workload, true)
+})
 
 test('fresh seeds break no rule', async () => {
   const endMs = Date.now() + freshS * 1000
