@@ -7,7 +7,7 @@ import type { SignedIn } from '../chat/queries.ts'
 import { Reason } from '../gen/parley/v1/model.ts'
 import type { JoinClusterRequest } from '../gen/parley/v1/service.ts'
 import type { Passwords } from '../replica/passwords.ts'
-import type { Receiver, Replica, ReplicaState, Subscription } from '../replica/types.ts'
+import type { Receiver, Replica, Subscription } from '../replica/types.ts'
 import {
   failed,
   positionOf,
@@ -74,7 +74,7 @@ export function createService(replica: Replica, options: ServiceOptions): Servic
 
   function call(caller: Caller, request: Call, answerPlainly: Answer): void {
     const { op } = request
-    const answer: Answer = (result, position) => answerPlainly(withNames(result, replica.state), position)
+    const answer: Answer = (result, position) => answerPlainly(withNames(result, replica), position)
     if (op === undefined) return answer(failed(makeError(Reason.UNIMPLEMENTED)), 0)
     const wrong = requestError(op)
     if (wrong !== null) return answer(failed(wrong), 0)
@@ -310,9 +310,10 @@ const noAuthority = failed(
 const notSignedIn = failed(makeError(Reason.NOT_SIGNED_IN))
 
 /** Says who is waited for, where a quorum is missing and it is known who could bring it back. */
-function withNames(result: Result, { waitingFor }: ReplicaState): Result {
-  if (result.$case !== 'error' || result.value.reason !== Reason.NO_QUORUM || waitingFor.length === 0)
-    return result
+function withNames(result: Result, replica: Replica): Result {
+  if (result.$case !== 'error' || result.value.reason !== Reason.NO_QUORUM) return result
+  const { waitingFor } = replica.state
+  if (waitingFor.length === 0) return result
   const names = waitingFor.map(replicaName).join(' and ')
   return failed({ ...result.value, message: `Waiting for ${names}: nothing can be written without.` })
 }

@@ -51,12 +51,12 @@ export function findDestination(state: State, account: AccountRow, to: Target | 
       const conversation = state.conversations.get(target.value)
       return conversation === null
         ? { kind: 'rejected', rejected: conversationNotFound }
-        : enter(state, account, conversation, conversationNotFound)
+        : enter(state, account, conversation, () => conversationNotFound)
     }
     case 'room': {
       const room = state.conversations.byRoomName(target.value)
-      const unknown = roomNotFound(target.value)
-      return room === null ? { kind: 'rejected', rejected: unknown } : enter(state, account, room, unknown)
+      const unknown = (): Rejected => roomNotFound(target.value)
+      return room === null ? { kind: 'rejected', rejected: unknown() } : enter(state, account, room, unknown)
     }
     case 'account': {
       const peer = state.accounts.byName(target.value)
@@ -65,7 +65,7 @@ export function findDestination(state: State, account: AccountRow, to: Target | 
       const conversation = state.conversations.direct(account.id, peer.id)
       return conversation === null
         ? { kind: 'newDirect', peer }
-        : enter(state, account, conversation, conversationNotFound)
+        : enter(state, account, conversation, () => conversationNotFound)
     }
   }
 }
@@ -128,12 +128,12 @@ function enter(
   state: State,
   account: AccountRow,
   conversation: ConversationRow,
-  unknown: Rejected,
+  unknown: () => Rejected,
 ): Destination {
   const member = state.conversations.member(account.id, conversation.id)
   if (member === null) {
     const isPublic = conversation.kind === ConversationKind.ROOM && !conversation.private
-    return { kind: 'rejected', rejected: isPublic ? notAMember(conversation.name) : unknown }
+    return { kind: 'rejected', rejected: isPublic ? notAMember(conversation.name) : unknown() }
   }
   if (conversation.kind !== ConversationKind.DIRECT)
     return { kind: 'conversation', conversation, member, peer: null }

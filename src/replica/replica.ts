@@ -120,6 +120,8 @@ class LogReplica implements RunningReplica, LogConsumer {
   private applier: Applier
   private cancelCommit: Cancel | null = null
   private logStatus: LogStatus
+  /** Where clients find the replicas, as `logStatus` has it. */
+  private addresses: readonly string[]
   private draining = false
   private failed = false
   private removed = false
@@ -145,6 +147,7 @@ class LogReplica implements RunningReplica, LogConsumer {
     this.applier = new Applier(this.chat.machine, store, logger)
     this.appliedIndex = store.appliedIndex
     this.logStatus = log.status()
+    this.addresses = addressesForClients(this.logStatus.members)
     this.time = new OwnTime(clock, logger, () => log.otherClocksMs())
     this.pending = new PendingCommands({
       origin: self,
@@ -212,7 +215,7 @@ class LogReplica implements RunningReplica, LogConsumer {
       waitingFor: this.logStatus.waitingFor,
       draining: this.draining,
       hindered: this.isBehind || this.logStatus.full,
-      addresses: addressesForClients(this.logStatus.members),
+      addresses: this.addresses,
     }
   }
 
@@ -366,6 +369,7 @@ class LogReplica implements RunningReplica, LogConsumer {
 
   statusChanged(): void {
     this.logStatus = this.log.status()
+    this.addresses = addressesForClients(this.logStatus.members)
     this.watchQuorum()
     this.housekeeping.statusChanged()
     this.tellState()
