@@ -275,13 +275,22 @@ test('a client that never reads its stream gets no more than fits and is given u
   stream.end(Buffer.alloc(5))
   await once(stream, 'response')
   const text = 'x'.repeat(16_000)
-  while ((await gauge('parley_grpc_streams_stopped')) === 0)
+  const send = async (): Promise<void> => {
     assert.equal((await ask('SendMessage', { id: newId(), to: toBob, text }, bearer(ann.token))).error, null)
+  }
+  let kept = 0
+  for (; (await gauge('parley_grpc_streams_stopped')) === 0; kept += 1) await send()
+  // However many follow, none of them is kept for it.
+  for (let more = 0; more < 50; more += 1) await send()
   server.clock.advance(60_000)
   assert.equal(await gauge('parley_grpc_streams'), 0)
   const trailers = once(stream, 'trailers') as Promise<[Readonly<Record<string, string>>]>
-  stream.resume()
+  let bytes = 0
+  stream.on('data', (chunk: Buffer) => {
+    bytes += chunk.length
+  })
   assert.equal((await trailers)[0]['grpc-status'], String(codes.RESOURCE_EXHAUSTED))
+  assert.ok(bytes <= kept * (text.length + 1000), `${bytes} bytes of ${kept} messages`)
   session.close()
 })
 
