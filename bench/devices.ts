@@ -3,7 +3,7 @@
 //   node bench/devices.ts [--devices 10000] [--people 500] [--messages 5]
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
-import WebSocket from 'ws'
+import { WebSocket } from 'ws'
 import { createClient } from '../src/client/index.ts'
 import { ClientFrame, type Request, ServerFrame } from '../src/gen/parley/v1/frames.ts'
 import { startCluster } from '../test/support/cluster.ts'

@@ -394,6 +394,7 @@ describe('the command line against a real cluster', () => {
       leader: 'number',
       quorum: 'boolean',
       mayFail: 'number',
+      waitingFor: 'array',
       position: 'number',
       replicas: 'array',
     }

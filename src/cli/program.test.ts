@@ -110,6 +110,20 @@ test('when no replica answers the exit code is 5', async () => {
   assert.equal(await run('status'), 5)
 })
 
+test('status asks all replicas at once and waits for none that the others cannot reach', async () => {
+  const { network, fake, run } = start(5)
+  network.replica(2).kill()
+  network.replica(3).silent = true
+  const beganMs = network.clock.monotonicMs()
+  assert.equal(await run('status', '--json', '--server', 'r1:7400,r2:7400,r3:7400'), 0)
+  const { replicas } = JSON.parse(fake.outLines[0] ?? '') as { replicas: Record<string, unknown>[] }
+  assert.deepEqual(
+    replicas.map((one) => [one['id'], one['reachable']]),
+    [1, 2, 3, 4, 5].map((id) => [id, id !== 2 && id !== 3]),
+  )
+  assert.ok(network.clock.monotonicMs() - beganMs < 500, 'virtual time')
+})
+
 test('a message whose outcome is unknown gets exit code 5 and says so', async () => {
   const { network, fake, run } = start()
   fake.environment['PARLEY_PASSWORD'] = 'secret'

@@ -3,7 +3,7 @@ import type { Clock } from '../base/clock.ts'
 import { toHex } from '../base/bytes.ts'
 import { ClientFrame, type Request, type Response, ServerFrame } from '../gen/parley/v1/frames.ts'
 import { Account, Error as WireError, Message, type Reason } from '../gen/parley/v1/model.ts'
-import type { Event } from '../gen/parley/v1/service.ts'
+import { GetStatusResponse, ReplicaStatus, type Event } from '../gen/parley/v1/service.ts'
 import type { Connect, ConnectionHandlers } from './types.ts'
 
 /** Time that passes only when a test says so. */
@@ -236,6 +236,8 @@ export class FakeReplica {
         return [{ $case: 'subscribe', value: {} }, 0]
       case 'ping':
         return [{ $case: 'ping', value: {} }, 0]
+      case 'getStatus':
+        return [{ $case: 'getStatus', value: this.status() }, position]
       case 'logIn': {
         if (this.chat.passwords.get(op.value.name) !== op.value.password)
           return [error('REASON_WRONG_CREDENTIALS'), 0]
@@ -287,6 +289,13 @@ export class FakeReplica {
       default:
         return [error('REASON_UNIMPLEMENTED'), 0]
     }
+  }
+
+  private status(): GetStatusResponse {
+    const replicas = [...this.network.replicas.values()].map(({ id, address, up, silent }) =>
+      ReplicaStatus.fromPartial({ id, httpAddress: address, reachable: up && !silent, voter: true }),
+    )
+    return GetStatusResponse.fromPartial({ replica: this.id, leader: 1, quorum: true, replicas })
   }
 
   private reply(connection: Accepted, request: Request, result: Result, position: number): void {

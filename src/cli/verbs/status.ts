@@ -27,6 +27,8 @@ export const status = verb(
 
 /** A replica that has not answered by then counts as not reachable. */
 const answerMs = 1000
+/** The same for one that another replica cannot reach either. */
+const answerWhenLostMs = 250
 const watchMs = 1000
 
 async function watchStatus(survey: Survey, io: Io, json: boolean): Promise<number> {
@@ -49,7 +51,7 @@ interface Answer {
   readonly latencyMs: number
 }
 
-type SurveyIo = Pick<Io, 'createClient' | 'color'>
+type SurveyIo = Pick<Io, 'createClient' | 'color' | 'after'>
 
 /** Asks every replica over a connection of its own: what one of them thinks of the others may be old. */
 export class Survey {
@@ -82,21 +84,28 @@ export class Survey {
   /** The answers by replica. */
   private async ask(): Promise<ReadonlyMap<number, Answer>> {
     const answers = new Map<number, Answer>()
-    const asked = new Set<string>()
-    const askAll = async (addresses: readonly string[]): Promise<void> => {
-      const fresh = addresses.filter((address) => !asked.has(address))
-      for (const address of fresh) asked.add(address)
-      for (const answer of await Promise.all(fresh.map((address) => this.askOne(address))))
-        if (answer !== null) answers.set(answer.status.replica, answer)
-    }
-    await askAll(this.given)
-    // Replicas that were not given are known to those that were. One with another name for the same machine has answered already.
-    const others = [...answers.values()].flatMap(({ address, status: { replicas } }) =>
-      replicas
+    /** What ends the waiting for each address early. */
+    const asked = new Map<string, () => void>()
+    const ask = async (address: string): Promise<void> => {
+      const lost = new Promise<null>((resolve) => asked.set(address, () => resolve(null)))
+      const answer = await Promise.race([this.askOne(address), lost])
+      if (answer === null) return
+      answers.set(answer.status.replica, answer)
+      // Replicas that were not given are known to those that were. One with another name for the same machine has answered already.
+      const others = answer.status.replicas
         .filter(({ id, httpAddress }) => !answers.has(id) && httpAddress !== '')
-        .map(({ httpAddress }) => addressBeside(address, httpAddress)),
-    )
-    await askAll(others)
+        .map(({ httpAddress, reachable }) => ({ at: addressBeside(address, httpAddress), reachable }))
+      await Promise.all(
+        others.map(async ({ at, reachable }) => {
+          const asking = asked.has(at) ? null : ask(at)
+          const giveUp = asked.get(at)
+          if (!reachable && giveUp !== undefined) this.io.after(answerWhenLostMs, giveUp)
+          await asking
+        }),
+      )
+    }
+    // All at once: one that is dead should not keep people waiting for the others.
+    await Promise.all(this.given.map((address) => ask(address)))
     return answers
   }
 
