@@ -100,6 +100,16 @@ test('a rejection gets exit code 1 and its reason, also as JSON', async () => {
   assert.deepEqual([error['reason'], error['outcome']], ['WRONG_CREDENTIALS', 'notDone'])
 })
 
+test('a name that is taken is told before the password is asked for', async () => {
+  const { fake, run } = start()
+  fake.canAsk = true
+  fake.answers.push('secret', 'secret')
+  assert.equal(await run('register', 'ann', '--json'), 1)
+  const { error } = JSON.parse(fake.errLines.at(-1) ?? '') as { error: Record<string, unknown> }
+  assert.equal(error['reason'], 'NAME_TAKEN')
+  assert.deepEqual(fake.asked, [])
+})
+
 test('when no replica answers the exit code is 5', async () => {
   const { network, fake, run } = start(2)
   fake.environment['PARLEY_PASSWORD'] = 'secret'

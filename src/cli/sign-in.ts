@@ -1,5 +1,5 @@
 import type { Account } from '../gen/parley/v1/model.ts'
-import type { Client } from '../client/index.ts'
+import { type Client, ParleyError } from '../client/index.ts'
 import { CliError, exitCodes, type Io, UsageError } from './io.ts'
 import { plural, printable } from './text.ts'
 
@@ -72,6 +72,14 @@ export async function signIn(
     )
   io.err(`Welcome, new user. ${printable(name)} is free: choose a password.`)
   return register(client, io, { name, source: options.source })
+}
+
+/** Whether an account of this name can be made, as far as that is known before it is tried. */
+export async function checkName(client: Client, name: string): Promise<void> {
+  const { exists, registrationOpen } = await client.call('lookUpName', { name })
+  if (exists) throw new ParleyError('REASON_NAME_TAKEN', 'Another account has this name.')
+  if (!registrationOpen)
+    throw new ParleyError('REASON_REGISTRATION_CLOSED', 'Registration is closed on this cluster.')
 }
 
 export async function register(

@@ -1,4 +1,4 @@
-import { askName, register as registerAccount } from '../sign-in.ts'
+import { askName, checkName, register as registerAccount } from '../sign-in.ts'
 import { verb } from '../verb.ts'
 import { signInAnew } from './login.ts'
 
@@ -12,10 +12,10 @@ export const register = verb(
   },
   ({ arguments: [name], options }) => ({ name, fromInput: options['passwordStdin'] === true }),
   (options, context) =>
-    signInAnew(context, async (session) =>
-      registerAccount(session.client, context.io, {
-        name: await askName(options.name, context.io),
-        source: options,
-      }),
-    ),
+    signInAnew(context, async ({ client }) => {
+      const name = await askName(options.name, context.io)
+      // Nobody should type a password twice only to hear that the name is taken.
+      if (context.io.canAsk) await checkName(client, name)
+      return registerAccount(client, context.io, { name, source: options })
+    }),
 )
