@@ -129,12 +129,16 @@ test('who does not speak TLS is cut off, and others are served on', async () => 
   }
 })
 
-test('a connection that never shakes hands does not keep the ports from closing', async () => {
+test('connections that never shake hands do not keep a replica from its end', async () => {
   const other = await startTestApi({ tls })
-  const socket = connectPlain({ host, port: other.api.httpPort })
-  await once(socket, 'connect')
-  const closed = once(socket, 'close')
-  socket.resume()
+  const sockets = [other.api.httpPort, other.api.grpcPort].map((port) => connectPlain({ host, port }))
+  for (const socket of sockets) {
+    socket.on('error', () => undefined)
+    await once(socket, 'connect')
+  }
+  // A later connection has been taken in, so the earlier ones have been too.
+  await shown(other.api.httpPort)
+  await shown(other.api.grpcPort)
   await other.close()
-  await closed
+  for (const socket of sockets) socket.destroy()
 })
