@@ -115,9 +115,10 @@ export class Housekeeping {
       this.unreachableSinceMs.set(member.id, sinceMs)
       if (nowMs - sinceMs >= unreachableMs) lost.add(member.id)
     }
-    if (lost.size === 0) return
+    const members = new Set(status.members.map(({ id }) => id))
     for (const { replica, incarnation } of this.options.queries().presentReplicas()) {
-      if (lost.has(replica))
+      // One that was removed is gone, whether it could say so or not.
+      if (lost.has(replica) || !members.has(replica))
         this.run(`gone ${replica}`, { $case: 'replicaGone', value: { replica, incarnation } })
     }
   }

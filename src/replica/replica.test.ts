@@ -537,6 +537,21 @@ test('the leader clears the connections of a replica that cannot be reached', as
   assert.equal(replica.queries.account(alice.account)?.online, false)
 })
 
+test('the leader clears the connections of a replica that is none of the cluster any more', async () => {
+  const { clock, log, replica, settle, signUp } = await setUp()
+  const alice = signUp('alice')
+  const value = { replica: 3, incarnation: 5, connected: [alice.session], disconnected: [] }
+  const presence = { $case: 'presence', value } as const
+  const commands = [{ id: new Uint8Array(0), fingerprint: 0, account: 0, session: 0, op: presence }]
+  log.commit([
+    CommandBatch.encode({ origin: 3, incarnation: 5, number: 1, atMs: clock.wallMs(), commands }).finish(),
+  ])
+  assert.equal(replica.queries.account(alice.account)?.online, true)
+  clock.run(4000)
+  settle()
+  assert.equal(replica.queries.account(alice.account)?.online, false)
+})
+
 test('a cluster in which nothing happens writes nothing', async () => {
   const { clock, log, signUp } = await setUp()
   signUp('alice')

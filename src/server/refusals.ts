@@ -1,22 +1,22 @@
+import type { Clock } from '../base/clock.ts'
 import { replicaName } from '../base/ids.ts'
 import type { Refusal } from '../peer/links.ts'
 
 export interface RefusalsOptions {
-  readonly monotonicMs: () => number
+  readonly clock: Pick<Clock, 'after'>
   /** A link with that replica is up: what was refused before is over. */
   readonly isUp: (peer: number) => boolean
   /** This replica must not take part any more, and starting it again does not help; the line says why and what does. Called once. */
   readonly onFatal: (line: string, code: Refusal['code']) => void
 }
 
-/** So long may a process that died without a word be taken for the one that runs. */
+/** So long may a process that died without a word be taken for one that runs. */
 const runsAlreadyMs = 5000
 
 /** What replicas refuse each other for: shown in `status`; and the end of this process when it is this one that must not take part. */
 export class Refusals {
   private readonly options: RefusalsOptions
   private readonly known = new Map<number, Refusal>()
-  private runsAlreadySinceMs: number | null = null
   private ended = false
 
   constructor(options: RefusalsOptions) {
@@ -25,9 +25,14 @@ export class Refusals {
 
   add(refusal: Refusal): void {
     this.known.set(refusal.peer, refusal)
-    if (this.ended || refusal.by === 'self' || !this.isFatal(refusal)) return
-    this.ended = true
-    this.options.onFatal(`${replicaName(refusal.peer)} refuses this replica: ${refusal.reason}`, refusal.code)
+    if (refusal.by === 'self') return
+    if (isFinal(refusal)) this.end(refusal)
+    else if (refusal.code === 'runsAlready')
+      // The links tell it only once, as long as it stays so.
+      this.options.clock.after(runsAlreadyMs, () => {
+        if (this.problemWith(refusal.peer) !== '' && this.known.get(refusal.peer) === refusal)
+          this.end(refusal)
+      })
   }
 
   /** What is wrong between this replica and another one; empty when nothing is. */
@@ -52,25 +57,28 @@ export class Refusals {
     return ''
   }
 
-  private isFatal({ code }: Refusal): boolean {
-    switch (code) {
-      case 'removed':
-      case 'regressed':
-      case 'diverged':
-      case 'incarnation':
-        return true
-      case 'runsAlready': {
-        const now = this.options.monotonicMs()
-        this.runsAlreadySinceMs ??= now
-        return now - this.runsAlreadySinceMs >= runsAlreadyMs
-      }
-      case 'version':
-      case 'otherCluster':
-      case 'otherReplica':
-      case 'malformed':
-      case 'certificate':
-        // Something is wrong between two replicas, and it cannot be told with which.
-        return false
-    }
+  private end({ peer, code, reason }: Refusal): void {
+    if (this.ended) return
+    this.ended = true
+    this.options.onFatal(`${replicaName(peer)} refuses this replica: ${reason}`, code)
+  }
+}
+
+/** Whether this replica is refused for a reason that cannot pass. */
+function isFinal({ code }: Refusal): boolean {
+  switch (code) {
+    case 'removed':
+    case 'regressed':
+    case 'diverged':
+    case 'incarnation':
+      return true
+    case 'runsAlready':
+    case 'version':
+    case 'otherCluster':
+    case 'otherReplica':
+    case 'malformed':
+    case 'certificate':
+      // It may pass; or something is wrong between two replicas, and it cannot be told with which.
+      return false
   }
 }

@@ -278,7 +278,7 @@ async function assemble(
     })),
   }
   const refusals = new Refusals({
-    monotonicMs: () => clock.monotonicMs(),
+    clock,
     isUp: (peer) => transport.isUp(peer),
     onFatal: moments.unwanted,
   })

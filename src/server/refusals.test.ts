@@ -1,0 +1,68 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { Refusal } from '../peer/links.ts'
+import { Refusals } from './refusals.ts'
+
+const refusal = (code: Refusal['code'], by: Refusal['by'] = 'peer'): Refusal => ({
+  peer: 2,
+  by,
+  code,
+  reason: 'the reason',
+})
+
+function setUp(): {
+  readonly refusals: Refusals
+  readonly ends: string[]
+  readonly up: Set<number>
+  readonly later: (() => void)[]
+} {
+  const ends: string[] = []
+  const up = new Set<number>()
+  const later: (() => void)[] = []
+  const refusals = new Refusals({
+    clock: {
+      after(_, callback) {
+        later.push(callback)
+        return () => {}
+      },
+    },
+    isUp: (peer) => up.has(peer),
+    onFatal: (line, code) => ends.push(`${code}: ${line}`),
+  })
+  return { refusals, ends, up, later }
+}
+
+test('a replica that was removed, or forgot what it promised, ends at the first word of another one, and once', () => {
+  for (const code of ['removed', 'regressed', 'incarnation'] as const) {
+    const { refusals, ends } = setUp()
+    refusals.add(refusal(code))
+    refusals.add(refusal(code))
+    assert.deepEqual(ends, [`${code}: r2 refuses this replica: the reason`])
+  }
+})
+
+test('refusing others, or being refused for what may pass, is a problem to be shown and no end', () => {
+  const { refusals, ends, up } = setUp()
+  refusals.add(refusal('incarnation', 'self'))
+  assert.equal(refusals.problem, 'r2 was refused: the reason')
+  refusals.add(refusal('otherCluster'))
+  assert.equal(refusals.problemWith(2), 'r2 refuses this replica: the reason')
+  assert.equal(refusals.problemWith(3), '')
+  up.add(2)
+  assert.equal(refusals.problem, '')
+  assert.deepEqual(ends, [])
+})
+
+test('a replica that seems to run already ends when that is still so after a while, and not when it is let in meanwhile', () => {
+  const lasting = setUp()
+  lasting.refusals.add(refusal('runsAlready'))
+  assert.deepEqual(lasting.ends, [])
+  for (const look of lasting.later) look()
+  assert.equal(lasting.ends.length, 1)
+
+  const passing = setUp()
+  passing.refusals.add(refusal('runsAlready'))
+  passing.up.add(2)
+  for (const look of passing.later) look()
+  assert.deepEqual(passing.ends, [])
+})
