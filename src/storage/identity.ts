@@ -106,10 +106,7 @@ export function createIdentity<Member>(
   identity: Pick<
     Identity<Member>,
     'clusterId' | 'replica' | 'replicas' | 'faultModel' | 'own' | 'contacts' | 'learner'
-  > & {
-    /** How often it counts as having started. Default 0: a state that is there from the start may know the same replica from another life. */
-    readonly incarnation?: number
-  },
+  >,
 ): void {
   mkdirSync(folder, { recursive: true, mode: 0o700 })
   const present = readIdentity<Member>(folder)
@@ -119,7 +116,7 @@ export function createIdentity<Member>(
     version: 1,
     clusterId,
     replica,
-    incarnation: identity.incarnation ?? 0,
+    incarnation: 0,
     begun: false,
     replicas,
     ...(faultModel === undefined ? {} : { faultModel }),
