@@ -12,6 +12,7 @@ export interface Report {
   }
   readonly replicas: number
   readonly messageBytes: number
+  /** With nothing stored, half a minute after the start. */
   readonly idle: { readonly seconds: number; readonly replicas: readonly ReplicaCost[] }
   readonly sends: readonly SendResult[]
   readonly delivery: { readonly perSecond: number; readonly messages: number; readonly latencyMs: Latency }
@@ -21,7 +22,15 @@ export interface Report {
     readonly acknowledged: number
     readonly lost: number
   }
-  readonly stored: { readonly messages: number; readonly replicas: readonly ReplicaCost[] }
+  /** With exactly so many messages stored, before anything else was measured. */
+  readonly stored: {
+    readonly messages: number
+    /** While nothing has been given back yet of what the load took. */
+    readonly rightAfter: readonly ReplicaCost[]
+    /** So many seconds later, without requests. */
+    readonly settleSeconds: number
+    readonly settled: readonly ReplicaCost[]
+  }
   readonly etcd: { readonly version: string; readonly puts: readonly LoadResult[] } | null
 }
 
@@ -42,6 +51,7 @@ export interface ReplicaCost {
 
 /** A few lines for the terminal. */
 export function summary(report: Report): string {
+  const { stored } = report
   const lines = [
     `Parley, ${report.replicas} replicas, ${report.messageBytes}-byte messages, ${report.machine.cores} cores (${report.machine.cpu})`,
     '',
@@ -60,16 +70,21 @@ export function summary(report: Report): string {
       ].join(' ')
     }),
     '',
-    `delivery, end to end: p50 ${report.delivery.latencyMs.p50.toFixed(2)} ms, p99 ${report.delivery.latencyMs.p99.toFixed(2)} ms`,
+    `delivery, end to end: p50 ${report.delivery.latencyMs.p50.toFixed(2)} ms, p99 ${report.delivery.latencyMs.p99.toFixed(2)} ms, max ${report.delivery.latencyMs.max.toFixed(1)} ms, at ${report.delivery.perSecond} messages per second`,
     `leader killed ${report.kills.gapsMs.length} times: median gap ${median(report.kills.gapsMs).toFixed(0)} ms, longest ${Math.max(0, ...report.kills.gapsMs).toFixed(0)} ms; ${report.kills.lost} of ${report.kills.acknowledged} acknowledged messages lost`,
-    `idle: ${report.idle.replicas.map(({ replica, cpuPercent }) => `r${replica} ${cpuPercent.toFixed(2)} %`).join(', ')} of a core`,
-    `with ${report.stored.messages} messages stored: ${report.stored.replicas.map(({ replica, residentMb }) => `r${replica} ${residentMb.toFixed(0)} MB`).join(', ')} resident`,
+    `idle: ${cpuOf(report.idle.replicas)}`,
+    `idle with ${stored.messages} messages stored: ${cpuOf(stored.settled)}`,
+    `resident with nothing stored: ${memoryOf(report.idle.replicas)}`,
+    `right after ${stored.messages} messages were stored: ${memoryOf(stored.rightAfter)}`,
+    `${stored.settleSeconds} s later: ${memoryOf(stored.settled)}`,
   ]
   return lines.join('\n')
 }
 
 /** One page that needs nothing else. */
 export function page(report: Report): string {
+  const { stored } = report
+  const delivery = report.delivery.latencyMs
   const counts = report.sends.map(({ outstanding }) => String(outstanding))
   const charts = [
     bars('Acknowledged sends per second', counts, [
@@ -96,10 +111,19 @@ export function page(report: Report): string {
       { name: 'CPU', values: report.sends.at(-1)?.replicas.map(({ cpuPercent }) => cpuPercent) ?? [] },
     ]),
     bars(
-      `Resident memory with ${report.stored.messages} messages stored, MB`,
-      report.stored.replicas.map(nameOf),
-      [{ name: 'resident', values: report.stored.replicas.map(({ residentMb }) => residentMb) }],
+      `Delivery to a device on another replica at ${report.delivery.perSecond} messages per second, ms`,
+      ['p50', 'p99', 'max'],
+      [{ name: 'delivery', values: [delivery.p50, delivery.p99, delivery.max] }],
     ),
+    bars(`Resident memory, ${stored.messages} messages, MB`, stored.settled.map(nameOf), [
+      { name: 'before', values: report.idle.replicas.map(({ residentMb }) => residentMb) },
+      { name: 'right after', values: stored.rightAfter.map(({ residentMb }) => residentMb) },
+      { name: `${stored.settleSeconds} s later`, values: stored.settled.map(({ residentMb }) => residentMb) },
+    ]),
+    bars('CPU without requests, % of a core', stored.settled.map(nameOf), [
+      { name: 'nothing stored', values: report.idle.replicas.map(({ cpuPercent }) => cpuPercent) },
+      { name: `${stored.messages} messages`, values: stored.settled.map(({ cpuPercent }) => cpuPercent) },
+    ]),
   ]
   return `<!doctype html>
 <html lang="en">
@@ -166,6 +190,14 @@ function bars(title: string, labels: readonly string[], series: readonly Series[
 
 function putsAt(report: Report, outstanding: number): LoadResult | null {
   return report.etcd?.puts.find((put) => put.outstanding === outstanding) ?? null
+}
+
+function cpuOf(replicas: readonly ReplicaCost[]): string {
+  return `${replicas.map((one) => `${nameOf(one)} ${one.cpuPercent.toFixed(2)} %`).join(', ')} of a core`
+}
+
+function memoryOf(replicas: readonly ReplicaCost[]): string {
+  return replicas.map(({ replica, residentMb }) => `r${replica} ${residentMb.toFixed(0)} MB`).join(', ')
 }
 
 function nameOf({ replica, isLeader }: ReplicaCost): string {
