@@ -1,4 +1,4 @@
-import { appendFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { seededRandom } from '../../src/base/random.ts'
 import type { FaultModel } from '../../src/raft/types.ts'
@@ -94,6 +94,8 @@ class Run {
   private roundIsOver = true
   private undecided = 0
   private longestSilenceMs = 0
+  private copies = 0
+  private mostMemoryMib = 0
   private progress: NodeJS.Timeout | null = null
 
   constructor(options: TortureOptions) {
@@ -169,6 +171,7 @@ class Run {
       `${this.clock()} min, ${this.rounds} rounds, ${this.answered} calls answered, ${this.acknowledged} messages acknowledged, ${this.unknown} outcomes unknown`,
       `longest time without an acknowledgement while no more failed than may: ${(this.longestSilenceMs / 1000).toFixed(1)} s`,
       `histories too hard to decide: ${this.undecided}`,
+      `copies of the state sent: ${this.copies}; most memory of a replica: ${this.mostMemoryMib} MiB`,
       `hits: ${hits || 'none'}`,
     ].join('\n')
   }
@@ -270,8 +273,10 @@ class Run {
 
   /** Errors of the program itself, which a replica has noted in its log and lived through. */
   private checkLogs(cluster: TestCluster): void {
+    this.copies = 0
     for (const { id } of cluster.replicas) {
       const log = readFileSync(join(cluster.dataOf(id), 'parley.log'), 'utf8')
+      this.copies += log.split('"this replica is sent a copy of the state"').length - 1
       const line = /^.*(?:Type|Range|Reference|Syntax|Assertion)Error.*$/m.exec(log)?.[0]
       if (line !== undefined) this.fail('no exception', `r${id} noted: ${line}`)
     }
@@ -280,6 +285,8 @@ class Run {
   /** Kills all replicas and compares their states; then they start again. */
   private async compare(cluster: TestCluster): Promise<void> {
     this.note('all are killed, and their states compared')
+    for (const pid of cluster.running.values())
+      this.mostMemoryMib = Math.max(this.mostMemoryMib, peakMemoryMib(pid))
     this.people?.close()
     try {
       const same = await checkSameState(cluster)
@@ -325,4 +332,11 @@ class Run {
     const seconds = (performance.now() - this.startedMs) / 1000
     return `${Math.floor(seconds / 60)}:${(seconds % 60).toFixed(2).padStart(5, '0')}`
   }
+}
+
+/** The most that a process has held in memory so far; 0 where the system does not tell. */
+function peakMemoryMib(pid: number): number {
+  const path = `/proc/${pid}/status`
+  const peak = existsSync(path) ? /^VmHWM:\s*([0-9]+) kB$/m.exec(readFileSync(path, 'utf8'))?.[1] : undefined
+  return Math.round(Number(peak ?? 0) / 1024)
 }
