@@ -53,6 +53,14 @@ type FaultBody =
       readonly downMs: number
       readonly times: number
     }
+  /** One after another crashes, in an order drawn from `seed`, with little time in between, until none is left; then one after another comes back, in another order. */
+  | {
+      readonly kind: 'dominoes'
+      readonly seed: number
+      readonly power: boolean
+      readonly everyMs: number
+      readonly backEveryMs: number
+    }
   /** One after another is killed and comes back. */
   | { readonly kind: 'rolling'; readonly everyMs: number; readonly downMs: number }
   /** The process does nothing for a while, then goes on. */
@@ -168,6 +176,7 @@ export const faultKinds: readonly FaultKind[] = [
 
 /** Those that the fail-stop model survives: replicas crash, and whoever is suspected is dead. */
 export const failStopFaults: readonly FaultKind[] = [
+  'dominoes',
   'crash',
   'crashAtOperation',
   'blackout',
@@ -264,6 +273,14 @@ function drawBody(random: Random, kind: FaultKind, target: Target, replicas: num
         everyMs: skewed(random, 50, 1500),
         downMs: skewed(random, 1, 200),
         times: 2 + random.below(12),
+      }
+    case 'dominoes':
+      return {
+        kind,
+        seed: random.below(1_000_000),
+        power,
+        everyMs: skewed(random, 1, 1200),
+        backEveryMs: skewed(random, 5, 2500),
       }
     case 'rolling':
       return { kind, everyMs: 300 + random.below(1500), downMs: 20 + random.below(800) }

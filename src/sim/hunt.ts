@@ -15,7 +15,7 @@ while (caught === null && elapsedS() < Number(seconds)) {
     seed,
     workload: mutant.workload,
     replicas: null,
-    faultModel: 'majority',
+    faultModel: mutant.faultModel ?? 'majority',
     beyond: false,
     kinds: mutant.kinds ?? null,
     only: null,

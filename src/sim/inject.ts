@@ -168,6 +168,24 @@ export function createInjector(options: {
     changing = false
   }
 
+  function dominoes({ seed, power, everyMs, backEveryMs }: Fault & { kind: 'dominoes' }): void {
+    const pick = seededRandom(seed)
+    const running = cluster.running().map(({ id }) => id)
+    const falling = shuffled(running, pick)
+    const rising = shuffled(running, pick)
+    const lastMs = falling.length * everyMs
+    let atMs = 0
+    for (const id of falling) {
+      later(atMs, () => cluster.crash(id, power, Infinity))
+      atMs += pick.below(2 * everyMs)
+    }
+    atMs = Math.max(atMs, lastMs)
+    for (const id of rising) {
+      atMs += pick.below(2 * backEveryMs)
+      later(atMs, () => cluster.start(id))
+    }
+  }
+
   /** Fewer machines are left than any configuration that one of them may know needs. */
   function loseMost(chance: Random): void {
     const running = [...cluster.running()]
@@ -301,6 +319,10 @@ export function createInjector(options: {
       case 'regicide':
         note()
         plots.push({ fault, left: fault.times })
+        return
+      case 'dominoes':
+        note()
+        dominoes(fault)
         return
       case 'rolling':
         note()
@@ -473,4 +495,9 @@ export function createInjector(options: {
       }
     },
   }
+}
+
+function shuffled<Item>(items: readonly Item[], random: Random): readonly Item[] {
+  const left = [...items]
+  return items.flatMap(() => left.splice(random.below(left.length), 1))
 }

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { registerHooks } from 'node:module'
 import { join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
+import type { FaultModel } from '../raft/types.ts'
 import type { FaultKind } from './faults.ts'
 import type { WorkloadName } from './simulate.ts'
 
@@ -14,6 +15,8 @@ export interface Mutant {
   readonly find: string
   readonly replace: string
   readonly workload: WorkloadName
+  /** Default `majority`. */
+  readonly faultModel?: FaultModel
   /** Only these faults, where others would hide it for long. Default: all. */
   readonly kinds?: readonly FaultKind[]
 }
@@ -355,6 +358,56 @@ export const mutants: readonly Mutant[] = [
     find: 'if (event.position <= this.complete) return false',
     replace: '',
     workload: chat,
+  },
+  {
+    name: 'fail-stop: restart with the longest log of whoever is up',
+    file: 'raft/recovery.ts',
+    find: "if (waitingFor.length > 0) return { kind: 'waiting', waitingFor }",
+    replace: "if (waitingFor.length === voters.length) return { kind: 'waiting', waitingFor }",
+    workload: ledger,
+    faultModel: 'fail-stop',
+  },
+  {
+    name: 'fail-stop: restart with a majority',
+    file: 'raft/recovery.ts',
+    find: "if (waitingFor.length > 0) return { kind: 'waiting', waitingFor }",
+    replace: "if (waitingFor.length * 2 >= needed.length) return { kind: 'waiting', waitingFor }",
+    workload: ledger,
+    faultModel: 'fail-stop',
+  },
+  {
+    name: 'fail-stop: campaign while not continuous',
+    file: 'raft/quorum.ts',
+    find: 'member.voter && member.incarnation === incarnation,',
+    replace: 'member.voter && member.incarnation !== undefined,',
+    workload: ledger,
+    faultModel: 'fail-stop',
+  },
+  {
+    name: 'fail-stop: use a re-admission before it is committed',
+    file: 'raft/core.ts',
+    find: 'policy.standing(configurations.committed, self',
+    replace: 'policy.standing(configurations.current, self',
+    workload: ledger,
+    faultModel: 'fail-stop',
+    kinds: ['dominoes', 'crash', 'crashAtOperation', 'slowLinks', 'slowDisk'],
+  },
+  {
+    name: 'fail-stop: exclude before the term is opened',
+    file: 'raft/leadership.ts',
+    find: 'if (!this.opened) return false',
+    replace: '',
+    workload: ledger,
+    faultModel: 'fail-stop',
+    kinds: ['dominoes', 'crash', 'crashAtOperation', 'slowLinks', 'slowDisk'],
+  },
+  {
+    name: 'fail-stop: believe a failure detector that lies',
+    file: 'raft/incarnations.ts',
+    find: 'const deadUpTo = lives ? incarnation - 1 : incarnation',
+    replace: 'const deadUpTo = incarnation - (lives && incarnation % 3 > 0 ? 1 : 0)',
+    workload: ledger,
+    faultModel: 'fail-stop',
   },
 ]
 

@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { FaultModel } from '../raft/types.ts'
-import { faultKinds, type FaultKind } from './faults.ts'
+import { failStopFaults, faultKinds, type FaultKind } from './faults.ts'
 import { tracePage } from './page.ts'
 import { shrink } from './shrink.ts'
 import { describePlan, simulate, workloadNames, type SimOptions, type SimResult } from './simulate.ts'
@@ -154,11 +154,13 @@ function commandFor(options: SimOptions): string {
   return parts.join(' ')
 }
 
+const allFaultKinds = [...new Set([...faultKinds, ...failStopFaults])]
+
 function kindsOf(text: string): readonly FaultKind[] {
   if (text === 'none') return []
   return text.split(',').map((name) => {
-    const kind = faultKinds.find((known) => known === name)
-    if (kind === undefined) throw new Error(`${name} is no fault; known are ${faultKinds.join(', ')}`)
+    const kind = allFaultKinds.find((known) => known === name)
+    if (kind === undefined) throw new Error(`${name} is no fault; known are ${allFaultKinds.join(', ')}`)
     return kind
   })
 }
