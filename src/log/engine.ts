@@ -369,7 +369,7 @@ export class Engine implements ReplicatedLog {
     })
   }
 
-  /** Goes on after an outage of all without these replicas, by an operator's order: what they alone hold is lost. Only in the fault model `fail-stop`. */
+  /** Goes on without these replicas, by an operator's order: what they alone hold is lost. Only in the fault model `fail-stop`. */
   giveUp(replicas: readonly ReplicaId[]): void {
     this.logger.warn(
       { replicas: replicas.map(replicaName) },

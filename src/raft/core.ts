@@ -146,8 +146,7 @@ export class RaftCore {
         this.learn(input)
         return
       case 'giveUp':
-        this.givenUp = [...new Set([...this.givenUp, ...input.replicas])]
-        if (this.role.kind === 'gathering') this.gather()
+        this.giveUp(input.replicas)
         return
       case 'propose':
         this.propose(input.data)
@@ -518,6 +517,19 @@ export class RaftCore {
   }
 
   // After an outage
+
+  /** By an operator's order. Where there is an outage to recover from, the order travels with what is asked then; otherwise it stands for the proof that they are dead. */
+  private giveUp(replicas: readonly ReplicaId[]): void {
+    const { configurations } = this.state
+    if (this.mustGather) {
+      this.givenUp = [...new Set([...this.givenUp, ...replicas])]
+      if (this.role.kind === 'gathering') this.gather()
+      return
+    }
+    for (const { id, voter, incarnation } of configurations.current.members)
+      if (voter && incarnation !== undefined && replicas.includes(id))
+        this.learn({ kind: 'incarnation', replica: id, incarnation, lives: false })
+  }
 
   private gather(): void {
     const { state } = this

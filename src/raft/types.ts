@@ -204,7 +204,7 @@ export type Input =
       readonly incarnation: Incarnation
       readonly lives: boolean
     }
-  /** `fail-stop`: an operator wants to recover from an outage without these replicas, and to lose what they alone hold. */
+  /** `fail-stop`: an operator says that these replicas are dead, or wants to recover from an outage without them and to lose what they alone hold. */
   | { readonly kind: 'giveUp'; readonly replicas: readonly ReplicaId[] }
   /** Of the configuration; forwarded to the leader when this replica does not lead. Answered in a Ready's `changes`. */
   | { readonly kind: 'change'; readonly change: ConfigurationChange; readonly id: number }

@@ -7,7 +7,7 @@ import type { Logger } from '../base/logger.ts'
 import type { LogStatus } from '../log/port.ts'
 import { writeJson } from '../storage/json-file.ts'
 
-/** `waiting.json`: whom a replica waits for after an outage, as long as it does (fault model `fail-stop`). */
+/** `waiting.json`: whom a replica waits for, as long as it does (fault model `fail-stop`). */
 interface WaitingFile {
   readonly version: 1
   readonly replica: string
@@ -25,7 +25,7 @@ interface RecoverFile {
 
 const lookMs = 500
 
-/** Tells an operator, by files in the replica's folder, whom the replica waits for after an outage, and takes the order to wait no longer. */
+/** Tells an operator, by files in the replica's folder, whom the replica waits for, and takes the order to wait no longer. */
 export function watchOutage(options: {
   readonly folder: string
   readonly clock: Clock
@@ -41,8 +41,8 @@ export function watchOutage(options: {
   rmSync(waitingPath, { force: true })
 
   function look(): void {
-    const { self, waitingFor, leader, term, lastIndex } = status()
-    const missing = leader === 0 ? waitingFor.map(replicaName) : []
+    const { self, waitingFor, available, term, lastIndex } = status()
+    const missing = available ? [] : waitingFor.map(replicaName)
     if (missing.join() !== told) {
       told = missing.join()
       const file: WaitingFile = {
@@ -88,8 +88,9 @@ export function lossOf({ replica, waitingFor, term, lastIndex }: WaitingFile): r
   const names = waitingFor.join(' and ')
   return [
     `${replica} has its log up to entry ${lastIndex} of term ${term} and waits for ${names}.`,
-    `After that, ${names} may have gone on alone. Everything that ${waitingFor.length === 1 ? 'it' : 'they'} acknowledged since would be lost for good: messages that people were told are sent, accounts, deletions.`,
-    `${names} must never be started again with the old folder afterwards: move it away, and let a new replica join in its place.`,
+    `If ${names} went on when ${replica} was down, everything that was acknowledged since then is lost for good without: messages that people were told are sent, accounts, deletions.`,
+    `If ${names} still ${waitingFor.length === 1 ? 'runs' : 'run'} somewhere out of reach, both sides would go on and drift apart: make sure that nothing runs there.`,
+    `Never start ${names} again with the old folder afterwards: move it away, and let a new replica join in its place.`,
   ]
 }
 
