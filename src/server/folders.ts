@@ -1,5 +1,6 @@
 import * as storage from '../storage/identity.ts'
 import type { ClusterFile, ClusterReplica } from './cluster-file.ts'
+import { checkWritable } from './make-folder.ts'
 import { ServerError } from './problems.ts'
 
 /** Who a replica is, with the replica set that its cluster was created with. */
@@ -12,6 +13,7 @@ export type Identity = storage.Identity<ClusterReplica>
  * @throws ServerError with that line.
  */
 export function claimFolder(folder: string, inUse: (pid: number) => string): storage.Claim {
+  checkWritable(folder)
   return inWords(() => storage.claimFolder(folder), inUse)
 }
 
@@ -51,6 +53,7 @@ export function createJoiningFolder(
  * @throws ServerError when the folder is in use, or is not a replica's, or has lost its memory.
  */
 export function openReplicaFolder(folder: string): storage.OpenedFolder<ClusterReplica> {
+  if (readIdentity(folder) !== null) checkWritable(folder)
   return inWords(() => storage.openIdentity<ClusterReplica>(folder))
 }
 

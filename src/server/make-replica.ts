@@ -1,5 +1,5 @@
 import { lookup } from 'node:dns/promises'
-import { mkdirSync, readdirSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import { networkInterfaces } from 'node:os'
 import { randomBytes } from 'node:crypto'
 
@@ -10,6 +10,7 @@ import { writeCertificates } from '../tls/store.ts'
 import type { ClusterReplica } from './cluster-file.ts'
 import { checkPorts, faultModelOf } from './create-cluster.ts'
 import { createReplicaFolder, readIdentity } from './folders.ts'
+import { makeFolder } from './make-folder.ts'
 import type { InitOptions, JoinOptions, ServeOptions } from './options.ts'
 import { formatHostPort } from './ports.ts'
 import { problemOf, ServerError } from './problems.ts'
@@ -76,16 +77,14 @@ export function checkEmpty(folder: string): void {
   try {
     found = readdirSync(folder)
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return
+    // What is wrong with it is told when it is made.
+    if (error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR'))
+      return
     throw error
   }
   const foreign = found.find((name) => !ownFiles.has(name))
   if (foreign !== undefined)
     throw new ServerError(`${folder} is not empty (${foreign}): name a new folder with --data.`)
-}
-
-export function makeFolder(folder: string): void {
-  mkdirSync(folder, { recursive: true, mode: 0o700 })
 }
 
 /** The options to run a replica with that was just made with these. */

@@ -36,6 +36,9 @@ export function problemOf(error: unknown): string {
       return `This machine does not have the address of ${error.message}.`
     case 'EACCES':
       return `No permission: ${error.message}.`
+    case 'EMFILE':
+    case 'ENFILE':
+      return 'Too many files and connections are open for this machine: raise the limit ("ulimit -n") and start again.'
     case 'ENOSPC':
       return `The disk has no space left (${error.message}): make room and start again; nothing is lost.`
     case 'EROFS':

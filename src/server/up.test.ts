@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -44,6 +44,38 @@ test('a port in use is named, with the option that changes it, before anything i
   assert.deepEqual(errors, [
     `Port ${port} on 127.0.0.1 is in use by another program: stop it, or choose other ports with --grpc-port.`,
   ])
+})
+
+test('a folder that cannot be made or written to is told with the reason', async (t) => {
+  const { folder, errors, up, serve } = setUp(t)
+  const file = join(folder, 'file')
+  writeFileSync(file, '')
+  const tries = [
+    [file, `${file} is a file, not a folder.`],
+    [join(file, 'data'), `The folder ${join(file, 'data')} cannot be made: a part of its path is a file.`],
+    ['/proc/parley/data', 'The folder /proc/parley/data cannot be made: no folders can be made there.'],
+    [
+      join(folder, 'x'.repeat(300)),
+      `The folder ${join(folder, 'x'.repeat(300))} cannot be made: its name is too long.`,
+    ],
+  ] as const
+  for (const [data, words] of tries) {
+    assert.equal(await up({ data }), 1)
+    assert.equal(errors.at(-1), `${words} Choose another one with --data.`)
+  }
+  createCluster(folder, planCluster(plan))
+  const first = replicaFolder(folder, 1)
+  assert.equal(await up({ data: first }), 1)
+  assert.equal(
+    errors.at(-1),
+    `${first} is the data folder of r1 alone. Run it with: parley serve --data ${first}`,
+  )
+  // Root may write everywhere.
+  if (process.getuid?.() === 0) return
+  chmodSync(first, 0o500)
+  assert.equal(await serve(first), 1)
+  chmodSync(first, 0o700)
+  assert.equal(errors.at(-1), `Nothing can be written to the folder ${first}: this user may not.`)
 })
 
 test('a second "parley up" over the same folder is told of the first', async (t) => {

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdirSync, rmSync, watch } from 'node:fs'
+import { rmSync, watch } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 
@@ -16,8 +16,9 @@ import {
   type ClusterReplica,
 } from './cluster-file.ts'
 import { checkFolders, checkPorts, createCluster, faultModelOf, planCluster } from './create-cluster.ts'
-import { claimFolder } from './folders.ts'
+import { claimFolder, readIdentity } from './folders.ts'
 import { dropReplica, wasRemoved } from './grow-cluster.ts'
+import { makeFolder } from './make-folder.ts'
 import { createControl, type ControlAction } from './control.ts'
 import type { ReplicaReport, ServerIo } from './io.ts'
 import type { UpOptions } from './options.ts'
@@ -74,7 +75,12 @@ export async function runUp(options: UpOptions, io: ServerIo): Promise<number> {
 }
 
 async function superviseIn(folder: string, options: UpOptions, io: ServerIo): Promise<number> {
-  mkdirSync(folder, { recursive: true })
+  makeFolder(folder)
+  const replica = readIdentity(folder)
+  if (replica !== null)
+    throw new ServerError(
+      `${folder} is the data folder of ${replicaName(replica.replica)} alone. Run it with: parley serve --data ${folder}`,
+    )
   const claim = claimFolder(
     folder,
     (pid) =>
