@@ -124,6 +124,18 @@ test('a certificate that was made while the clock was ahead is replaced', async 
   assert.ok(Date.parse(new X509Certificate(tls?.current.certificate ?? '').validFrom) <= clock.wallMs())
 })
 
+test('certificates of another replica are replaced by its own, and those of another cluster stop the start', async (t) => {
+  const folder = temporary(t)
+  const clock = new ManualClock()
+  await withCertificates(folder, clock.wallMs())
+  const { tls } = await open(t, folder, { ...elsewhere, id: 2 }, {}, clock)
+  assert.equal(replicaOf(new X509Certificate(tls?.current.certificate ?? ''), clusterId), 2)
+  const kept = readCertificates(folder)
+  assert.ok(kept !== null)
+  writeCertificates(folder, { ...kept, clusterId: 'cd'.repeat(16) })
+  await assert.rejects(open(t, folder, elsewhere, {}, clock), /certificates\.json is of another cluster/)
+})
+
 test('a certificate out of files is read again when they change, and not while they do not fit each other', async (t) => {
   const folder = temporary(t)
   const clock = new ManualClock()

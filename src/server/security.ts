@@ -13,7 +13,7 @@ import {
   type Credentials,
 } from '../tls/credentials.ts'
 import { fingerprintOf } from '../tls/names.ts'
-import { readCertificates } from '../tls/store.ts'
+import { certificatesPath, readCertificates } from '../tls/store.ts'
 import type { ClusterReplica } from './cluster-file.ts'
 import type { ServeOptions } from './options.ts'
 import { isLoopback, parseHostPort } from './ports.ts'
@@ -70,6 +70,10 @@ export async function openSecurity(parts: SecurityOptions): Promise<Security> {
       close: () => files?.close(),
     }
   }
+  if (certificates.clusterId !== clusterId)
+    throw new ServerError(
+      `${certificatesPath(folder)} is of another cluster (${certificates.clusterId}, not ${clusterId}): put back the file that belongs here.`,
+    )
   const credentials = await keepReplicaCredentials({
     ...certificates,
     folder,

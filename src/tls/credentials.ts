@@ -6,6 +6,7 @@ import type { Cancel, Clock } from '../base/clock.ts'
 import type { ReplicaId } from '../base/ids.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Authority, Issued } from './authority.ts'
+import { replicaOf } from './names.ts'
 import { writeCertificates } from './store.ts'
 
 /** A certificate with its key, which is renewed now and then. */
@@ -76,7 +77,7 @@ export async function keepReplicaCredentials(
 
   async function look(): Promise<void> {
     const { startMs, endMs } = timesOf(current.certificate)
-    if (isDue(current.certificate, hosts, clock.wallMs()))
+    if (isDue(current.certificate, options, clock.wallMs()))
       await renew().catch((error: unknown) =>
         logger.error({ error: String(error) }, 'the certificate could not be renewed'),
       )
@@ -151,11 +152,17 @@ export function fileCredentials(
   }
 }
 
-function isDue(certificate: string, hosts: readonly string[], nowMs: number): boolean {
+function isDue(
+  certificate: string,
+  { clusterId, replica, hosts }: Pick<ReplicaCredentialsOptions, 'clusterId' | 'replica' | 'hosts'>,
+  nowMs: number,
+): boolean {
   const { startMs, endMs } = timesOf(certificate)
   const parsed = new X509Certificate(certificate)
   const named = (host: string): boolean =>
     (isIP(host) === 0 ? parsed.checkHost(host) : parsed.checkIP(host)) !== undefined
+  // The file was copied from another replica.
+  if (replicaOf(parsed, clusterId) !== replica) return true
   // One of the future was made while the clock was wrong.
   return nowMs < startMs || nowMs - startMs > (endMs - startMs) / 3 || !hosts.every(named)
 }
