@@ -643,7 +643,7 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
     const token = randomBytes(24).toString('base64url')
     const control = createControl({
       token,
-      addresses: cluster.addresses,
+      addresses: () => cluster.addresses,
       act: (replica, action) => {
         if (action === 'start') cluster.start(replica)
         else void cluster.end(replica, action === 'kill' ? 'SIGKILL' : 'SIGTERM')

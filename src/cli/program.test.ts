@@ -35,6 +35,22 @@ test('signing in, sending and signing out, with the password from the environmen
   assert.deepEqual(fake.errLines, [])
 })
 
+test('a command line that was signed in finds the cluster when all replicas that it was given are gone, and no other cluster', async () => {
+  const { network, fake, run } = start(2)
+  fake.environment['PARLEY_PASSWORD'] = 'secret'
+  fake.environment['PARLEY_SERVER'] = 'r1:7400'
+  network.replica(1).addresses = network.addresses
+  assert.equal(await run('login', 'ann'), 0)
+  network.replica(1).kill()
+  assert.equal(await run('send', 'bob', 'still', 'there?'), 0)
+  assert.equal(network.replica(2).seenOps.at(-1), 'sendMessage')
+
+  // Whoever names another server may mean another cluster, which must not get to see the token.
+  const { length } = network.replica(2).seen
+  assert.equal(await run('send', 'bob', 'and', 'now?', '--server', 'elsewhere:7400', '--timeout', '1'), 5)
+  assert.equal(network.replica(2).seen.length, length)
+})
+
 test('the password is asked for on a terminal, after the greeting', async () => {
   const { fake, run } = start()
   fake.canAsk = true

@@ -8,6 +8,8 @@ import { CliError, exitCodes, type Io } from './io.ts'
 export interface SavedSession {
   readonly name: string
   readonly token: Uint8Array
+  /** Where the cluster's replicas were when it was used last: those that the profile names may be gone. */
+  readonly replicas?: readonly string[]
 }
 
 /** The connection of one run to the cluster. */
@@ -27,12 +29,15 @@ export interface Session {
 }
 
 const tellAfterMs = 1000
+/** More than a cluster has; those that are gone give way to new ones. */
+const mostReplicas = 16
 
 /** @param anew leave the saved session alone: somebody is about to sign in. */
 export function openSession(settings: Settings, io: Io, anew = false): Session {
   const saved = anew ? null : readSaved(settings, io)
+  let current = saved
   const client = io.createClient({
-    addresses: settings.servers,
+    addresses: [...new Set([...settings.servers, ...(saved?.replicas ?? [])])],
     timeoutMs: settings.timeoutMs,
     read: 'best',
     ...(saved === null ? {} : { token: saved.token }),
@@ -50,30 +55,52 @@ export function openSession(settings: Settings, io: Io, anew = false): Session {
       throw new CliError('You are not signed in: parley login', exitCodes.notSignedIn)
     },
     save(session) {
-      io.files.writePrivate(
-        settings.statePath,
-        `${JSON.stringify({ name: session.name, token: toHex(session.token) })}\n`,
-      )
+      current = session
+      writeSaved(settings, io, session)
     },
-    forget: () => io.files.remove(settings.statePath),
+    forget() {
+      current = null
+      io.files.remove(settings.statePath)
+    },
     close() {
       stopTelling()
+      if (current !== null) keepReplicas(settings, io, current, client.addresses)
       client.close()
     },
   }
+}
+
+/** Notes where the replicas are now, when that is news. */
+function keepReplicas(settings: Settings, io: Io, session: SavedSession, known: readonly string[]): void {
+  const replicas = known.filter((address) => !settings.servers.includes(address)).slice(-mostReplicas)
+  if (replicas.join(' ') === (session.replicas ?? []).join(' ')) return
+  writeSaved(settings, io, { ...session, replicas })
+}
+
+function writeSaved(settings: Settings, io: Io, { name, token, replicas }: SavedSession): void {
+  const others =
+    replicas === undefined || replicas.length === 0 ? {} : { servers: settings.servers, replicas }
+  io.files.writePrivate(settings.statePath, `${JSON.stringify({ name, token: toHex(token), ...others })}\n`)
 }
 
 function readSaved(settings: Settings, io: Io): SavedSession | null {
   const text = io.files.read(settings.statePath)
   if (text === null) return null
   try {
-    const { name, token } = JSON.parse(text) as Partial<Record<string, unknown>>
-    if (typeof name === 'string' && typeof token === 'string' && /^[0-9a-f]{64}$/.test(token))
-      return { name, token: Uint8Array.from(token.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16)) }
+    const { name, token, servers, replicas } = JSON.parse(text) as Partial<Record<string, unknown>>
+    if (typeof name !== 'string' || typeof token !== 'string' || !/^[0-9a-f]{64}$/.test(token)) return null
+    const bytes = Uint8Array.from(token.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16))
+    // With other servers it may be another cluster.
+    const isSame = JSON.stringify(servers) === JSON.stringify(settings.servers)
+    return { name, token: bytes, replicas: isSame ? textsOf(replicas) : [] }
   } catch {
     // A file that was cut short or edited counts as none: signing in writes it anew.
   }
   return null
+}
+
+function textsOf(value: unknown): readonly string[] {
+  return Array.isArray(value) ? value.filter((one) => typeof one === 'string') : []
 }
 
 /** The exit code for what went wrong. */

@@ -22,7 +22,7 @@ async function withControl(
   const acts: string[] = []
   const server = createControl({
     token,
-    addresses: ['127.0.0.1:7400', '127.0.0.1:7401'],
+    addresses: () => ['127.0.0.1:7400', '127.0.0.1:7401'],
     act: (replica, action) => {
       acts.push(`${action} ${replica}`)
       return replica > 5 ? `there is no r${replica}` : null

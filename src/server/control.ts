@@ -9,8 +9,8 @@ export type ControlAction = 'kill' | 'stop' | 'start'
 export interface ControlOptions {
   /** Whoever knows it may end and start replicas: it is printed by `parley up` and told to nobody else. */
   readonly token: string
-  /** host:port of the replicas: pages that they serve may ask. */
-  readonly addresses: readonly string[]
+  /** host:port of the replicas of this moment: pages that they serve may ask. */
+  readonly addresses: () => readonly string[]
   /** Does what was asked for; a returned text says why it cannot be done. */
   readonly act: (replica: ReplicaId, action: ControlAction) => string | null
 }
@@ -22,8 +22,6 @@ const loopbackNames = new Set(['localhost', '127.0.0.1', '[::1]'])
  * only. The caller listens and closes.
  */
 export function createControl(options: ControlOptions): Server {
-  const ports = new Set(options.addresses.map((address) => address.slice(address.lastIndexOf(':') + 1)))
-
   return createServer(
     { requestTimeout: 5000, headersTimeout: 5000, maxHeaderSize: 8192 },
     (request, response) => {
@@ -31,7 +29,7 @@ export function createControl(options: ControlOptions): Server {
       const answer = (status: number, text: string) => {
         response.writeHead(status, {
           'content-type': 'text/plain; charset=utf-8',
-          ...(origin !== undefined && isOwnPage(origin, ports)
+          ...(origin !== undefined && isOwnPage(origin, options.addresses())
             ? { 'access-control-allow-origin': origin }
             : {}),
           'access-control-allow-methods': 'POST',
@@ -55,8 +53,11 @@ export function createControl(options: ControlOptions): Server {
   )
 }
 
-function isOwnPage(origin: string, ports: ReadonlySet<string>): boolean {
-  return isLoopback(origin) && ports.has(URL.parse(origin)?.port ?? '')
+function isOwnPage(origin: string, addresses: readonly string[]): boolean {
+  const port = URL.parse(origin)?.port ?? ''
+  return (
+    isLoopback(origin) && addresses.some((address) => address.slice(address.lastIndexOf(':') + 1) === port)
+  )
 }
 
 function isLoopback(url: string): boolean {

@@ -166,7 +166,7 @@ class Up {
     const token = randomBytes(24).toString('base64url')
     const control = createControl({
       token,
-      addresses: this.cluster.replicas.map(({ http }) => http),
+      addresses: () => this.cluster.replicas.map(({ http }) => http),
       act: (replica, action) => this.act(replica, action),
     })
     control.listen({ host: '127.0.0.1', port: 0 })

@@ -205,6 +205,7 @@ function rowCells({ known, answer }: Row, colors: Paint): string[] {
       printable(known.grpcAddress),
       '',
       '',
+      known.problem === '' ? '' : colors.red(printable(known.problem)),
     ]
   return [
     known.role === 'leader' ? colors.bold(name) : name,
