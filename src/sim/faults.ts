@@ -38,7 +38,8 @@ type FaultBody =
   /** Something happens to each new leader, soon after it is elected, some times. */
   | {
       readonly kind: 'regicide'
-      readonly action: 'crash' | 'isolate' | 'tail' | 'stall'
+      /** `coma`: it stands still, and is cut off when it goes on. */
+      readonly action: 'crash' | 'isolate' | 'tail' | 'stall' | 'coma'
       readonly power: boolean
       readonly afterMs: number
       readonly durationMs: number
@@ -259,7 +260,7 @@ function drawBody(random: Random, kind: FaultKind, target: Target, replicas: num
     case 'regicide':
       return {
         kind,
-        action: (['crash', 'isolate', 'tail', 'stall'] as const)[random.below(4)] ?? 'crash',
+        action: (['crash', 'isolate', 'tail', 'stall', 'coma'] as const)[random.below(5)] ?? 'crash',
         power,
         afterMs: skewed(random, 1, 300),
         durationMs: skewed(random, 100, 2000),

@@ -262,14 +262,18 @@ export function createInjector(options: {
         if (machine.process !== null) machine.process.stalledUntilMs = scheduler.nowMs + fault.durationMs
         return
       case 'isolate':
-      case 'tail': {
+      case 'tail':
+      case 'coma': {
+        const { durationMs } = fault
+        const isComa = fault.action === 'coma'
+        if (isComa && machine.process !== null) machine.process.stalledUntilMs = scheduler.nowMs + durationMs
         const others = [...cluster.machines.keys()].filter((other) => other !== id)
         const only = fault.action === 'tail' ? others[random.below(Math.max(1, others.length))] : undefined
         eachLink((condition, from, to) => {
           const inside = [id, only].includes(from)
           if (inside !== [id, only].includes(to)) condition.blocked = true
         })
-        later(fault.durationMs, mendLinks)
+        later(isComa ? durationMs + 500 : durationMs, mendLinks)
         return
       }
       default:

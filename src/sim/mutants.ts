@@ -31,6 +31,7 @@ export const mutants: readonly Mutant[] = [
     find: 'vote: hardState.vote,\n      commitIndex: appliedIndex,',
     replace: 'vote: 0,\n      commitIndex: appliedIndex,',
     workload: ledger,
+    kinds: ['wedge', 'storm'],
   },
   {
     name: 'vote for anybody who asks',
@@ -134,6 +135,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'confirm reads by a round that began before them',
+    kinds: ['regicide', 'isolate', 'stall'],
     file: 'raft/reads.ts',
     find: 'if (confirmed === null || round < confirmed.round) return null',
     replace: 'if (confirmed === null || round < confirmed.round - 1) return null',
