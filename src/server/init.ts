@@ -4,7 +4,7 @@ import { makeFirstReplica, toServe } from './make-replica.ts'
 import type { InitOptions } from './options.ts'
 import { problemOf } from './problems.ts'
 import { runServe, type Running } from './serve.ts'
-import { buildWebApp } from './web-build.ts'
+import { buildWebAppApart } from './web-build.ts'
 
 /** What `parley init --json` prints, one object to a line. */
 type InitEvent =
@@ -30,7 +30,7 @@ export async function runInit(options: InitOptions, json: boolean, io: ServerIo)
       { event: 'made', replica: 1, data: options.data, http },
       `Made a new cluster. Its first replica, r1, is in ${options.data}, and the key of its authority too: guard that folder.`,
     )
-    await buildWebApp(io.err).catch((error: unknown) =>
+    await buildWebAppApart(io.err).catch((error: unknown) =>
       io.err(`The web app could not be built (${problemOf(error)}); everything else works without it.`),
     )
     return await runServe(toServe(options), json ? { ...io, out: io.err } : io, (running) => {

@@ -8,7 +8,7 @@ import { toServe } from './make-replica.ts'
 import type { JoinOptions } from './options.ts'
 import { problemOf, ServerError } from './problems.ts'
 import { runServe } from './serve.ts'
-import { buildWebApp } from './web-build.ts'
+import { buildWebAppApart } from './web-build.ts'
 
 /** What `parley join --json` prints, one object to a line. */
 type JoinEvent =
@@ -52,7 +52,7 @@ export async function runJoin(
       { event: 'joined', replica, data: options.data },
       `This is ${name} now; its data is in ${options.data}, and the key of the cluster's authority too: guard that folder. From now on: parley serve --data ${options.data}${options.listen === '' ? '' : ` --listen ${options.listen}`}`,
     )
-    await buildWebApp(io.err).catch((error: unknown) =>
+    await buildWebAppApart(io.err).catch((error: unknown) =>
       io.err(`The web app could not be built (${problemOf(error)}); everything else works without it.`),
     )
     const asked = cluster

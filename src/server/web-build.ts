@@ -1,8 +1,11 @@
+import { execFile } from 'node:child_process'
 import { existsSync, globSync, statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { promisify } from 'node:util'
 
 const root = resolve(import.meta.dirname, '../..')
 const built = join(root, 'dist', 'web', 'index.html')
+const buildingLine = 'Building the web app (a second or two).'
 const sources = [
   'src/web/**/*',
   'src/client/**/*',
@@ -20,9 +23,17 @@ const sources = [
  */
 export async function buildWebApp(tell: (line: string) => void): Promise<void> {
   if (!isStale()) return
-  tell('Building the web app (a second or two).')
+  tell(buildingLine)
   const { build } = await import('vite')
   await build({ root: join(root, 'src', 'web'), configFile: join(root, 'vite.config.ts'), logLevel: 'warn' })
+}
+
+/** The same in a process of its own, for one that goes on as a replica: what the build needs in memory is not given back. */
+export async function buildWebAppApart(tell: (line: string) => void): Promise<void> {
+  if (!isStale()) return
+  tell(buildingLine)
+  const code = `const { buildWebApp } = await import(${JSON.stringify(import.meta.url)}); await buildWebApp(() => {})`
+  await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', code])
 }
 
 function isStale(): boolean {
