@@ -1,10 +1,12 @@
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { getCompileCacheDir } from 'node:module'
 import { dirname, join, resolve } from 'node:path'
 
 const root = resolve(import.meta.dirname, '../..')
 const entry = join(root, 'bin', 'parley.js')
+/** What that one runs. */
+const main = join(root, 'src', 'cli', 'main.ts')
 
 /** Several replicas often share one machine: none should let 100 MB of young garbage pile up before it is collected. `--expose-gc` is for src/server/memory.ts. */
 const flags = ['--expose-gc', '--max-semi-space-size=8']
@@ -19,23 +21,28 @@ const allocation = {
   MALLOC_TRIM_THRESHOLD_: '2097152',
 }
 
-/** How a replica's process is started: `command` with the arguments of `parley serve` appended. */
+/** How a replica's process is started: `command` with the verb and its arguments appended. */
 export const replicaProcess = {
-  command: [process.execPath, ...flags, entry, 'serve'],
+  command: [process.execPath, ...flags, entry],
   /** To be added to the environment, as far as it does not say otherwise. */
   environment: allocation,
 } as const
 
-/** Goes on as {@link replicaProcess} says, in the same process, where the system can do that. Does not return then. */
+/**
+ * The verb that this process was started with goes on, from its beginning, as {@link replicaProcess} says: with the same process number, where the system can do that. Does not
+ * return then.
+ */
 export function becomeReplicaProcess(): void {
-  // What a supervisor started is one already; the link to it would not survive either.
-  if (process.channel !== undefined || flags.every((flag) => process.execArgv.includes(flag))) return
-  const [file = '', ...args] = replicaProcess.command
+  // What a supervisor started is one already, and the link to it would not survive.
+  const isOne = process.channel !== undefined || flags.every((flag) => process.execArgv.includes(flag))
+  if (isOne || process.argv[1] !== main || process.execve === undefined) return
   prepareReplicaProcesses()
-  const given = process.argv.slice(2)
-  // The verb is among the words of the command, and options may stand before it.
-  given.splice(given.indexOf('serve'), 1)
-  process.execve?.(file, [file, ...args, ...given], { ...allocation, ...process.env })
+  const [file = '', ...parameters] = [...replicaProcess.command, ...process.argv.slice(2)]
+  try {
+    process.execve(file, [file, ...parameters], { ...allocation, ...process.env })
+  } catch {
+    // It only takes more memory as it is.
+  }
 }
 
 /**
@@ -48,11 +55,15 @@ export function prepareReplicaProcesses(): void {
   const stamp = join(dirname(cache), 'replica.txt')
   const words = [process.version, ...flags].join(' ')
   if (isNewer(stamp, words)) return
-  const parameters = [...flags, join(root, 'bin', 'run.js'), 'src/cli/prepare.ts']
-  const { status } = spawnSync(process.execPath, parameters, { stdio: 'ignore' })
-  if (status !== 0) return
-  mkdirSync(dirname(stamp), { recursive: true })
-  writeFileSync(stamp, words)
+  try {
+    // The folder may be one that only others may write to.
+    writeFileSync(stamp, '')
+    const parameters = [...flags, join(root, 'bin', 'run.js'), 'src/cli/prepare.ts']
+    const { status } = spawnSync(process.execPath, parameters, { stdio: 'ignore' })
+    if (status === 0) writeFileSync(stamp, words)
+  } catch {
+    // Then they compile for themselves.
+  }
 }
 
 /** Whether the file holds `words` and no source is newer. */

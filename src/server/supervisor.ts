@@ -65,7 +65,7 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
   function startReplica(id: number, folder: string): void {
     const startedMs = performance.now()
     // Its own process group: Ctrl-C in the terminal reaches the supervisor alone, which then stops the replicas in order.
-    const parameters = ['--data', folder, '--log', 'file', '--log-level', options.logLevel]
+    const parameters = ['serve', '--data', folder, '--log', 'file', '--log-level', options.logLevel]
     const command = [...replicaProcess.command, ...parameters]
     const [file = '', ...args] = options.place?.(id, command) ?? command
     const child = spawn(file, args, {

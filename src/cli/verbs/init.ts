@@ -13,6 +13,8 @@ export const init = verb(
   (given, { io, settings }) =>
     serverOptions(initOptions, given, io.environment, settings.file['serve'], false),
   async (options, { io, settings }) => {
+    const { becomeReplicaProcess } = await import('../../server/replica-process.ts')
+    becomeReplicaProcess()
     const { runInit } = await import('../../server/init.ts')
     return runInit(options, settings.json, io.server())
   },

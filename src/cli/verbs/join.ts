@@ -21,6 +21,8 @@ export const join = verb(
     options: serverOptions(joinOptions, given, io.environment, settings.file['serve'], false),
   }),
   async ({ token, options }, { io, settings }) => {
+    const { becomeReplicaProcess } = await import('../../server/replica-process.ts')
+    becomeReplicaProcess()
     const { runJoin } = await import('../../server/join.ts')
     return runJoin(token, options, settings.json, io.server(), (addresses) =>
       connect(addresses, settings.timeoutMs, io),
