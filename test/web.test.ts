@@ -2,9 +2,9 @@ import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
-import { after, before, describe, test } from 'node:test'
+import { after, afterEach, before, describe, test } from 'node:test'
 import axe from 'axe-core'
-import type { AxeResults } from 'axe-core'
+import type { AxeResults, RunOptions } from 'axe-core'
 import type { Browser } from 'playwright-core'
 
 import { createClient } from '../src/client/index.ts'
@@ -32,6 +32,10 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
     await buildWebApp(() => {})
     cluster = await startCluster()
     browser = await launchBrowser('path' in found ? found.path : '')
+  })
+  // A test that failed has left its pages open, and they would go on using the cluster.
+  afterEach(async () => {
+    for (const context of browser.contexts()) await context.close()
   })
   after(async () => {
     for (const client of clients) client.close()
@@ -523,12 +527,15 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
     await page.getByLabel('Text').fill('later')
     await uma.press('Save')
     await uma.seesNoMore(page.getByRole('dialog'))
-    const direct = (await uma.entry('vic').getByRole('link').getAttribute('href')) ?? ''
+    await sender.call('inviteToRoom', { name: 'pier', account: 'uma' })
+    const hrefOf = async (title: string): Promise<string> =>
+      (await uma.entry(title).getByRole('link').getAttribute('href')) ?? ''
+    const [direct, pier] = [await hrefOf('vic'), await hrefOf('#pier')]
     await page.evaluate(axe.source)
-    const check = async (where: string) => {
+    const check = async (where: string, regions = true) => {
       for (const scheme of ['light', 'dark'] as const) {
         await page.emulateMedia({ colorScheme: scheme, reducedMotion: 'reduce' })
-        const found = await page.evaluate(runAxe)
+        const found = await page.evaluate(runAxe, regions)
         assert.deepEqual(found, [], `${where}, ${scheme}`)
       }
     }
@@ -557,15 +564,47 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
         )
         await check(`${hash} at ${width}`)
       }
-      await page.keyboard.press('Control+k')
-      await page.getByRole('dialog').waitFor()
-      await check(`the switcher at ${width}`)
+      const members = page.locator('main').getByRole('button', { name: /^[0-9]+ members?$/ })
+      const dialogs: readonly (readonly [string, string, () => Promise<void>])[] = [
+        ['the switcher', '#/', () => page.keyboard.press('Control+k')],
+        ['the keys', '#/', () => page.keyboard.press('Control+/')],
+        ['a new room', '#/rooms', () => uma.press('New room')],
+        ['a new draft', '#/drafts', () => uma.press('New draft')],
+        ['the members', pier, () => members.click()],
+      ]
+      for (const [name, hash, show] of dialogs) {
+        await page.evaluate((to) => (location.hash = to), hash)
+        await show()
+        await page.getByRole('dialog').waitFor()
+        await check(`${name} at ${width}`)
+        await page.keyboard.press('Escape')
+        await uma.seesNoMore(page.getByRole('dialog'))
+      }
+      await page.evaluate((to) => (location.hash = to), direct)
+      await uma.row('bye').hover()
+      await uma
+        .row('bye')
+        .getByRole('button', { name: /^Actions/ })
+        .click()
+      await page.getByRole('menu').waitFor()
+      // An open menu lies over the page, outside of its landmarks.
+      await check(`the menu of a message at ${width}`, false)
       await page.keyboard.press('Escape')
     }
     await page.evaluate(() => (location.hash = '#/settings'))
     await uma.press('Log out')
     await page.getByLabel('Name', { exact: true }).waitFor()
     await check('signing in')
+    for (const [name, words] of [
+      ['uma', 'Welcome back, uma'],
+      ['zoe', 'Welcome, new user zoe'],
+    ] as const) {
+      await page.reload()
+      await page.evaluate(axe.source)
+      await uma.giveName(name)
+      await page.getByRole('heading', { name: words }).waitFor()
+      await check(words)
+    }
     await leave(uma)
   })
 
@@ -751,9 +790,11 @@ function watchForFlicker(text: string): void {
 }
 
 /** Runs in the page, where axe has been put. */
-async function runAxe(): Promise<readonly string[]> {
-  const page = globalThis as unknown as { readonly axe: { run(): Promise<AxeResults> } }
-  const { violations } = await page.axe.run()
+async function runAxe(regions: boolean): Promise<readonly string[]> {
+  const page = globalThis as unknown as {
+    readonly axe: { run(options: RunOptions): Promise<AxeResults> }
+  }
+  const { violations } = await page.axe.run({ rules: { region: { enabled: regions } } })
   return violations.flatMap(({ id, nodes }) =>
     nodes.map((node) => `${id}: ${node.html} ${node.failureSummary}`),
   )
