@@ -225,6 +225,12 @@ export const meanings = {
     retryable: true,
     message: 'The client does not read what it is sent.',
   },
+  REASON_BACKUP_NOT_FOUND: {
+    code: codes.NOT_FOUND,
+    http: 404,
+    retryable: false,
+    message: 'This backup is not open on the replica that answers: start a new one.',
+  },
   REASON_UPGRADE_PENDING: {
     code: codes.FAILED_PRECONDITION,
     http: 409,

@@ -20,8 +20,10 @@ import {
   type Op,
   type Result,
 } from './calls.ts'
+import { Backups } from './backups.ts'
 import { makeCommand } from './commands.ts'
 import { makeError } from './errors.ts'
+import { answerExport } from './export.ts'
 import { answerOpenRead, answerRead, type OpenReadOp, type ReadOp } from './reads.ts'
 import { answerReplicaSet } from './replica-set.ts'
 import { createSignIn } from './sign-in.ts'
@@ -51,6 +53,8 @@ export interface ServiceOptions {
   readonly operatorToken: Uint8Array | null
   /** Null in a cluster without an authority. */
   readonly join: JoinDesk | null
+  /** Of Parley. */
+  readonly version: string
 }
 
 /** Where new replicas are let in. */
@@ -69,7 +73,8 @@ function isOperatorToken(token: Uint8Array, operatorToken: Uint8Array | null): b
 }
 
 export function createService(replica: Replica, options: ServiceOptions): Service {
-  const { passwords, clock, logger, operatorToken, join } = options
+  const { passwords, clock, logger, operatorToken, join, version } = options
+  const backups = new Backups(replica, clock, version)
   const signIn = createSignIn(replica, passwords, { clock, logger })
 
   function call(caller: Caller, request: Call, answerPlainly: Answer): void {
@@ -140,6 +145,26 @@ export function createService(replica: Replica, options: ServiceOptions): Servic
         return whenAdministrator(caller, request, answer, () =>
           answerReplicaSet(replica, op, timeoutOf(request), answer),
         )
+      case 'startBackup':
+        return whenAdministrator(caller, request, answer, () =>
+          // What was acknowledged before, by whichever replica, is in it.
+          whenReadable(request, answer, () => later(answer, backups.start())),
+        )
+      case 'readBackup':
+        return whenAdministrator(caller, request, answer, () => later(answer, backups.read(op.value)))
+      case 'export':
+        if (op.value.all)
+          return whenAdministrator(caller, request, answer, () =>
+            whenReadable(request, answer, () =>
+              answer(answerExport(replica, { kind: 'all' }, op.value.pageToken), replica.position),
+            ),
+          )
+        if (signedIn === null) return answer(notSignedIn, 0)
+        return whenReadable(request, answer, () => {
+          if (!replica.queries.sessionExists(signedIn.session)) return answer(notSignedIn, 0)
+          const scope = { kind: 'account', account: signedIn.account } as const
+          answer(answerExport(replica, scope, op.value.pageToken), replica.position)
+        })
       case 'ping':
         return answer({ $case: 'ping', value: {} }, 0)
       case 'createJoinToken':
@@ -275,6 +300,16 @@ export function createService(replica: Replica, options: ServiceOptions): Servic
         },
       )
     })
+  }
+
+  function later(answer: Answer, result: Promise<Result>): void {
+    result.then(
+      (value) => answer(value, 0),
+      (error: unknown) => {
+        logger.error({ error: String(error) }, 'a backup failed')
+        answer(failed(makeError(Reason.INTERNAL)), 0)
+      },
+    )
   }
 
   /** A request that fails in a way that nobody foresaw gets an answer, and harms no other. */

@@ -62,6 +62,7 @@ export async function startApi(replica: Replica, options: ApiOptions): Promise<A
     logger,
     operatorToken: options.operatorToken ?? null,
     join: options.join ?? null,
+    version,
   })
   const webSockets = createWebSocketEntrance({
     service,

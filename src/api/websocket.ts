@@ -440,6 +440,8 @@ function isLarge(request: Request): boolean {
     case 'saveDraft':
     case 'sendDrafts':
     case 'getStatus':
+    case 'readBackup':
+    case 'export':
       return true
     default:
       return false

@@ -31,6 +31,7 @@ export const limits = {
   /** Messages of one conversation that an account can mark one by one, before it has to mark up to one. */
   marksPerConversation: 1000,
   sessionsPerAccount: 100,
+  backupBytesAtOnce: 1024 * 1024,
   addressBytes: 300,
   /** The highest number that a replica can have. */
   replica: 2 ** 31 - 1,
@@ -139,6 +140,14 @@ export function violations(op: RequestOp): readonly FieldViolation[] {
       found.address('peer_address', op.value.peerAddress)
       found.address('http_address', op.value.httpAddress)
       found.address('grpc_address', op.value.grpcAddress)
+      break
+    case 'startBackup':
+      break
+    case 'readBackup':
+      found.range('max_bytes', op.value.maxBytes, 1, limits.backupBytesAtOnce)
+      break
+    case 'export':
+      found.page({ pageSize: 0, pageToken: op.value.pageToken })
       break
     case 'promoteReplica':
     case 'removeReplica':

@@ -22,6 +22,7 @@ import {
 import { conversationsWithNews, countInbox, countUnopened, readMarks } from './counts.ts'
 import { draftFromRow, findDraft } from './drafts.ts'
 import { audienceFrom, eventKind, MessageEvent, oldestCursorAt, positionAfterEvents } from './events.ts'
+import { exportPage, type ExportPage, type ExportScope } from './export.ts'
 import { literalPrefix, matchesGlob } from './glob.ts'
 import { isJoinToken, listJoinTokens } from './join-tokens.ts'
 import { maxPageBytes, utf8Length } from './limits.ts'
@@ -137,6 +138,8 @@ export interface ChatQueries {
   sessionsDue(atMs: number): boolean
   /** Events up to here are no longer kept. */
   oldestCursor(): number
+  /** A page of what is stored; null when the token makes no sense. See {@link exportPage}. */
+  exported(scope: ExportScope, pageToken: string): ExportPage | null
   /** Whether `ExpireMessages` with this time would remove any message. */
   isExpiryDue(atMs: number): boolean
   /** How many it would remove, counted up to 1000. */
@@ -514,6 +517,10 @@ class Queries implements ChatQueries {
       this.get('SELECT 1 FROM session WHERE expires_at_ms <= ? LIMIT 1', nowMs) !== undefined ||
       this.get('SELECT 1 FROM session WHERE last_active_at_ms < ? LIMIT 1', idleSinceMs) !== undefined
     )
+  }
+
+  exported(scope: ExportScope, pageToken: string): ExportPage | null {
+    return exportPage(this.sql, scope, pageToken)
   }
 
   isExpiryDue(atMs: number): boolean {

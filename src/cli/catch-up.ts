@@ -96,7 +96,7 @@ export async function followCatchUp(
 }
 
 /** One line on stderr that changes; without a terminal, nothing. */
-class StatusLine {
+export class StatusLine {
   private readonly io: Io
   private isShown = false
 

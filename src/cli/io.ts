@@ -5,6 +5,8 @@ import type { ServerIo } from '../server/io.ts'
 export interface Io {
   /** Data, on stdout; a line end is added. */
   readonly out: (text: string) => void
+  /** Fulfilled when what was given to `out` has been taken: for output that is larger than memory. */
+  readonly drained: () => Promise<void>
   /** Everything else, on stderr; a line end is added. */
   readonly err: (text: string) => void
   readonly environment: Readonly<Record<string, string | undefined>>

@@ -29,6 +29,13 @@ export function processIo(): Io {
     })
   return {
     out: (line) => process.stdout.write(`${line}\n`),
+    drained: () =>
+      process.stdout.writableNeedDrain
+        ? new Promise<void>((resolve) => {
+            process.stdout.once('drain', resolve)
+            process.stdout.once('close', resolve)
+          })
+        : Promise.resolve(),
     err: (line) => process.stderr.write(`${line}\n`),
     environment: process.env,
     canAsk,

@@ -6,10 +6,12 @@ import { exitCodeOf, openSession, type Session } from './session.ts'
 import { printable, safeJson } from './text.ts'
 import type { Context, Report, Verb } from './verb.ts'
 import { accountDelete } from './verbs/account-delete.ts'
+import { backup } from './verbs/backup.ts'
 import { completionVerb } from './verbs/completion.ts'
 import { deleteMessage } from './verbs/delete.ts'
 import { draftsEdit, draftsList, draftsNew, draftsRemove, draftsSend } from './verbs/drafts.ts'
 import { edit } from './verbs/edit.ts'
+import { exportVerb } from './verbs/export.ts'
 import { inbox } from './verbs/inbox.ts'
 import { init } from './verbs/init.ts'
 import { join } from './verbs/join.ts'
@@ -31,7 +33,16 @@ import {
   replicaReplace,
   replicaTransfer,
 } from './verbs/replica.ts'
-import { roomsCreate, roomsInvite, roomsJoin, roomsLeave, roomsList, roomsMembers } from './verbs/rooms.ts'
+import { restore } from './verbs/restore.ts'
+import {
+  roomsCreate,
+  roomsInvite,
+  roomsJoin,
+  roomsLeave,
+  roomsList,
+  roomsMembers,
+  roomsRetention,
+} from './verbs/rooms.ts'
 import { search } from './verbs/search.ts'
 import { send } from './verbs/send.ts'
 import { serve } from './verbs/serve.ts'
@@ -65,10 +76,14 @@ const groups: readonly (readonly [heading: string, verbs: readonly Verb[]])[] = 
       roomsLeave,
       roomsInvite,
       roomsMembers,
+      roomsRetention,
       list,
     ],
   ],
-  ['Account', [register, login, logout, whoami, passwd, sessionsList, sessionsRevoke, accountDelete]],
+  [
+    'Account',
+    [register, login, logout, whoami, passwd, sessionsList, sessionsRevoke, exportVerb, accountDelete],
+  ],
   [
     'Cluster',
     [
@@ -90,6 +105,8 @@ const groups: readonly (readonly [heading: string, verbs: readonly Verb[]])[] = 
       tokenRevoke,
       policyGet,
       policySet,
+      backup,
+      restore,
     ],
   ],
   ['Shell', [completionVerb(() => ({ verbs, globalOptions }))]],
@@ -99,7 +116,7 @@ export const verbs: readonly Verb[] = groups.flatMap(([, members]) => members)
 
 const summaries: Readonly<Record<string, string>> = {
   drafts: 'texts that wait to be sent: list, new, edit, send, rm',
-  rooms: 'rooms: list, create, join, leave, invite, members',
+  rooms: 'rooms: list, create, join, leave, invite, members, retention',
   sessions: 'signed-in devices: list, revoke',
   account: 'the account itself: delete',
   policy: 'settings of the cluster: get, set',

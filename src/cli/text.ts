@@ -1,4 +1,5 @@
 import { stripVTControlCharacters } from 'node:util'
+import { UsageError } from './io.ts'
 
 /**
  * Text of others, made safe for a terminal: control characters, and those that reorder text, are shown as what they are and do nothing.
@@ -146,4 +147,21 @@ export function byteWords(bytes: number): string {
     unit += 1
   } while (value >= 1024 && unit < units.length - 1)
   return `${value < 10 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`
+}
+
+const secondsOf: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400 }
+
+/**
+ * Seconds: `3600`, `60m`, `12h`, `30d`; `forever` and `0` are 0.
+ *
+ * @throws UsageError
+ */
+export function parseDuration(text: string): number {
+  if (text === 'forever') return 0
+  const [, digits, unit = 's'] = /^([0-9]{1,12})([smhd])?$/.exec(text) ?? []
+  if (digits === undefined)
+    throw new UsageError(
+      `a time is a number of seconds, or one like 60m, 12h or 30d, or "forever"; not "${text}"`,
+    )
+  return Number(digits) * (secondsOf[unit] ?? 1)
 }

@@ -98,4 +98,5 @@ export const reasonKinds = {
   REASON_JOIN_TOKEN_EXPIRED: 'final',
   REASON_JOIN_TOKEN_USED_UP: 'final',
   REASON_UPGRADE_PENDING: 'notNow',
+  REASON_BACKUP_NOT_FOUND: 'final',
 } as const satisfies Record<Reason, ReasonKind>

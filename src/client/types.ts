@@ -35,6 +35,7 @@ interface AlsoOmittable {
   readonly openInbox: 'conversation'
   readonly searchMessages: 'conversation'
   readonly setPolicy: 'fields'
+  readonly setRoomRetention: 'retentionS'
   readonly addReplica: 'replica'
   readonly transferLeadership: 'replica'
 }

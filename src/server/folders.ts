@@ -1,3 +1,5 @@
+import type { Configuration } from '../raft/types.ts'
+import { formatAddresses } from '../replica/addresses.ts'
 import * as storage from '../storage/identity.ts'
 import type { ClusterFile, ClusterReplica } from './cluster-file.ts'
 import { checkWritable } from './make-folder.ts'
@@ -15,6 +17,17 @@ export type Identity = storage.Identity<ClusterReplica>
 export function claimFolder(folder: string, inUse: (pid: number) => string): storage.Claim {
   checkWritable(folder)
   return inWords(() => storage.claimFolder(folder), inUse)
+}
+
+/** The replica set that a cluster begins with. */
+export function initialConfiguration({
+  replicas,
+  faultModel,
+}: Pick<ClusterFile, 'replicas' | 'faultModel'>): Configuration {
+  return {
+    faultModel: faultModel ?? 'majority',
+    members: replicas.map((replica) => ({ id: replica.id, voter: true, address: formatAddresses(replica) })),
+  }
 }
 
 /** Makes the folder of a replica of a new cluster. One that was made before stays as it is. */

@@ -19,6 +19,8 @@ import { hostsOf } from './security.ts'
 /** Where a replica that is being made will be found. */
 export type Place = Omit<ClusterReplica, 'id'>
 
+type PlaceOptions = Pick<JoinOptions, 'host' | 'listen' | 'httpPort' | 'grpcPort' | 'peerPort'>
+
 /** Files that an attempt which broke off leaves behind; the next one goes on with them. */
 const ownFiles = new Set(['certificates.json', 'certificates.json.new', 'join.json', 'join.json.new'])
 
@@ -27,7 +29,9 @@ const ownFiles = new Set(['certificates.json', 'certificates.json.new', 'join.js
  *
  * @throws ServerError when the folder is not empty, or the place is no place for it.
  */
-export async function makeFirstReplica(options: InitOptions): Promise<ClusterReplica> {
+export async function makeFirstReplica(
+  options: PlaceOptions & Pick<InitOptions, 'data' | 'faultModel'>,
+): Promise<ClusterReplica> {
   const { data } = options
   const present = readIdentity(data)
   if (present !== null)
@@ -52,7 +56,7 @@ export async function makeFirstReplica(options: InitOptions): Promise<ClusterRep
  *
  * @throws ServerError when the host cannot be found, is not this machine, or a port is in use.
  */
-export async function findPlace(options: JoinOptions): Promise<Place> {
+export async function findPlace(options: PlaceOptions): Promise<Place> {
   const host = options.host === '' ? ownHost() : options.host
   try {
     await lookup(host)

@@ -334,7 +334,26 @@ export const upOptions = {
   logLevel: logOptions.logLevel,
 } as const satisfies OptionSchema
 
+/** Of `parley restore`. */
+export const restoreOptions = {
+  data: { ...upOptions.data, default: '', help: 'the new folder that the cluster is made in' },
+  replicas: upOptions.replicas,
+  logOutAll: {
+    flag: '--log-out-all',
+    type: 'switch',
+    default: false,
+    help: 'end all sessions, so that everybody has to sign in again; without it tokens stay good',
+  },
+  faultModel,
+  host: upOptions.host,
+  httpPort: upOptions.httpPort,
+  grpcPort: upOptions.grpcPort,
+  peerPort: upOptions.peerPort,
+  listen: makingOptions.listen,
+} as const satisfies OptionSchema
+
 export type ServeOptions = OptionValues<typeof serveOptions>
 export type InitOptions = OptionValues<typeof initOptions>
 export type JoinOptions = OptionValues<typeof joinOptions>
 export type UpOptions = OptionValues<typeof upOptions>
+export type RestoreOptions = OptionValues<typeof restoreOptions>

@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from 'node:fs'
+import { statSync } from 'node:fs'
 import { flushCompileCache } from 'node:module'
 import { join as joinPath, resolve } from 'node:path'
 
@@ -20,7 +20,6 @@ import {
   type Refusal,
 } from '../peer/links.ts'
 import { HaltError } from '../raft/halt.ts'
-import type { Configuration } from '../raft/types.ts'
 import { formatAddresses, parseAddresses } from '../replica/addresses.ts'
 import { createPasswords } from '../replica/passwords.ts'
 import { createReplica, type RunningReplica } from '../replica/replica.ts'
@@ -32,7 +31,7 @@ import { createStateWorker } from '../storage/state-worker.ts'
 import { systemClock } from './clock.ts'
 import type { ClusterReplica } from './cluster-file.ts'
 import { checkNotDiverged, markDiverged } from './diverged.ts'
-import { openReplicaFolder, type Identity } from './folders.ts'
+import { openReplicaFolder, type Identity, initialConfiguration } from './folders.ts'
 import type { ServerIo } from './io.ts'
 import { createJoinDesk } from './join-desk.ts'
 import { createLogger } from './logging.ts'
@@ -43,6 +42,7 @@ import { watchOutage } from './outage.ts'
 import { isUnwanted, problemOf, ServerError, unwantedCode } from './problems.ts'
 import { openSecurity, type Security } from './security.ts'
 import { systemRandom } from './random.ts'
+import { version } from './version.ts'
 import { Refusals } from './refusals.ts'
 
 const repository = resolve(import.meta.dirname, '../..')
@@ -269,14 +269,7 @@ async function assemble(
   const clock = systemClock
   const clusterId = Buffer.from(identity.clusterId, 'hex')
   const store = openStateStore({ folder, worker: createStateWorker(clock), onFailed: onFatal })
-  const configuration: Configuration = {
-    faultModel: identity.faultModel ?? 'majority',
-    members: identity.replicas.map((replica) => ({
-      id: replica.id,
-      voter: true,
-      address: formatAddresses(replica),
-    })),
-  }
+  const configuration = initialConfiguration(identity)
   const refusals = new Refusals({
     clock,
     isUp: (peer) => transport.isUp(peer),
@@ -430,12 +423,4 @@ function listenAt(address: string, what: string, { listen }: Pick<ServeOptions, 
   const endpoint = parseEndpoint(address)
   if (endpoint === null) throw new ServerError(`${what} is not host:port but ${JSON.stringify(address)}.`)
   return listen === '' ? endpoint : { ...endpoint, host: listen }
-}
-
-/** Of this program. */
-const version = versionOf(joinPath(repository, 'package.json'))
-
-function versionOf(path: string): string {
-  const value: unknown = JSON.parse(readFileSync(path, 'utf8'))
-  return typeof value === 'object' && value !== null && 'version' in value ? String(value.version) : ''
 }

@@ -33,6 +33,7 @@ export function createEntrance(replica: RunningReplica, clock: Clock, random: Ra
     passwords: quickPasswords(clock),
     clock,
     logger: silentLogger,
+    version: 'sim',
   })
   const connections = new Set<Connection>()
   replica.onStateChange(() => {

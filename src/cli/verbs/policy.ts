@@ -1,6 +1,6 @@
 import { Policy } from '../../gen/parley/v1/model.ts'
 import { UsageError } from '../io.ts'
-import { table } from '../text.ts'
+import { parseDuration, table } from '../text.ts'
 import { type Report, verb } from '../verb.ts'
 
 /** The settings of a cluster: by their names in the .proto, which `fields` of the request wants too. */
@@ -19,9 +19,14 @@ const settings = {
   max_message_bytes: { key: 'maxMessageBytes', type: 'number', says: 'largest message, 1 to 65536' },
   messages_per_minute: { key: 'messagesPerMinute', type: 'number', says: 'of one account; 0 = no limit' },
   session_lifetime_s: { key: 'sessionLifetimeS', type: 'number', says: 'seconds that a session lasts' },
+  retention_s: {
+    key: 'retentionS',
+    type: 'duration',
+    says: 'messages older than this are removed for good: seconds, or 30d, 12h; 0 = never',
+  },
 } as const satisfies Record<
   string,
-  { readonly key: keyof Policy; readonly type: 'switch' | 'number'; readonly says: string }
+  { readonly key: keyof Policy; readonly type: 'switch' | 'number' | 'duration'; readonly says: string }
 >
 type Setting = keyof typeof settings
 
@@ -58,6 +63,7 @@ function parseSetting(word: string): { readonly name: Setting; readonly value: b
     throw new UsageError(
       `a setting is given as name=value, and the names are ${Object.keys(settings).join(', ')}; not "${word}"`,
     )
+  if (settings[name].type === 'duration') return { name, value: parseDuration(value) }
   if (settings[name].type === 'number') {
     if (!/^[0-9]{1,15}$/.test(value)) throw new UsageError(`${name} is a whole number, not "${value}"`)
     return { name, value: Number(value) }

@@ -2,7 +2,7 @@ import type { Client } from '../../client/index.ts'
 import type { Account, Conversation } from '../../gen/parley/v1/model.ts'
 import { parseRoom, parseTarget } from '../names.ts'
 import { accountJson, accountRow, conversationJson, roomRow } from '../present.ts'
-import { paint, type Paint, printable, table } from '../text.ts'
+import { paint, type Paint, parseDuration, printable, table } from '../text.ts'
 import { type Report, verb } from '../verb.ts'
 
 export const roomsList = verb(
@@ -66,6 +66,36 @@ export const roomsLeave = verb(
   async ({ name }, { session }) => {
     await session().signedIn().call('leaveRoom', { name })
     return { data: { left: `#${name}` }, lines: [`You have left #${name}.`] }
+  },
+)
+
+export const roomsRetention = verb(
+  {
+    name: 'rooms retention',
+    summary: 'how long messages of a room are kept: rooms retention garden 30d (for its owner)',
+    arguments: ['<name>', '<time>'],
+    options: [],
+    examples: [
+      'parley rooms retention garden 30d',
+      'parley rooms retention garden forever',
+      'parley rooms retention garden policy',
+    ],
+  },
+  ({ arguments: [name, time] }) => ({
+    name: parseRoom(name ?? ''),
+    retentionS: time === 'policy' ? null : parseDuration(time ?? ''),
+  }),
+  async ({ name, retentionS }, { session }) => {
+    await session()
+      .signedIn()
+      .call('setRoomRetention', { name, ...(retentionS === null ? {} : { retentionS }) })
+    const words =
+      retentionS === null
+        ? 'as long as the policy says'
+        : retentionS === 0
+          ? 'for ever'
+          : `for ${retentionS} s`
+    return { data: { room: `#${name}`, retentionS }, lines: [`Messages of #${name} are kept ${words}.`] }
   },
 )
 

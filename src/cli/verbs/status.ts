@@ -146,17 +146,31 @@ function statusReport(best: GetStatusResponse, answers: ReadonlyMap<number, Answ
       mayFail: best.mayFail,
       waitingFor: best.waitingFor.map(replicaName),
       position: best.position,
+      versionInUse: best.versionInUse,
       replicas: rows.map(rowJson),
     },
     lines: [
       ...table([
-        ['id', 'role', 'term', 'commit', 'applied', 'log', 'http', 'grpc', 'pid', 'answers in', ''].map(
-          (head) => colors.dim(head),
-        ),
+        [
+          'id',
+          'role',
+          'term',
+          'commit',
+          'applied',
+          'log',
+          'state',
+          'search',
+          'http',
+          'grpc',
+          'pid',
+          'answers in',
+          '',
+        ].map((head) => colors.dim(head)),
         ...rows.map((row) => rowCells(row, colors)),
       ]),
       '',
       summary(best, colors),
+      ...housekeeping(best, rows),
     ],
     exitCode: best.quorum ? exitCodes.ok : exitCodes.unavailable,
   }
@@ -175,6 +189,10 @@ function rowJson({ known, answer }: Row): unknown {
     firstIndex: known.firstIndex,
     lastIndex: known.lastIndex,
     logBytes: known.logBytes,
+    stateFreeBytes: known.stateFreeBytes,
+    searchBytes: known.searchBytes,
+    messagesDue: known.messagesDue,
+    newestVersion: known.newestVersion,
     stateBytes: known.stateBytes,
     httpAddress: known.httpAddress,
     grpcAddress: known.grpcAddress,
@@ -191,12 +209,36 @@ function rowJson({ known, answer }: Row): unknown {
   }
 }
 
+/** What goes on by itself, or waits for something. */
+function housekeeping(best: GetStatusResponse, rows: readonly Row[]): string[] {
+  const lines: string[] = []
+  const due = Math.max(0, ...rows.map(({ known }) => known.messagesDue))
+  if (due > 0)
+    lines.push(
+      `${due >= 1000 ? '1000 or more messages are' : `${plural(due, 'message')} ${due === 1 ? 'is' : 'are'}`} older than the retention allows and about to be removed.`,
+    )
+  const newest = Math.max(...rows.map(({ known }) => known.newestVersion))
+  if (newest > best.versionInUse)
+    lines.push(
+      `Commands of version ${newest} wait until all replicas know them; version ${best.versionInUse} is in use.`,
+    )
+  return lines
+}
+
+/** Room that removed messages left is used again before the file grows. */
+function stateWords({ stateBytes, stateFreeBytes }: ReplicaStatus): string {
+  const free = stateFreeBytes * 20 < stateBytes ? '' : ` (${byteWords(stateFreeBytes)} free)`
+  return `${byteWords(stateBytes)}${free}`
+}
+
 function rowCells({ known, answer }: Row, colors: Paint): string[] {
   const name = replicaName(known.id)
   if (answer === null)
     return [
       name,
       colors.red('not reachable'),
+      '',
+      '',
       '',
       '',
       '',
@@ -214,6 +256,8 @@ function rowCells({ known, answer }: Row, colors: Paint): string[] {
     String(known.commitIndex),
     String(known.appliedIndex),
     byteWords(known.logBytes),
+    stateWords(known),
+    byteWords(known.searchBytes),
     printable(known.httpAddress),
     printable(known.grpcAddress),
     known.pid === 0 ? '' : String(known.pid),

@@ -25,6 +25,8 @@ import {
   EditMessageRequest,
   EditMessageResponse,
   Event,
+  ExportRequest,
+  ExportResponse,
   GetConversationRequest,
   GetConversationResponse,
   GetInboxRequest,
@@ -71,6 +73,8 @@ import {
   OpenInboxResponse,
   PromoteReplicaRequest,
   PromoteReplicaResponse,
+  ReadBackupRequest,
+  ReadBackupResponse,
   RegisterRequest,
   RegisterResponse,
   RemoveReplicaRequest,
@@ -91,6 +95,8 @@ import {
   SetPolicyResponse,
   SetRoomRetentionRequest,
   SetRoomRetentionResponse,
+  StartBackupRequest,
+  StartBackupResponse,
   SubscribeRequest,
   TransferLeadershipRequest,
   TransferLeadershipResponse,
@@ -154,6 +160,9 @@ export interface Request {
     | { readonly $case: "setPolicy"; readonly value: SetPolicyRequest }
     | { readonly $case: "getStatus"; readonly value: GetStatusRequest }
     | { readonly $case: "setRoomRetention"; readonly value: SetRoomRetentionRequest }
+    | { readonly $case: "startBackup"; readonly value: StartBackupRequest }
+    | { readonly $case: "readBackup"; readonly value: ReadBackupRequest }
+    | { readonly $case: "export"; readonly value: ExportRequest }
     | { readonly $case: "addReplica"; readonly value: AddReplicaRequest }
     | { readonly $case: "promoteReplica"; readonly value: PromoteReplicaRequest }
     | { readonly $case: "removeReplica"; readonly value: RemoveReplicaRequest }
@@ -215,6 +224,9 @@ export interface Response {
     | { readonly $case: "setPolicy"; readonly value: SetPolicyResponse }
     | { readonly $case: "getStatus"; readonly value: GetStatusResponse }
     | { readonly $case: "setRoomRetention"; readonly value: SetRoomRetentionResponse }
+    | { readonly $case: "startBackup"; readonly value: StartBackupResponse }
+    | { readonly $case: "readBackup"; readonly value: ReadBackupResponse }
+    | { readonly $case: "export"; readonly value: ExportResponse }
     | { readonly $case: "addReplica"; readonly value: AddReplicaResponse }
     | { readonly $case: "promoteReplica"; readonly value: PromoteReplicaResponse }
     | { readonly $case: "removeReplica"; readonly value: RemoveReplicaResponse }
@@ -448,6 +460,15 @@ export const Request: MessageFns<Request> = {
         break;
       case "setRoomRetention":
         SetRoomRetentionRequest.encode(message.op.value, writer.uint32(642).fork()).join();
+        break;
+      case "startBackup":
+        StartBackupRequest.encode(message.op.value, writer.uint32(650).fork()).join();
+        break;
+      case "readBackup":
+        ReadBackupRequest.encode(message.op.value, writer.uint32(658).fork()).join();
+        break;
+      case "export":
+        ExportRequest.encode(message.op.value, writer.uint32(666).fork()).join();
         break;
       case "addReplica":
         AddReplicaRequest.encode(message.op.value, writer.uint32(426).fork()).join();
@@ -821,6 +842,30 @@ export const Request: MessageFns<Request> = {
             message.op = { $case: "setRoomRetention", value: SetRoomRetentionRequest.decode(reader, reader.uint32()) };
             continue;
           }
+          case 81: {
+            if (tag !== 650) {
+              break;
+            }
+
+            message.op = { $case: "startBackup", value: StartBackupRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 82: {
+            if (tag !== 658) {
+              break;
+            }
+
+            message.op = { $case: "readBackup", value: ReadBackupRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 83: {
+            if (tag !== 666) {
+              break;
+            }
+
+            message.op = { $case: "export", value: ExportRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
           case 53: {
             if (tag !== 426) {
               break;
@@ -1132,6 +1177,24 @@ export const Request: MessageFns<Request> = {
         }
         break;
       }
+      case "startBackup": {
+        if (object.op?.value !== undefined && object.op?.value !== null) {
+          message.op = { $case: "startBackup", value: StartBackupRequest.fromPartial(object.op.value) };
+        }
+        break;
+      }
+      case "readBackup": {
+        if (object.op?.value !== undefined && object.op?.value !== null) {
+          message.op = { $case: "readBackup", value: ReadBackupRequest.fromPartial(object.op.value) };
+        }
+        break;
+      }
+      case "export": {
+        if (object.op?.value !== undefined && object.op?.value !== null) {
+          message.op = { $case: "export", value: ExportRequest.fromPartial(object.op.value) };
+        }
+        break;
+      }
       case "addReplica": {
         if (object.op?.value !== undefined && object.op?.value !== null) {
           message.op = { $case: "addReplica", value: AddReplicaRequest.fromPartial(object.op.value) };
@@ -1392,6 +1455,15 @@ export const Response: MessageFns<Response> = {
         break;
       case "setRoomRetention":
         SetRoomRetentionResponse.encode(message.result.value, writer.uint32(642).fork()).join();
+        break;
+      case "startBackup":
+        StartBackupResponse.encode(message.result.value, writer.uint32(650).fork()).join();
+        break;
+      case "readBackup":
+        ReadBackupResponse.encode(message.result.value, writer.uint32(658).fork()).join();
+        break;
+      case "export":
+        ExportResponse.encode(message.result.value, writer.uint32(666).fork()).join();
         break;
       case "addReplica":
         AddReplicaResponse.encode(message.result.value, writer.uint32(426).fork()).join();
@@ -1763,6 +1835,30 @@ export const Response: MessageFns<Response> = {
             };
             continue;
           }
+          case 81: {
+            if (tag !== 650) {
+              break;
+            }
+
+            message.result = { $case: "startBackup", value: StartBackupResponse.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 82: {
+            if (tag !== 658) {
+              break;
+            }
+
+            message.result = { $case: "readBackup", value: ReadBackupResponse.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 83: {
+            if (tag !== 666) {
+              break;
+            }
+
+            message.result = { $case: "export", value: ExportResponse.decode(reader, reader.uint32()) };
+            continue;
+          }
           case 53: {
             if (tag !== 426) {
               break;
@@ -2090,6 +2186,24 @@ export const Response: MessageFns<Response> = {
             $case: "setRoomRetention",
             value: SetRoomRetentionResponse.fromPartial(object.result.value),
           };
+        }
+        break;
+      }
+      case "startBackup": {
+        if (object.result?.value !== undefined && object.result?.value !== null) {
+          message.result = { $case: "startBackup", value: StartBackupResponse.fromPartial(object.result.value) };
+        }
+        break;
+      }
+      case "readBackup": {
+        if (object.result?.value !== undefined && object.result?.value !== null) {
+          message.result = { $case: "readBackup", value: ReadBackupResponse.fromPartial(object.result.value) };
+        }
+        break;
+      }
+      case "export": {
+        if (object.result?.value !== undefined && object.result?.value !== null) {
+          message.result = { $case: "export", value: ExportResponse.fromPartial(object.result.value) };
         }
         break;
       }

@@ -125,6 +125,8 @@ export const Reason = {
   JOIN_TOKEN_USED_UP: "REASON_JOIN_TOKEN_USED_UP",
   /** UPGRADE_PENDING - Some replicas run a version of Parley that does not know this command: it is taken once all have been upgraded. */
   UPGRADE_PENDING: "REASON_UPGRADE_PENDING",
+  /** BACKUP_NOT_FOUND - The backup is not open on this replica: it was read to its end, was given up, or is another replica's. Start a new one. */
+  BACKUP_NOT_FOUND: "REASON_BACKUP_NOT_FOUND",
 } as const;
 
 export type Reason = typeof Reason[keyof typeof Reason];
@@ -175,6 +177,7 @@ export namespace Reason {
   export type JOIN_TOKEN_EXPIRED = typeof Reason.JOIN_TOKEN_EXPIRED;
   export type JOIN_TOKEN_USED_UP = typeof Reason.JOIN_TOKEN_USED_UP;
   export type UPGRADE_PENDING = typeof Reason.UPGRADE_PENDING;
+  export type BACKUP_NOT_FOUND = typeof Reason.BACKUP_NOT_FOUND;
 }
 
 export function reasonFromJSON(object: any): Reason {
@@ -314,6 +317,9 @@ export function reasonFromJSON(object: any): Reason {
     case 40:
     case "REASON_UPGRADE_PENDING":
       return Reason.UPGRADE_PENDING;
+    case 60:
+    case "REASON_BACKUP_NOT_FOUND":
+      return Reason.BACKUP_NOT_FOUND;
     default:
       throw new globalThis.Error("Unrecognized enum value " + object + " for enum Reason");
   }
@@ -411,6 +417,8 @@ export function reasonToNumber(object: Reason): number {
       return 52;
     case Reason.UPGRADE_PENDING:
       return 40;
+    case Reason.BACKUP_NOT_FOUND:
+      return 60;
     default:
       throw new globalThis.Error("Unrecognized enum value " + object + " for enum Reason");
   }

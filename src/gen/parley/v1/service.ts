@@ -724,6 +724,55 @@ export interface ReplicaPlace {
   readonly peerAddress: string;
 }
 
+/**
+ * Makes a consistent copy of all that is stored, to be read piece by piece from the same replica. It holds what was acknowledged before. For administrators: there are hashes
+ * of passwords and of tokens in it.
+ */
+export interface StartBackupRequest {
+}
+
+export interface StartBackupResponse {
+  readonly backupId: string;
+  readonly sizeBytes: number;
+  /** Of all its bytes. */
+  readonly sha256: Uint8Array;
+  /** Of the newest log entry, and of the newest command, in it. */
+  readonly index: number;
+  readonly position: number;
+  readonly atMs: number;
+  readonly clusterId: Uint8Array;
+  readonly faultModel: string;
+  /** Of Parley. */
+  readonly version: string;
+}
+
+/** The copy is given up when all of it was read, or when nobody asked for a minute. */
+export interface ReadBackupRequest {
+  readonly backupId: string;
+  readonly offset: number;
+  /** 1 to 1048576. */
+  readonly maxBytes: number;
+}
+
+export interface ReadBackupResponse {
+  /** Fewer than asked for only at the end. */
+  readonly data: Uint8Array;
+}
+
+/** A page of what is stored as JSON lines (docs/EXPORT.md), without secrets. */
+export interface ExportRequest {
+  /** All of it, for administrators; else what belongs to the account. */
+  readonly all: boolean;
+  readonly pageToken: string;
+}
+
+export interface ExportResponse {
+  /** Whole lines of UTF-8, each with its line end. */
+  readonly lines: Uint8Array;
+  /** Empty: that was all. */
+  readonly nextPageToken: string;
+}
+
 function createBaseLookUpNameRequest(): LookUpNameRequest {
   return { name: "" };
 }
@@ -8293,6 +8342,478 @@ export const ReplicaPlace: MessageFns<ReplicaPlace> = {
   },
 };
 
+function createBaseStartBackupRequest(): StartBackupRequest {
+  return {};
+}
+
+export const StartBackupRequest: MessageFns<StartBackupRequest> = {
+  encode(_: StartBackupRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StartBackupRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStartBackupRequest() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<StartBackupRequest>): StartBackupRequest {
+    return StartBackupRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<StartBackupRequest>): StartBackupRequest {
+    const message = createBaseStartBackupRequest() as any;
+    return message;
+  },
+};
+
+function createBaseStartBackupResponse(): StartBackupResponse {
+  return {
+    backupId: "",
+    sizeBytes: 0,
+    sha256: new Uint8Array(0),
+    index: 0,
+    position: 0,
+    atMs: 0,
+    clusterId: new Uint8Array(0),
+    faultModel: "",
+    version: "",
+  };
+}
+
+export const StartBackupResponse: MessageFns<StartBackupResponse> = {
+  encode(message: StartBackupResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.backupId !== "") {
+      writer.uint32(10).string(message.backupId);
+    }
+    if (message.sizeBytes !== 0) {
+      writer.uint32(16).uint64(message.sizeBytes);
+    }
+    if (message.sha256.length !== 0) {
+      writer.uint32(26).bytes(message.sha256);
+    }
+    if (message.index !== 0) {
+      writer.uint32(32).uint64(message.index);
+    }
+    if (message.position !== 0) {
+      writer.uint32(40).uint64(message.position);
+    }
+    if (message.atMs !== 0) {
+      writer.uint32(48).uint64(message.atMs);
+    }
+    if (message.clusterId.length !== 0) {
+      writer.uint32(58).bytes(message.clusterId);
+    }
+    if (message.faultModel !== "") {
+      writer.uint32(66).string(message.faultModel);
+    }
+    if (message.version !== "") {
+      writer.uint32(74).string(message.version);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StartBackupResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStartBackupResponse() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.backupId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.sizeBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.sha256 = reader.bytes();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.index = longToNumber(reader.uint64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.position = longToNumber(reader.uint64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.atMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.clusterId = reader.bytes();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.faultModel = reader.string();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<StartBackupResponse>): StartBackupResponse {
+    return StartBackupResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<StartBackupResponse>): StartBackupResponse {
+    const message = createBaseStartBackupResponse() as any;
+    message.backupId = object.backupId ?? "";
+    message.sizeBytes = object.sizeBytes ?? 0;
+    message.sha256 = object.sha256 ?? new Uint8Array(0);
+    message.index = object.index ?? 0;
+    message.position = object.position ?? 0;
+    message.atMs = object.atMs ?? 0;
+    message.clusterId = object.clusterId ?? new Uint8Array(0);
+    message.faultModel = object.faultModel ?? "";
+    message.version = object.version ?? "";
+    return message;
+  },
+};
+
+function createBaseReadBackupRequest(): ReadBackupRequest {
+  return { backupId: "", offset: 0, maxBytes: 0 };
+}
+
+export const ReadBackupRequest: MessageFns<ReadBackupRequest> = {
+  encode(message: ReadBackupRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.backupId !== "") {
+      writer.uint32(10).string(message.backupId);
+    }
+    if (message.offset !== 0) {
+      writer.uint32(16).uint64(message.offset);
+    }
+    if (message.maxBytes !== 0) {
+      writer.uint32(24).uint32(message.maxBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReadBackupRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReadBackupRequest() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.backupId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.offset = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.maxBytes = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ReadBackupRequest>): ReadBackupRequest {
+    return ReadBackupRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ReadBackupRequest>): ReadBackupRequest {
+    const message = createBaseReadBackupRequest() as any;
+    message.backupId = object.backupId ?? "";
+    message.offset = object.offset ?? 0;
+    message.maxBytes = object.maxBytes ?? 0;
+    return message;
+  },
+};
+
+function createBaseReadBackupResponse(): ReadBackupResponse {
+  return { data: new Uint8Array(0) };
+}
+
+export const ReadBackupResponse: MessageFns<ReadBackupResponse> = {
+  encode(message: ReadBackupResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.data.length !== 0) {
+      writer.uint32(10).bytes(message.data);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReadBackupResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReadBackupResponse() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.data = reader.bytes();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ReadBackupResponse>): ReadBackupResponse {
+    return ReadBackupResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ReadBackupResponse>): ReadBackupResponse {
+    const message = createBaseReadBackupResponse() as any;
+    message.data = object.data ?? new Uint8Array(0);
+    return message;
+  },
+};
+
+function createBaseExportRequest(): ExportRequest {
+  return { all: false, pageToken: "" };
+}
+
+export const ExportRequest: MessageFns<ExportRequest> = {
+  encode(message: ExportRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.all !== false) {
+      writer.uint32(8).bool(message.all);
+    }
+    if (message.pageToken !== "") {
+      writer.uint32(18).string(message.pageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExportRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExportRequest() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.all = reader.bool();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.pageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ExportRequest>): ExportRequest {
+    return ExportRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ExportRequest>): ExportRequest {
+    const message = createBaseExportRequest() as any;
+    message.all = object.all ?? false;
+    message.pageToken = object.pageToken ?? "";
+    return message;
+  },
+};
+
+function createBaseExportResponse(): ExportResponse {
+  return { lines: new Uint8Array(0), nextPageToken: "" };
+}
+
+export const ExportResponse: MessageFns<ExportResponse> = {
+  encode(message: ExportResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.lines.length !== 0) {
+      writer.uint32(10).bytes(message.lines);
+    }
+    if (message.nextPageToken !== "") {
+      writer.uint32(18).string(message.nextPageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExportResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExportResponse() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.lines = reader.bytes();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nextPageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ExportResponse>): ExportResponse {
+    return ExportResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ExportResponse>): ExportResponse {
+    const message = createBaseExportResponse() as any;
+    message.lines = object.lines ?? new Uint8Array(0);
+    message.nextPageToken = object.nextPageToken ?? "";
+    return message;
+  },
+};
+
 /**
  * Every operation of Parley. The same requests, responses and events travel over gRPC and over WebSocket frames.
  *
@@ -8577,6 +9098,30 @@ export const ParleyDefinition = {
       requestType: GetStatusRequest as typeof GetStatusRequest,
       requestStream: false,
       responseType: GetStatusResponse as typeof GetStatusResponse,
+      responseStream: false,
+      options: {},
+    },
+    startBackup: {
+      name: "StartBackup",
+      requestType: StartBackupRequest as typeof StartBackupRequest,
+      requestStream: false,
+      responseType: StartBackupResponse as typeof StartBackupResponse,
+      responseStream: false,
+      options: {},
+    },
+    readBackup: {
+      name: "ReadBackup",
+      requestType: ReadBackupRequest as typeof ReadBackupRequest,
+      requestStream: false,
+      responseType: ReadBackupResponse as typeof ReadBackupResponse,
+      responseStream: false,
+      options: {},
+    },
+    export: {
+      name: "Export",
+      requestType: ExportRequest as typeof ExportRequest,
+      requestStream: false,
+      responseType: ExportResponse as typeof ExportResponse,
       responseStream: false,
       options: {},
     },

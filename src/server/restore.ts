@@ -1,0 +1,186 @@
+import {
+  closeSync,
+  constants,
+  copyFileSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+} from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+
+import { prepareRestored } from '../chat/restored.ts'
+import { encodeEngineState } from '../log/engine-state.ts'
+import type { SnapshotPoint } from '../raft/types.ts'
+import { createNodeDisk } from '../storage/node-disk.ts'
+import { flushFolder } from '../storage/state-jobs.ts'
+import { updateMetaSql } from '../storage/state-meta.ts'
+import { openLog } from '../storage/wal.ts'
+import { openBackup, type BackupHeader } from './backup-file.ts'
+import { systemClock } from './clock.ts'
+import { replicaFolder, type ClusterFile } from './cluster-file.ts'
+import { checkPorts, createCluster, faultModelOf, planCluster } from './create-cluster.ts'
+import { initialConfiguration, readIdentity } from './folders.ts'
+import { makeFirstReplica } from './make-replica.ts'
+import type { RestoreOptions } from './options.ts'
+import { isLoopback } from './ports.ts'
+import { ServerError } from './problems.ts'
+
+/** Small: the replica makes segments of its own size. */
+const logOptions = { segmentBytes: 64 * 1024, cacheBytes: 64 * 1024 }
+
+export interface Restored {
+  readonly header: BackupHeader
+  readonly clusterId: string
+  readonly replicas: number
+  readonly faultModel: string
+  readonly accounts: number
+  readonly messages: number
+  /** The command that starts it. */
+  readonly start: string
+}
+
+/**
+ * Makes a new cluster that begins with what a backup holds. It has a new id, so that its replicas and those of the old one never take each other for their own.
+ *
+ * Everything is made beside the folder, which gets its name when all of it is there.
+ *
+ * @param onProgress told what part is done, from 0 to 1.
+ * @throws ServerError that says what is wrong; then there is no new folder.
+ */
+export async function restore(
+  options: RestoreOptions,
+  file: string,
+  onProgress: (part: number) => void,
+): Promise<Restored> {
+  const folder = resolve(options.data)
+  checkEmpty(folder)
+  const isLocal = isLoopback(options.host)
+  if (!isLocal && options.replicas > 1)
+    throw new ServerError(
+      `A cluster on several machines begins with one replica: use --replicas 1 with --host ${options.host}, and let the others join with "parley token create" and "parley join".`,
+    )
+  const backup = openBackup(file)
+  const building = `${folder}.restoring-${process.pid}`
+  const state = `${building}.state`
+  try {
+    mkdirSync(dirname(folder), { recursive: true })
+    mkdirSync(building, { mode: 0o700 })
+    await backup.extract(state, (doneBytes) => onProgress((doneBytes / backup.header.sizeBytes) * 0.7))
+    const { accounts, messages } = prepare(state, options.logOutAll)
+    const cluster = isLocal ? await makeLocal(building, options) : await makeFirst(building, options)
+    const folders = isLocal ? cluster.replicas.map(({ id }) => replicaFolder(building, id)) : [building]
+    const point = { index: backup.header.index, term: 0, configuration: initialConfiguration(cluster) }
+    setPoint(state, point)
+    for (const [i, own] of folders.entries()) {
+      copyFileSync(state, join(own, 'state-1.db'), constants.COPYFILE_FICLONE)
+      flushFile(join(own, 'state-1.db'))
+      await beginLog(own, point)
+      flushFolder(own)
+      onProgress(0.7 + (0.3 * (i + 1)) / folders.length)
+    }
+    flushFolder(building)
+    removeEmpty(folder)
+    renameSync(building, folder)
+    flushFolder(dirname(folder))
+    return {
+      header: backup.header,
+      clusterId: cluster.clusterId,
+      replicas: cluster.replicas.length,
+      faultModel: cluster.faultModel ?? 'majority',
+      accounts,
+      messages,
+      start: isLocal ? `parley up --data ${options.data}` : `parley serve --data ${options.data}`,
+    }
+  } catch (error) {
+    rmSync(building, { recursive: true, force: true })
+    throw error
+  } finally {
+    rmSync(state, { force: true })
+    backup.close()
+  }
+}
+
+async function makeLocal(building: string, options: RestoreOptions): Promise<ClusterFile> {
+  const cluster = planCluster({ ...options, faultModel: faultModelOf(options.faultModel) })
+  await checkPorts(cluster, options.host)
+  return createCluster(building, cluster)
+}
+
+/** With an authority of its own: others can join it over TLS. */
+async function makeFirst(building: string, options: RestoreOptions): Promise<ClusterFile> {
+  const own = await makeFirstReplica({ ...options, data: building })
+  const { clusterId = '', faultModel = 'majority' } = readIdentity(building) ?? {}
+  return { version: 1, clusterId, replicas: [own], faultModel, complete: true }
+}
+
+/** Takes out what belonged to the old replicas and their processes. */
+function prepare(path: string, logOutAll: boolean): { readonly accounts: number; readonly messages: number } {
+  const db = new DatabaseSync(path)
+  try {
+    db.exec('PRAGMA journal_mode = DELETE')
+    const found = db.prepare('PRAGMA quick_check(1)').get()?.['quick_check']
+    if (found !== 'ok') throw new ServerError(`What is in the backup is damaged: ${String(found)}.`)
+    return prepareRestored(db, logOutAll)
+  } finally {
+    db.close()
+  }
+}
+
+/** The state says that it is what the log of the new cluster begins behind. Term 0: nobody has led it yet. */
+function setPoint(path: string, { index, term, configuration }: SnapshotPoint): void {
+  const db = new DatabaseSync(path)
+  try {
+    db.prepare(updateMetaSql).run(index, encodeEngineState(term, configuration))
+    db.exec('VACUUM')
+  } finally {
+    db.close()
+  }
+}
+
+/** Without a log a replica would think that it had lost its own. */
+async function beginLog(folder: string, point: SnapshotPoint): Promise<void> {
+  await new Promise<void>((done, failed) => {
+    const { log } = openLog(
+      createNodeDisk(folder),
+      { ...logOptions, clock: systemClock, onFailed: failed, onFullChanged: () => undefined },
+      { ...point, index: 0 },
+    )
+    log.reset(point, () => log.close(done))
+  })
+}
+
+function checkEmpty(folder: string): void {
+  let names: readonly string[]
+  try {
+    names = readdirSync(folder)
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return
+    throw error
+  }
+  if (names.length > 0)
+    throw new ServerError(
+      `${folder} is not empty: a backup is restored into a new folder only. Choose another one with --data.`,
+    )
+}
+
+function removeEmpty(folder: string): void {
+  try {
+    rmdirSync(folder)
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error
+  }
+}
+
+function flushFile(path: string): void {
+  const descriptor = openSync(path, 'r')
+  try {
+    fsyncSync(descriptor)
+  } finally {
+    closeSync(descriptor)
+  }
+}
