@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict'
-import { rmSync } from 'node:fs'
+import { cpSync, rmSync } from 'node:fs'
 import { test } from 'node:test'
 
 import { ParleyError } from '../src/client/index.ts'
 import { startCluster, type TestCluster } from './support/cluster.ts'
 import { Ledger, until } from './support/ledger.ts'
 import { addReplica, known, removeReplica, untilVoter } from './support/member.ts'
+import { freePorts } from './support/ports.ts'
+import { Running } from './support/running.ts'
 import { checkSameState } from './support/state.ts'
 
 test('a cluster grows from one to three and five replicas, shrinks to four and grows to five again, under load: nothing is lost', async () => {
@@ -99,6 +101,53 @@ test('a replica whose disk was wiped is replaced under load by a new one in its 
   await ledger.progress(100)
   await ledger.stop()
   await ledger.check(cluster.replicas.filter(({ id }) => cluster.running.has(id)).map(({ http }) => http))
+})
+
+test('a copy of the folder that was taken since the last start is refused by the leader, which knows what it had acknowledged', async () => {
+  await using cluster = await startCluster({ replicas: 3 })
+  using ledger = new Ledger(cluster.addresses)
+  await ledger.open(2)
+  const copy = `${cluster.folder}/copy`
+  let leader = 0
+  let id = 0
+  // Only a leader that was there all the time knows.
+  do {
+    leader = await cluster.untilServing(3)
+    id = otherThan(cluster, leader)
+    rmSync(copy, { recursive: true, force: true })
+    cluster.signal(id, 'SIGSTOP')
+    cpSync(cluster.dataOf(id), copy, { recursive: true })
+    cluster.signal(id, 'SIGCONT')
+    ledger.start(2)
+    await ledger.progress(100)
+    await ledger.stop()
+  } while (cluster.leader() !== leader)
+  await cluster.end(id, 'SIGKILL')
+  rmSync(cluster.dataOf(id), { recursive: true })
+  cpSync(copy, cluster.dataOf(id), { recursive: true })
+  cluster.start(id)
+  assert.equal(await cluster.untilEnded(id), 3)
+  const reason = new RegExp(`went back behind what it had acknowledged.*parley replica replace r${id}`)
+  assert.match(cluster.lines.join('\n'), reason)
+})
+
+test('a copy of the folder that is started beside the replica is refused, and the replica goes on', async () => {
+  await using cluster = await startCluster({ replicas: 3 })
+  const id = [1, 2, 3].find((one) => one !== cluster.leader()) ?? 0
+  cluster.signal(id, 'SIGSTOP')
+  cpSync(cluster.dataOf(id), `${cluster.folder}/copy`, { recursive: true })
+  cluster.signal(id, 'SIGCONT')
+  const port = await freePorts(3)
+  const places = ['http', 'grpc', 'peer'].flatMap((name, i) => [`--${name}`, `127.0.0.1:${port + i}`])
+  const copy = new Running(['serve', '--data', `${cluster.folder}/copy`, ...places])
+  await copy.end()
+  assert.equal(copy.child.exitCode, 3)
+  assert.match(
+    copy.lines.join('\n'),
+    new RegExp(`r${id} ends: r\\d refuses this replica: r${id} runs already`),
+  )
+  assert.ok(cluster.running.has(id))
+  await cluster.untilServing(3)
 })
 
 function otherThan(cluster: TestCluster, id: number): number {

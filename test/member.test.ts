@@ -9,7 +9,6 @@ import { startCluster, type TestCluster } from './support/cluster.ts'
 import { Ledger, until } from './support/ledger.ts'
 import { addReplica, asOperator, known, removeReplica, untilVoter } from './support/member.ts'
 import { freePorts } from './support/ports.ts'
-import { Running } from './support/running.ts'
 
 test('a cluster grows from one to three replicas and loses its first under load: nothing is lost, and clients find the others by themselves', async () => {
   await using cluster = await startCluster({ replicas: 1 })
@@ -106,47 +105,6 @@ test('an old copy of a replica’s folder is refused, though it has started as o
   cluster.start(id)
   assert.equal(await cluster.untilEnded(id), 3)
   assert.match(printed(cluster), /two processes say that they are start 2.*parley replica replace/)
-})
-
-test('a copy of the folder that was taken since the last start is refused by the leader, which knows what it had acknowledged', async () => {
-  await using cluster = await startCluster({ replicas: 3 })
-  using ledger = new Ledger(cluster.addresses)
-  await ledger.open(2)
-  const id = [1, 2, 3].find((one) => one !== cluster.leader()) ?? 0
-  cluster.signal(id, 'SIGSTOP')
-  cpSync(cluster.dataOf(id), `${cluster.folder}/copy`, { recursive: true })
-  cluster.signal(id, 'SIGCONT')
-  ledger.start(2)
-  await ledger.progress(100)
-  await ledger.stop()
-  await cluster.end(id, 'SIGKILL')
-  rmSync(cluster.dataOf(id), { recursive: true })
-  cpSync(`${cluster.folder}/copy`, cluster.dataOf(id), { recursive: true })
-  cluster.start(id)
-  assert.equal(await cluster.untilEnded(id), 3)
-  assert.match(
-    printed(cluster),
-    new RegExp(`went back behind what it had acknowledged.*parley replica replace r${id}`),
-  )
-})
-
-test('a copy of the folder that is started beside the replica is refused, and the replica goes on', async () => {
-  await using cluster = await startCluster({ replicas: 3 })
-  const id = [1, 2, 3].find((one) => one !== cluster.leader()) ?? 0
-  cluster.signal(id, 'SIGSTOP')
-  cpSync(cluster.dataOf(id), `${cluster.folder}/copy`, { recursive: true })
-  cluster.signal(id, 'SIGCONT')
-  const port = await freePorts(3)
-  const places = ['http', 'grpc', 'peer'].flatMap((name, i) => [`--${name}`, `127.0.0.1:${port + i}`])
-  const copy = new Running(['serve', '--data', `${cluster.folder}/copy`, ...places])
-  await copy.end()
-  assert.equal(copy.child.exitCode, 3)
-  assert.match(
-    copy.lines.join('\n'),
-    new RegExp(`r${id} ends: r\\d refuses this replica: r${id} runs already`),
-  )
-  assert.ok(cluster.running.has(id))
-  await cluster.untilServing(3)
 })
 
 test('a replica of another cluster is refused on both sides, and harms neither', async () => {

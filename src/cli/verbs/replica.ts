@@ -5,7 +5,7 @@ import { parseServerAddress } from '../../client/index.ts'
 import type { GetStatusResponse, ReplicaStatus } from '../../gen/parley/v1/service.ts'
 import { dataOption, localReplicas, openAuthority, type Authority } from '../authority.ts'
 import { bar, catchUpOf, followCatchUp, LeaderView } from '../catch-up.ts'
-import { CliError, exitCodes, UsageError } from '../io.ts'
+import { CliError, exitCodes, type Io, UsageError } from '../io.ts'
 import { paint, printable, table } from '../text.ts'
 import { type Context, type Given, type Report, type Verb, verb } from '../verb.ts'
 
@@ -121,20 +121,29 @@ export const replicaReplace = verb(
     name: 'replica replace',
     summary: 'put a new replica in the place of one whose disk or machine is lost',
     arguments: ['<replica>'],
-    options: growOptions,
-    examples: ['parley replica replace r2 --data data', 'parley replica replace r2'],
+    options: [
+      [
+        '--data <dir>',
+        `${growOptions[0]?.[1]}; or that of a replica on this machine, which allows to make room for one that joins from elsewhere`,
+      ],
+      ...growOptions.slice(1),
+    ],
+    examples: [
+      'parley replica replace r2 --data data',
+      'parley replica replace r2',
+      'parley replica replace r2 --data /var/lib/parley',
+    ],
   },
   (given, { io }) => {
-    const data = given.options['data']
-    return {
-      replica: parseName(given.arguments[0] ?? ''),
-      isLocal: localReplicas(io, String(data ?? '')).length > 0,
-      grow: data === undefined ? null : parseGrow(given, true),
-    }
+    const replica = parseName(given.arguments[0] ?? '')
+    const data = parseData(given.options)
+    const isLocal = data !== null && localReplicas(io, data).length > 0
+    if (data === null || isReplicaFolder(io, data)) return { replica, operator: data, grow: null }
+    return { replica, operator: isLocal ? data : null, grow: { ...parseGrow(given, true), isLocal } }
   },
-  async ({ replica, isLocal, grow }, context) => {
-    if (grow !== null) checkGrow({ ...grow, isLocal }, context)
-    const authority = await openAuthority(context, isLocal && grow !== null ? grow.data : null)
+  async ({ replica, operator, grow }, context) => {
+    if (grow !== null) checkGrow(grow, context)
+    const authority = await openAuthority(context, operator)
     try {
       const lost = authority.status.replicas.find(({ id }) => id === replica)
       const name = replicaName(replica)
@@ -143,7 +152,7 @@ export const replicaReplace = verb(
           `${name} answers the others, so there is nothing to replace. To take it out all the same: parley replica remove ${name}`,
         )
       await authority.client.call('removeReplica', { replica })
-      if (grow !== null) return await addReplica({ ...grow, isLocal }, lost ?? null, authority, context)
+      if (grow !== null) return await addReplica(grow, lost ?? null, authority, context)
       return said(
         { removed: replica, added: null },
         `${name} has left the cluster. On the machine that is to take its place, with an empty folder:`,
@@ -237,9 +246,13 @@ function parseGrow({ options }: Given, placed: boolean): Grow {
   return { data, isLocal: placed, http, grpc, peer, learner: options['learner'] === true }
 }
 
+function isReplicaFolder(io: Io, data: string): boolean {
+  return io.files.read(join(data, 'replica.json')) !== null
+}
+
 /** What would only come to light when half is done. */
 function checkGrow({ data, isLocal }: Grow, { io, settings }: Context): void {
-  if (!isLocal && io.files.read(join(data, 'replica.json')) !== null)
+  if (!isLocal && isReplicaFolder(io, data))
     throw new UsageError(`${data} is the folder of a replica already: the new one needs an empty folder`)
   if (settings.servers.some((server) => parseServerAddress(server)?.secure === true))
     throw new CliError(
