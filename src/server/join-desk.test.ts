@@ -23,7 +23,7 @@ before(async () => {
   pin = fingerprintOf(new X509Certificate(authority.certificate))
   const address = `parleys://192.0.2.1:7400#sha256=${pin}`
   server = await startTestApi({ operatorToken }, (replica) =>
-    createJoinDesk({ replica, authority, address, clock: systemClock, logger: silentLogger }),
+    createJoinDesk({ replica, authority, address: () => address, clock: systemClock, logger: silentLogger }),
   )
   client = await new TestClient(server.api.httpPort).ready()
 })

@@ -21,7 +21,7 @@ export interface JoinDeskOptions {
   readonly replica: Replica
   readonly authority: Authority
   /** How clients reach this replica. */
-  readonly address: string
+  readonly address: () => string
   readonly clock: Clock
   readonly logger: Logger
 }
@@ -31,7 +31,7 @@ const maxAddresses = 5
 
 /** Lets new replicas in: whoever knows the secret of a token gets an id, a certificate and the key of the authority. */
 export function createJoinDesk(options: JoinDeskOptions): JoinDesk {
-  const { replica, authority, address, clock, logger } = options
+  const { replica, authority, clock, logger } = options
   const fingerprint = fingerprintOf(new X509Certificate(authority.certificate))
   const { clusterId } = replica.state
 
@@ -112,6 +112,7 @@ export function createJoinDesk(options: JoinDeskOptions): JoinDesk {
     authority: Buffer.from(fingerprint, 'hex'),
     addresses() {
       // Others have certificates of the same authority, but not when this one shows another.
+      const address = options.address()
       const others = address.endsWith(fingerprint)
         ? replica.state.addresses.map((other) => addressBeside(address, other))
         : []

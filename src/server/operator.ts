@@ -13,9 +13,12 @@ export interface OperatorFile {
   readonly http: string
 }
 
-/** Makes a new token, and writes it where only the owner of the folder can read it. */
-export function writeOperatorFile(folder: string, http: string): Uint8Array {
-  const token = randomBytes(32)
+/** Writes the token, a new one at each start, where only the owner of the folder can read it. */
+export function writeOperatorFile(
+  folder: string,
+  http: string,
+  token: Uint8Array = randomBytes(32),
+): Uint8Array {
   const file: OperatorFile = { version: 1, token: toHex(token), http }
   writeJson(join(folder, 'operator.json'), file)
   return token

@@ -150,7 +150,8 @@ test('a certificate out of files is read again when they change, and not while t
   await assert.rejects(open(t, folder, here, { tlsCert: files.tlsCert }), /given together/)
   writeFileSync(files.tlsCert, one.certificate)
   writeFileSync(files.tlsKey, one.key)
-  const { tls } = await open(t, folder, here, files, clock)
+  const security = await open(t, folder, here, files, clock)
+  const { tls, address } = security
   assert.deepEqual(tls?.current, one)
   writeFileSync(files.tlsCert, two.certificate)
   clock.run(10_000)
@@ -158,6 +159,8 @@ test('a certificate out of files is read again when they change, and not while t
   writeFileSync(files.tlsKey, two.key)
   clock.run(10_000)
   assert.deepEqual(tls?.current, two)
+  // It pins the certificate itself.
+  assert.notEqual(security.address, address)
   rmSync(files.tlsKey)
   clock.run(10_000)
   assert.deepEqual(tls?.current, two)

@@ -29,7 +29,7 @@ export interface Security {
   readonly authority: Authority | null
   /** What people must know at each start, and see in the status; empty when there is nothing. */
   readonly warning: string
-  /** How clients on this machine reach the replica. */
+  /** How clients on this machine reach the replica; it changes with a certificate out of a file. */
   readonly address: string
   close(): void
 }
@@ -66,7 +66,9 @@ export async function openSecurity(parts: SecurityOptions): Promise<Security> {
       tls: files,
       authority: null,
       warning: isOpen ? openToAll(own.id, files === null ? 'everybody' : 'other replicas') : '',
-      address: addressOf(own, files?.current.certificate ?? null),
+      get address() {
+        return addressOf(own, files?.current.certificate ?? null)
+      },
       close: () => files?.close(),
     }
   }
@@ -90,10 +92,10 @@ export async function openSecurity(parts: SecurityOptions): Promise<Security> {
     authority: certificates.authority,
     warning: tls === null && isOpen ? openToAll(own.id, 'clients') : '',
     // A public authority vouches for anybody, so a certificate out of a file is pinned itself.
-    address: addressOf(
-      own,
-      tls === null ? null : (files?.current.certificate ?? certificates.authority.certificate),
-    ),
+    get address() {
+      const pinned = files?.current.certificate ?? certificates.authority.certificate
+      return addressOf(own, tls === null ? null : pinned)
+    },
     close() {
       credentials.close()
       files?.close()

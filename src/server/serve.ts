@@ -146,6 +146,7 @@ async function serve(
   const join = joinDesk(security, replica, logger)
   let api: Api | null = null
   try {
+    const operatorToken = writeOperatorFile(options.data, security.address)
     const http = listenAt(own.http, `${name}'s HTTP address`, options)
     const grpc = listenAt(own.grpc, `${name}'s gRPC address`, options)
     api = await startApi(replica, {
@@ -158,8 +159,9 @@ async function serve(
       webRoot: joinPath(repository, 'dist/web'),
       tls: security.tls,
       join,
-      operatorToken: writeOperatorFile(options.data, security.address),
+      operatorToken,
     })
+    security.tls?.onRenewed(() => writeOperatorFile(options.data, security.address, operatorToken))
     await replica.start()
   } catch (error) {
     security.close()
@@ -212,9 +214,16 @@ interface End {
 }
 
 /** The authority's key is handed out over TLS only. */
-function joinDesk({ authority, tls, address }: Security, replica: Replica, logger: Logger): JoinDesk | null {
+function joinDesk(security: Security, replica: Replica, logger: Logger): JoinDesk | null {
+  const { authority, tls } = security
   if (authority === null || tls === null) return null
-  return createJoinDesk({ replica, authority, address, clock: systemClock, logger })
+  return createJoinDesk({
+    replica,
+    authority,
+    address: () => security.address,
+    clock: systemClock,
+    logger,
+  })
 }
 
 /** How the replica comes to its end. */
