@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { silentLogger } from '../base/logger.ts'
 import { seededRandom } from '../base/random.ts'
-import type { Configuration } from '../raft/types.ts'
+import { HaltError } from '../raft/halt.ts'
+import type { Configuration, FaultModel } from '../raft/types.ts'
 import { createEngine, type Engine, type EngineTuning } from './engine.ts'
 import { maxProposalBytes, type ReplicaSetChange } from './port.ts'
 import {
@@ -62,13 +63,18 @@ class Cluster {
 
   constructor(
     size: number,
-    options: { tuning?: Partial<EngineTuning>; joiners?: number; seed?: number } = {},
+    options: {
+      tuning?: Partial<EngineTuning>
+      joiners?: number
+      seed?: number
+      faultModel?: FaultModel
+    } = {},
   ) {
     this.tuning = options.tuning ?? {}
     this.seed = options.seed ?? 1
     const ids = Array.from({ length: size }, (_, i) => i + 1)
     this.configuration = {
-      faultModel: 'majority',
+      faultModel: options.faultModel ?? 'majority',
       members: ids.map((id) => ({ id, voter: true, address: `r${id}:1` })),
     }
     this.replicas = Array.from(
@@ -93,6 +99,7 @@ class Cluster {
       this.seed += 1
       const engine = createEngine({
         self: id,
+        incarnation: this.network.incarnationOf(id),
         configuration: isMember ? this.configuration : { faultModel: 'majority', members: [] },
         disk: replica.disk,
         clock,
@@ -781,4 +788,55 @@ test('a replica notes that it has a memory when its log is on the disk, and befo
   await engine.start(new Replica(1, disk).consumer)
   assert.deepEqual(seen, [{ files: 1, talks: false }])
   assert.equal(transport.handler !== null, true)
+})
+
+test('fail-stop: the last of three goes on alone, and those that come back are taken in again', async () => {
+  const cluster = new Cluster(3, { faultModel: 'fail-stop' })
+  await cluster.start()
+  const first = await cluster.untilLed()
+  first.propose('three')
+  await cluster.untilAllHave(1)
+  cluster.kill(first.id)
+  const second = await cluster.untilLed()
+  second.propose('two')
+  await cluster.untilAllHave(2)
+  cluster.kill(second.id)
+  const last = await cluster.untilLed()
+  last.propose('one')
+  await cluster.untilAllHave(3)
+  assert.equal(last.engine.status().mayFail, 0)
+  await cluster.start(first.id, second.id)
+  await cluster.clock.until(() => last.engine.status().mayFail === 2)
+  await cluster.untilAllHave(3)
+  cluster.assertHealthy()
+})
+
+test('fail-stop: both sides of a cut network go on when each takes the other for dead; when they meet, one halts with what it had', async () => {
+  const cluster = new Cluster(3, { faultModel: 'fail-stop', tuning: { compaction: smallLog } })
+  await cluster.start()
+  const alone = await cluster.untilLed()
+  alone.propose('together')
+  await cluster.untilAllHave(1)
+  const others = cluster.replicas.filter((replica) => replica !== alone)
+  for (const other of others) {
+    cluster.network.cut(alone.id, other.id)
+    alone.process?.transport.handler?.incarnation(other.id, 1, false)
+    other.process?.transport.handler?.incarnation(alone.id, 1, false)
+  }
+  const isLed = () => others.some(({ engine }) => engine.status().role === 'leader')
+  await cluster.clock.until(isLed)
+  alone.propose('alone')
+  for (const other of others) other.propose(`with r${other.id}`)
+  await cluster.clock.until(() => [alone, ...others].every(({ consumer }) => consumer.items.length >= 2))
+  const before = cluster.replicas.map(({ consumer }) => [...consumer.items])
+  for (const other of others) cluster.network.heal(alone.id, other.id)
+  const halted = () => cluster.replicas.filter(({ fatal }) => fatal.length > 0)
+  await cluster.clock.until(() => halted().length > 0)
+  await cluster.clock.pass(2000)
+  for (const { fatal } of halted())
+    assert.ok(fatal[0] instanceof HaltError && fatal[0].reason === 'diverged', String(fatal[0]))
+  for (const [position, { consumer }] of cluster.replicas.entries()) {
+    const had = before[position] ?? []
+    assert.deepEqual(consumer.items.slice(0, had.length), had, 'nothing that was applied is replaced')
+  }
 })
