@@ -18,6 +18,7 @@ const help = `npm run torture -- [options]
   --round S       how long faults go on in each round, in seconds, roughly; default 20
   --no-network    do not make network namespaces: nothing is cut, no disk is full
   --out FOLDER    where the record of a failure goes; default torture-failures
+  --keep          keep the record of a run in which no rule was broken, too
 `
 
 const { values } = parseArgs({
@@ -31,6 +32,7 @@ const { values } = parseArgs({
     round: { type: 'string', default: '20' },
     'no-network': { type: 'boolean', default: false },
     out: { type: 'string', default: 'torture-failures' },
+    keep: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
     /** Given by this program to itself: the network that it was started in. */
     inside: { type: 'string' },
@@ -118,20 +120,23 @@ async function inside(network: Network | null, folder: string): Promise<number> 
     signal: stop.signal,
   })
   console.log(summary)
-  if (violation === null) {
-    if (stop.signal.aborted) return 130
-    console.log('no rule was broken')
-    return 0
+  if (violation !== null) {
+    console.log(
+      `\nVIOLATED: ${violation.rule} (seed ${violation.seed})\n${violation.message}\n\nthe plan was:\n${violation.plan.join('\n')}`,
+    )
+    console.log(
+      `\nrepeat, more or less: npm run torture -- --seed ${violation.seed} --model ${faultModel} --replicas ${replicas}`,
+    )
   }
-  console.log(`\nVIOLATED: ${violation.rule} (seed ${violation.seed})\n${violation.message}\n\nthe plan was:`)
-  for (const line of violation.plan) console.log(line)
-  const out = join(values.out, `seed-${violation.seed}-${process.pid}`)
-  cpSync(folder, out, { recursive: true })
-  console.log(
-    `\nrepeat, more or less: npm run torture -- --seed ${violation.seed} --model ${faultModel} --replicas ${replicas}`,
-  )
-  console.log(`record, logs, history and data: ${out}`)
-  return 1
+  if (violation !== null || values.keep) {
+    const out = join(values.out, `seed-${violation?.seed ?? seed}-${process.pid}`)
+    cpSync(folder, out, { recursive: true })
+    console.log(`record, logs, history and data: ${out}`)
+  }
+  if (violation !== null) return 1
+  if (stop.signal.aborted) return 130
+  console.log('no rule was broken')
+  return 0
 }
 
 function number(name: 'minutes' | 'seed' | 'replicas' | 'people' | 'pause' | 'round'): number {

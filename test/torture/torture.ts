@@ -54,6 +54,8 @@ export interface TortureViolation {
 
 /** While no more fail than may, somebody must be told at least this often that a message is sent. */
 const longestSilenceMs = 20_000
+/** Shorter ones are not worth a line in the record. */
+const notableSilenceMs = 1000
 /** So long may it take until nothing is under way, once all faults are over. */
 const settleMs = 120_000
 /** After so many rounds all replicas are killed at once, and their states compared. */
@@ -266,6 +268,8 @@ class Run {
           this.fail('available', `nobody was told for ${longestSilenceMs / 1000} s that a message is sent`)
         return
       }
+      if (nowMs - sinceMs > notableSilenceMs)
+        this.note(`for ${((nowMs - sinceMs) / 1000).toFixed(1)} s nobody was told that a message is sent`)
       acknowledged = people.acknowledged
       sinceMs = nowMs
     }, 20)
