@@ -27,6 +27,19 @@ test('a local cluster tells when it serves, what ends and how to start that agai
   assert.equal(up.child.exitCode, 0)
 })
 
+test('a killed leader is told, and the next one, and nothing that would alarm anybody', async (t) => {
+  const { up } = await startUp(t, 3)
+  const { leader } = await up.event('serving')
+  const { pid } = await up.event('started', ({ replica }) => replica === leader)
+  process.kill(pid, 'SIGKILL')
+  await up.event('leader', (event) => event.leader !== leader)
+  assert.deepEqual(
+    up.lines.filter((line) => line.includes('"noQuorum"')),
+    [],
+  )
+  up.child.kill('SIGKILL')
+})
+
 test('replicas end with a supervisor that is killed, and their cluster comes back with the next one', async (t) => {
   const { folder, up } = await startUp(t, 1)
   const { pid } = await up.event('started')

@@ -214,8 +214,9 @@ function complain(error: unknown, io: Io, json: boolean): number {
       io.err(safeJson({ error: { reason: reason.replace('REASON_', ''), message, outcome, violations } }))
     else {
       io.err(`parley: ${printable(message)}`)
-      for (const violation of violations)
-        io.err(`  ${printable(violation.field)}: ${printable(violation.description)}`)
+      for (const { field, description } of violations)
+        // The message of a single one says all.
+        if (!message.includes(description)) io.err(`  ${printable(field)}: ${printable(description)}`)
       if (code === exitCodes.notSignedIn) io.err('Sign in with: parley login')
     }
     return code

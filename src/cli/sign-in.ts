@@ -35,9 +35,11 @@ export async function readNewPassword(io: Io, source: PasswordSource): Promise<s
 }
 
 export async function askTwice(io: Io): Promise<string> {
-  const first = await io.askSecret('New password')
-  if ((await io.askSecret('The same again')) !== first) throw new CliError('The two are not the same.')
-  return first
+  for (;;) {
+    const first = await io.askSecret('New password')
+    if ((await io.askSecret('The same again')) === first) return first
+    io.err('The two are not the same: once more.')
+  }
 }
 
 async function givenPassword(io: Io, source: PasswordSource): Promise<string | null> {

@@ -288,7 +288,8 @@ class Up {
   /** What the replicas report together: who leads, and whether anybody can write. */
   private look(): void {
     if (this.stopping) return
-    const able = [...this.reports.values()].filter((report) => report.quorum && report.leader !== 0)
+    // While they elect another leader the others still count on a quorum.
+    const able = [...this.reports.values()].filter((report) => report.quorum)
     const leading = able.find((report) => report.leader === report.replica)
     if (leading === undefined) {
       if (able.length > 0 || !this.serving) return

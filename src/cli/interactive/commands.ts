@@ -2,7 +2,7 @@ import { ParleyError } from '../../client/index.ts'
 import type { Settings } from '../config.ts'
 import { CliError, type Io, UsageError } from '../io.ts'
 import { everyone, findConversation, parseRef, parseRoom, parseTarget } from '../names.ts'
-import { closest, type Paint, printable, table } from '../text.ts'
+import { closest, type Paint, printable } from '../text.ts'
 import type { Report } from '../verb.ts'
 import {
   draftsReport,
@@ -43,6 +43,9 @@ interface Command {
   readonly summary: string
   readonly run: (rest: string, context: CommandContext) => Promise<void> | void
 }
+
+/** How wide the first column of /help is. */
+const usageColumns = 30
 
 const commands: readonly Command[] = [
   {
@@ -266,11 +269,15 @@ const commands: readonly Command[] = [
     usage: '/help',
     summary: 'this list',
     run(_, { talk, colors }) {
-      const rows = commands.map(({ usage, summary }) => [colors.bold(usage), summary])
       talk.print(
         [
           'A plain line goes to the open conversation; // in front sends a line that begins with /.',
-          ...table(rows),
+          // A usage that is too long for its column has a line of its own, or every line would be too long for most terminals.
+          ...commands.map(({ usage, summary }) =>
+            usage.length > usageColumns
+              ? `${colors.bold(usage)}\n${' '.repeat(usageColumns)}  ${summary}`
+              : `${colors.bold(usage)}${' '.repeat(usageColumns - usage.length)}  ${summary}`,
+          ),
         ].join('\n'),
       )
     },

@@ -1,6 +1,6 @@
 import { describeState, ParleyError } from '../../client/index.ts'
-import { exitCodes } from '../io.ts'
-import { inboxWords, greeting, signIn } from '../sign-in.ts'
+import { exitCodes, type Io } from '../io.ts'
+import { inboxWords, greeting, signIn, type SignedIn } from '../sign-in.ts'
 import { openSession, type Session } from '../session.ts'
 import { paint, printable } from '../text.ts'
 import type { Context } from '../verb.ts'
@@ -91,6 +91,25 @@ async function leave(session: Session): Promise<void> {
   if (session.client.account !== null) await session.client.logOut()
 }
 
+/** Asks again when the name or the password was not right. */
+async function signInPatiently({ client }: Session, io: Io): Promise<SignedIn> {
+  for (let triesLeft = 5; ; triesLeft -= 1) {
+    try {
+      return await signIn(client, io, { name: undefined, source: { fromInput: false } })
+    } catch (error) {
+      if (!(error instanceof ParleyError) || !mistakes.has(error.reason) || triesLeft === 1) throw error
+      io.err(`${printable(error.message)} Try again, or Ctrl-C.`)
+    }
+  }
+}
+
+/** What a person at the keyboard can do better at the next try. */
+const mistakes: ReadonlySet<ParleyError['reason']> = new Set([
+  'REASON_INVALID_ARGUMENT',
+  'REASON_WRONG_CREDENTIALS',
+  'REASON_NAME_TAKEN',
+])
+
 /** Goes on with the session that was kept, or signs in anew. */
 async function begin({
   io,
@@ -110,7 +129,7 @@ async function begin({
   }
   kept.close()
   const session = openSession(settings, io, true)
-  const signedIn = await signIn(session.client, io, { name: undefined, source: { fromInput: false } })
+  const signedIn = await signInPatiently(session, io)
   session.save({ name: signedIn.account?.name ?? '', token: signedIn.token })
   return { session, welcome: greeting(signedIn) }
 }
