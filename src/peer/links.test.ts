@@ -147,6 +147,21 @@ test('an incarnation that is not admitted is refused by whoever dialled', async 
   assert.equal(a.links.isUp(2), false)
 })
 
+test('a process is known to be dead when nobody listens where it did, or a later one greets', async (t) => {
+  const [a, b] = [new Node(1), new Node(2)]
+  await nodes(t, a, b)
+  a.links.setPeers([{ id: 2, address: b.address }])
+  b.links.setPeers([{ id: 1, address: a.address }])
+  await a.until(() => a.certain.includes('r2 run 1 lives'))
+  const { port } = b.links
+  await b.links.stop()
+  await a.until(() => a.certain.includes('r2 run 1 is dead'))
+  const again = new Node(2, { incarnation: 2, listen: { host: '127.0.0.1', port } })
+  await nodes(t, again)
+  await a.until(() => a.certain.includes('r2 run 2 lives'))
+  assert.ok(!a.certain.includes('r2 run 2 is dead'))
+})
+
 test('a replica that is shut out is told the reason and cannot come back', async (t) => {
   const [a, b] = [new Node(1), new Node(2)]
   await nodes(t, a, b)
