@@ -1,8 +1,9 @@
 // Backup, restore and export of real clusters, by the command line.
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import {
   existsSync,
+  mkdirSync,
   mkdtempSync,
   openSync,
   closeSync,
@@ -19,9 +20,11 @@ import { DatabaseSync } from 'node:sqlite'
 import { test, type TestContext } from 'node:test'
 import { digest } from '../src/chat/digest.ts'
 import { createClient, type Client } from '../src/client/index.ts'
+import { BackupWriter } from '../src/server/backup-file.ts'
 import { replicaFolder } from '../src/server/cluster-file.ts'
 import { createSupervisor } from '../src/server/supervisor.ts'
 import { startCluster, type TestCluster } from './support/cluster.ts'
+import { unpackFolder } from './support/fixture.ts'
 import { until } from './support/ledger.ts'
 import { freePorts } from './support/ports.ts'
 import { newestState, untilSettled } from './support/state.ts'
@@ -208,6 +211,57 @@ test('a replica that does not run is backed up from its folder; a backup that is
       name,
     )
   }
+})
+
+test('without room for the backup nothing is left of it, in the words of a full disk', async (t) => {
+  const folder = temporaryFolder(t)
+  const small = join(folder, 'small')
+  mkdirSync(small)
+  const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=512k', 'parley-test', small])
+  if (mounted.status !== 0) {
+    t.skip('only root can make a small disk for this test')
+    return
+  }
+  try {
+    const data = join(folder, 'replica')
+    unpackFolder('0.1.0/r1', data)
+    const file = join(small, 'parley.backup')
+    const made = await parley({}, 'backup', file, '--data', data)
+    assert.equal(made.code, 1)
+    assert.match(made.err, /no space left/)
+    assert.deepEqual(readdirSync(small), [])
+    const writer = new BackupWriter(file)
+    try {
+      writer.begin({ ...anyHeader, sizeBytes: 1024 * 1024 })
+      assert.throws(() => writer.write(new Uint8Array(1024 * 1024)), /ENOSPC/)
+    } finally {
+      writer.abandon()
+    }
+    assert.deepEqual(readdirSync(small), [])
+  } finally {
+    spawnSync('umount', [small])
+  }
+})
+
+const anyHeader = {
+  clusterId: '0'.repeat(32),
+  faultModel: 'majority',
+  index: 1,
+  at: new Date(0).toISOString(),
+  version: '0',
+  sizeBytes: 4,
+  sha256: '0'.repeat(64),
+} as const
+
+test('what came with another checksum than was announced gets no name', (t) => {
+  const folder = temporaryFolder(t)
+  const file = join(folder, 'parley.backup')
+  const writer = new BackupWriter(file)
+  writer.begin(anyHeader)
+  writer.write(Uint8Array.of(1, 2, 3, 4))
+  assert.throws(() => writer.finish(), /checksum is wrong/)
+  writer.abandon()
+  assert.deepEqual(readdirSync(folder), [])
 })
 
 test('when the replica that makes a backup is killed another one makes it anew, and there is never half a file', async (t) => {

@@ -2,9 +2,11 @@ import assert from 'node:assert/strict'
 import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 
+import { makeUuidV7 } from '../base/ids.ts'
 import { silentLogger } from '../base/logger.ts'
 import { openChat } from '../chat/machine.ts'
 import { CommandBatch, type Command } from '../gen/parley/v1/command.ts'
+import { Policy } from '../gen/parley/v1/model.ts'
 import { Event } from '../gen/parley/v1/service.ts'
 import type {
   LogConsumer,
@@ -751,4 +753,48 @@ test('a replica without room on its disk sends its clients elsewhere', async () 
   log.full = false
   log.setAvailable(true)
   assert.equal(replica.state.hindered, false)
+})
+
+test('the leader has messages removed that are too old, step by step until none is left', async () => {
+  const { clock, log, replica, settle, signUp, send, texts } = await setUp()
+  log.otherVersion = 2
+  log.setAvailable(true)
+  settle()
+  const alice = signUp('alice')
+  signUp('bob')
+  for (let i = 0; i < 450; i += 1) send(alice, 'bob', `old ${i}`)
+  settle()
+  const id = makeUuidV7(clock.wallMs(), new Uint8Array(10))
+  const policy = Policy.fromPartial({ retentionS: 60 })
+  const op = { $case: 'setPolicy', value: { id, policy, fields: ['retention_s'] } } as const
+  const results: string[] = []
+  replica.execute(
+    { id, fingerprint: 1, account: alice.account, session: alice.session, op },
+    1000,
+    (result) => results.push(describe(result)),
+  )
+  settle()
+  assert.deepEqual(results, ['setPolicy'])
+  clock.run(61_000)
+  assert.equal(replica.status().replicas[0]?.messagesDue, 450)
+  send(alice, 'bob', 'new')
+  for (let i = 0; i < 20; i += 1) {
+    clock.run(2000)
+    settle()
+  }
+  assert.deepEqual(texts(alice, 'bob'), ['new'])
+  assert.equal(replica.status().replicas[0]?.messagesDue, 0)
+})
+
+test('a command that some replica may not know is refused before it is proposed', async () => {
+  const { clock, log, replica, settle, signUp } = await setUp()
+  const alice = signUp('alice')
+  const id = makeUuidV7(clock.wallMs(), new Uint8Array(10))
+  const op = { $case: 'setRoomRetention', value: { id, name: 'everyone', retentionS: 60 } } as const
+  const results: string[] = []
+  const command = { id, fingerprint: 1, account: alice.account, session: alice.session, op }
+  replica.execute(command, 1000, (result) => results.push(describe(result)))
+  clock.run(0)
+  assert.deepEqual([results, log.waiting], [['refused upgradePending'], []])
+  settle()
 })

@@ -6,7 +6,10 @@ import { DatabaseSync } from 'node:sqlite'
 import { test, type TestContext } from 'node:test'
 
 import { openChat } from '../chat/machine.ts'
-import type { Target } from '../gen/parley/v1/model.ts'
+import { makeUuidV7 } from '../base/ids.ts'
+import type { Command } from '../gen/parley/v1/command.ts'
+import { Policy, type Target } from '../gen/parley/v1/model.ts'
+import { clusterCommand } from './commands.ts'
 import { isDamage, matchExpression, removeIndex, SearchIndex } from './search-index.ts'
 import { ChatScript } from './testing.ts'
 
@@ -16,13 +19,25 @@ function setUp(t: TestContext) {
   const indexPath = join(folder, 'search.db')
   const db = new DatabaseSync(statePath)
   db.exec('PRAGMA journal_mode = WAL')
-  const script = new ChatScript(openChat(db).machine, db)
+  const { machine } = openChat(db)
+  const script = new ChatScript(machine, db)
   const open = (): SearchIndex => new SearchIndex(indexPath, statePath, (state) => openChat(state).queries)
   t.after(() => {
     db.close()
     rmSync(folder, { recursive: true })
   })
-  return { script, open, indexPath }
+  /** Commands from elsewhere, so much later. */
+  const apply = (laterMs: number, ...commands: readonly Command[]): void => {
+    db.exec('BEGIN')
+    machine.applyBatch(
+      { origin: 2, incarnation: 1, number: (batches += 1), atMs: machine.nowMs + laterMs, commands },
+      false,
+    )
+    machine.flush()
+    db.exec('COMMIT')
+  }
+  let batches = 0
+  return { script, open, indexPath, state: db, apply, nowMs: () => machine.nowMs }
 }
 
 function find(index: SearchIndex, account: number, query: string, conversation?: Target): string[] {
@@ -154,3 +169,43 @@ test('damage that shows only later is recognised, and costs nothing but the time
   assert.equal(find(index, alice.account, 'needle').length, 300)
   index.close()
 })
+
+test('what was removed for its age leaves the index, also when the index was too far behind to be told', (t) => {
+  const { script, open, state, apply, indexPath, nowMs } = setUp(t)
+  const [alice] = script.accounts('alice', 'bob')
+  script.send(alice, 'bob', 'old fish')
+  const index = open()
+  assert.deepEqual(find(index, alice.account, 'fish'), ['old fish'])
+  const id = makeUuidV7(nowMs(), new Uint8Array(10))
+  const { account, session } = alice
+  const policy = Policy.fromPartial({ retentionS: 60 })
+  const op = { $case: 'setPolicy', value: { id, policy, fields: ['retention_s'] } } as const
+  apply(0, clusterCommand({ $case: 'raiseVersion', value: { version: 2 } }), {
+    id,
+    fingerprint: 1,
+    account,
+    session,
+    op,
+  })
+  apply(120_000, clusterCommand({ $case: 'expireMessages', value: {} }))
+  while (index.advance(10)) continue
+  assert.equal(textsIn(indexPath), 0)
+  script.send(alice, 'bob', 'new fish')
+  assert.deepEqual(find(index, alice.account, 'fish'), ['new fish'])
+  state.exec('DELETE FROM message; DELETE FROM removed')
+  script.send(alice, 'bob', 'newest fish')
+  // As if so much had happened since that the list of what was removed had been cut.
+  state.exec('UPDATE chat_state SET forgotten_position = position')
+  assert.deepEqual(find(index, alice.account, 'fish'), ['newest fish'])
+  assert.equal(textsIn(indexPath), 1)
+  index.close()
+})
+
+function textsIn(indexPath: string): number {
+  const db = new DatabaseSync(indexPath, { readOnly: true })
+  try {
+    return Number(db.prepare('SELECT count(*) AS n FROM words_docsize').get()?.['n'])
+  } finally {
+    db.close()
+  }
+}

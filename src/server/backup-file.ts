@@ -53,6 +53,7 @@ export class BackupWriter {
   private header: BackupHeader | null = null
   private hash: Hash = createHash('sha256')
   private written = 0
+  private isOpen = true
 
   /** @throws ServerError when there is such a file already, or no such folder. */
   constructor(path: string) {
@@ -99,16 +100,20 @@ export class BackupWriter {
     if (header === null || this.written !== header.sizeBytes || this.hash.digest('hex') !== header.sha256)
       throw new ServerError('What came is not what was to be backed up: its checksum is wrong. Try again.')
     fsyncSync(this.descriptor)
-    closeSync(this.descriptor)
+    this.close()
     renameSync(temporary, path)
     flushFolder(dirname(path))
   }
 
   /** Removes what was written. */
   abandon(): void {
-    if (!existsSync(this.temporary)) return
-    closeSync(this.descriptor)
+    this.close()
     rmSync(this.temporary, { force: true })
+  }
+
+  private close(): void {
+    if (this.isOpen) closeSync(this.descriptor)
+    this.isOpen = false
   }
 
   private stateOffset(): number {

@@ -1,6 +1,7 @@
 import { readdirSync, rmSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 
+import { isOutOfSpace } from '../storage/errors.ts'
 import { claimFolder, FolderError } from '../storage/identity.ts'
 import { stateFilePattern } from '../storage/state-store.ts'
 import { createStateWorker } from '../storage/state-worker.ts'
@@ -40,8 +41,10 @@ export async function backUpStopped(data: string, file: string): Promise<BackupH
     const copied = await new Promise<StateJobResult>((done) =>
       worker.run({ kind: 'copy', path: state, to: copyPath }, done),
     )
-    if (copied.kind !== 'copied')
-      throw copied.kind === 'failed' ? copied.error : new Error(`a job ended as ${copied.kind}`)
+    if (copied.kind !== 'copied') {
+      const error = copied.kind === 'failed' ? copied.error : new Error(`a job ended as ${copied.kind}`)
+      throw isOutOfSpace(error) ? Object.assign(new Error(error.message), { code: 'ENOSPC' }) : error
+    }
     const { id, index, sizeBytes } = copied.offer
     const header: BackupHeader = {
       clusterId: identity.clusterId,
@@ -59,7 +62,7 @@ export async function backUpStopped(data: string, file: string): Promise<BackupH
     return header
   } finally {
     writer?.abandon()
-    rmSync(copyPath, { force: true })
+    for (const suffix of ['', '-journal']) rmSync(`${copyPath}${suffix}`, { force: true })
     await worker.close()
     claim.release()
   }
