@@ -56,6 +56,14 @@ export function createSignIn(
     )
   }
 
+  /** Refuses who has failed too often lately. */
+  function mustWait(key: string, answer: Answer): boolean {
+    const waitMs = attempts.waitMs(key)
+    if (waitMs > 0)
+      answer(failed(makeError(Reason.RATE_LIMITED, { message: tooManyAttempts, retryAfterMs: waitMs })), 0)
+    return waitMs > 0
+  }
+
   const execute = (command: Parameters<Replica['execute']>[0], timeoutMs: number): Promise<Executed> =>
     new Promise((resolve) => replica.execute(command, timeoutMs, resolve))
 
@@ -90,11 +98,7 @@ export function createSignIn(
 
     logIn(caller, request, timeoutMs, answer) {
       const key = `${caller.address} ${request.name.toLowerCase()}`
-      const waitMs = attempts.waitMs(key)
-      if (waitMs > 0) {
-        answer(failed(makeError(Reason.RATE_LIMITED, { message: tooManyAttempts, retryAfterMs: waitMs })), 0)
-        return
-      }
+      if (mustWait(key, answer)) return
       run(timeoutMs, answer, async (remainingMs) => {
         // Both for accounts that exist and for those that do not, so that the time tells nothing.
         const unreadable = await whenReadable(remainingMs())
@@ -132,11 +136,7 @@ export function createSignIn(
 
     changePassword(caller, signedIn, request, timeoutMs, answer) {
       const key = `${caller.address} #${signedIn.account}`
-      const waitMs = attempts.waitMs(key)
-      if (waitMs > 0) {
-        answer(failed(makeError(Reason.RATE_LIMITED, { message: tooManyAttempts, retryAfterMs: waitMs })), 0)
-        return
-      }
+      if (mustWait(key, answer)) return
       run(timeoutMs, answer, async (remainingMs) => {
         const unreadable = await whenReadable(remainingMs())
         if (unreadable !== null) return [unreadable, 0]
