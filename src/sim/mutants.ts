@@ -196,8 +196,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'take over a snapshot that is not needed',
     file: 'raft/core.ts',
-    find: 'if (point.index <= commitIndex || log.termAt(point.index) === point.term) return false',
-    replace: 'if (point.index <= commitIndex && log.lastIndex === 0) return false',
+    find: 'return point.index > commitIndex && log.termAt(point.index) !== point.term',
+    replace: 'return point.index > commitIndex || log.lastIndex > 0',
     workload: ledger,
   },
   {
