@@ -17,7 +17,7 @@ import type { ConfigurationChange, CoreOptions, Entry, Message, Ready } from './
 /*
  * Golden scripts: each block of a script is commands, a line `----` and what the cluster says to them. UPDATE=1 writes the answers anew; read the difference before you commit.
  *
- *   cluster 1 2 3 +4 [maxAppendBytes=24 …]   a cluster of voters 1, 2, 3 and learner 4
+ *   cluster 1 2 3 +4 [maxAppendBytes=24 …]   a cluster of voters 1, 2, 3 and learner 4; `failStop=1` for that fault model
  *   disk 1 term=3 vote=2 log=1,1,3           what replica 1 finds at start; the terms of its entries (before `cluster`)
  *   new 4                                    a replica that nobody knows yet
  *   tick 1 [5]                               so many ticks, or
@@ -25,6 +25,8 @@ import type { ConfigurationChange, CoreOptions, Entry, Message, Ready } from './
  *   ready 1 · flush 1 · deliver [1>2] · drop [1>2]   single steps; `1>*`, `*>2`: all from, all to
  *   settle [1 2]                             everything among these replicas (default: all) until they are quiet
  *   propose 1 a b · read 1 7 · suspect 1 3 · reachable 1 3 · transfer 1 2 · full 1 true
+ *   dead 1 3 2 · lives 1 3 2                 1 knows that the second process of 3 is dead, or that it lives
+ *   giveup 1 3                               an operator tells 1 to go on without 3
  *   change 1 addLearner|promote|remove|setAddress 4
  *   snapshot 1 2 · install 2                 1 takes the snapshot for 2; 2 takes over what it was offered
  *   restart 1 · compact 1 5 · log 1 2 · status 1 2
@@ -116,6 +118,18 @@ class ScriptCluster {
       case 'reachable':
         this.host(id).step({ kind: command, replica: other })
         return
+      case 'dead':
+      case 'lives':
+        this.host(id).step({
+          kind: 'incarnation',
+          replica: other,
+          incarnation: Number(words[2]),
+          lives: command === 'lives',
+        })
+        return
+      case 'giveup':
+        this.host(id).step({ kind: 'giveUp', replicas: [other] })
+        return
       case 'transfer':
         this.host(id).step({ kind: 'transfer', to: other })
         return
@@ -162,11 +176,16 @@ class ScriptCluster {
     const ids = words.filter((word) => !word.includes('='))
     this.options = Object.fromEntries(
       words
-        .filter((word) => word.includes('='))
+        .filter((word) => word.includes('=') && !word.startsWith('failStop'))
         .map((word) => [word.split('=')[0], Number(word.split('=')[1])]),
     )
     const learners = ids.filter((word) => word.startsWith('+')).map(Number)
-    const configuration = configurationOf(ids.filter((word) => !word.startsWith('+')).map(Number), learners)
+    const voters = ids.filter((word) => !word.startsWith('+')).map(Number)
+    const configuration = configurationOf(
+      voters,
+      learners,
+      words.includes('failStop=1') ? 'fail-stop' : 'majority',
+    )
     for (const id of ids.map(Number)) {
       const disk = this.disks.get(id)
       this.disks.delete(id)
@@ -231,7 +250,8 @@ class ScriptCluster {
     const leader = status.leader === 0 ? 'none' : replicaName(status.leader)
     return (
       `${status.role} of term ${status.term}, leader ${leader}, commit ${status.commitIndex}, ` +
-      `${describeConfiguration(status.configuration)}${status.available ? '' : ', not available'}, may fail ${status.mayFail}`
+      `${describeConfiguration(status.configuration)}${status.available ? '' : ', not available'}, may fail ${status.mayFail}` +
+      (status.waitingFor.length === 0 ? '' : `, waiting for ${status.waitingFor.map(replicaName).join(' ')}`)
     )
   }
 
