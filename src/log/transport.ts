@@ -10,7 +10,7 @@ export interface Transport {
   sendChunk(chunk: SnapshotChunk): void
   sendChunkReply(reply: SnapshotChunkReply): void
   /** Whom to keep links with, and where they are. */
-  setPeers(peers: readonly Peer[]): void
+  setPeers(peers: readonly { readonly id: ReplicaId; readonly address: string }[]): void
   /** Tells `peer` why it may not take part, and listens to it no more as long as this process runs. `regressed`: it forgot what it had acknowledged. */
   shutOut(peer: ReplicaId, why: 'regressed' | 'removed' | 'diverged', reason: string): void
   isUp(peer: ReplicaId): boolean
@@ -21,13 +21,6 @@ export interface Transport {
   /** What the wall clock of `peer` shows now (milliseconds since 1970), by what it told last; null = it has told nothing, or its clock was never set. */
   clockMs(peer: ReplicaId): number | null
   stop(): Promise<void>
-}
-
-export interface Peer {
-  readonly id: ReplicaId
-  readonly address: string
-  /** The newest incarnation that was found at this address, as far as the configuration knows. */
-  readonly incarnation?: number
 }
 
 export interface TransportHandler {

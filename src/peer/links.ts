@@ -3,13 +3,7 @@ import { assert } from '../base/assert.ts'
 import { equalBytes, MalformedError } from '../base/bytes.ts'
 import { replicaName, type ReplicaId } from '../base/ids.ts'
 import { newestVersion } from '../base/version.ts'
-import type {
-  Peer,
-  SnapshotChunk,
-  SnapshotChunkReply,
-  Transport,
-  TransportHandler,
-} from '../log/transport.ts'
+import type { SnapshotChunk, SnapshotChunkReply, Transport, TransportHandler } from '../log/transport.ts'
 import type { Message } from '../raft/types.ts'
 import {
   defaultTiming,
@@ -178,17 +172,15 @@ export class PeerLinks implements Transport {
     if (link?.isUp === true) link.send(encodeFrame({ kind: 'chunkReply', reply }))
   }
 
-  setPeers(peers: readonly Peer[]): void {
+  setPeers(peers: readonly { readonly id: ReplicaId; readonly address: string }[]): void {
     const members = new Map<ReplicaId, Endpoint>()
-    for (const { id, address, incarnation = 0 } of peers) {
+    for (const { id, address } of peers) {
       // What the replica itself said holds until the replica set says something new.
       if (this.configured.get(id) !== address) {
         if (this.configured.has(id)) this.told.delete(id)
         this.configured.set(id, address)
       }
       const endpoint = this.told.get(id) ?? this.endpointOf(address)
-      if (incarnation > (this.incarnations.get(id)?.incarnation ?? 0))
-        this.incarnations.set(id, { incarnation, endpoint })
       if (endpoint === null)
         this.options.logger.error(
           { peer: replicaName(id), address },
@@ -325,7 +317,7 @@ export class PeerLinks implements Transport {
     this.handler?.incarnation(peer, incarnation, true)
   }
 
-  /** A replica that has moved is not dead because nobody listens where it was. */
+  /** A replica that has moved is not dead because nobody listens where it was, or where the replica set still says that it is: only what it said itself counts. */
   private incarnationAt(peer: ReplicaId, endpoint: Endpoint): number {
     const known = this.incarnations.get(peer)
     return known !== undefined && known.endpoint !== null && isSame(known.endpoint, endpoint)
