@@ -948,6 +948,8 @@ export class RaftCore {
     const isAlive = (id: ReplicaId) =>
       leadership?.isActive(id) ??
       (id === state.self || !(state.suspected.has(id) || this.missing.includes(id)))
+    // A voter that does not know yet that it has been taken in again could not go on without the others.
+    const able = voters.filter((id) => id !== state.self || !this.mustGather)
     const waitingFor =
       leadership === null ? this.missing : state.policy.waitsFor(voters, (id) => leadership.isActive(id))
     return {
@@ -956,7 +958,7 @@ export class RaftCore {
       term: state.term,
       configuration: current,
       available: leadership === null ? this.hearsLeader : state.policy.hasQuorum(voters, isAlive),
-      mayFail: state.policy.mayFail(voters, isAlive),
+      mayFail: state.policy.mayFail(able, isAlive),
       waitingFor,
     }
   }

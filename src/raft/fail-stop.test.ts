@@ -33,6 +33,26 @@ class FailStop {
     return this
   }
 
+  /** The same, message by message, until `holds`. */
+  passUntil(ticks: number, holds: () => boolean): this {
+    const { cluster, up } = this
+    for (let tick = 0; tick < ticks; tick += 1) {
+      for (const id of up) this.host(id).step({ kind: 'tick' })
+      for (let moves = true; moves;) {
+        moves = false
+        for (const id of up)
+          while (cluster.ready(id) || this.host(id).writes.length > 0) {
+            moves = true
+            cluster.flush(id)
+            if (holds()) return this
+          }
+        moves = cluster.deliver(({ from, to }) => up.includes(from) && up.includes(to)) || moves
+        if (holds()) return this
+      }
+    }
+    return this
+  }
+
   /** The process ends, and the others find out: nobody listens there. */
   crash(...ids: readonly ReplicaId[]): this {
     for (const id of ids) {
@@ -151,6 +171,19 @@ test('who has restarted is a learner until it is taken in again and knows it', (
     members.find(({ id }) => id === follower),
     { id: follower, voter: true, address: `a${follower}`, incarnation: 2 },
   )
+})
+
+test('who says that another one may fail can go on when it does, also while it is being taken in again', () => {
+  const cluster = new FailStop(3)
+  const { leader } = cluster
+  const [back = 0, away = 0] = [1, 2, 3].filter((id) => id !== leader)
+  cluster.crash(away).crash(back).pass().start(back)
+  const mayFail = (): number => cluster.host(back).core.status().mayFail
+  assert.equal(mayFail(), 0)
+  cluster.passUntil(500, () => mayFail() > 0)
+  assert.ok(mayFail() > 0)
+  cluster.crash(leader).pass()
+  assert.equal(cluster.leader, back)
 })
 
 test('silence alone excludes nobody: writes wait, and who is silent is named', () => {
