@@ -12,6 +12,12 @@ const wrongValues: ReadonlySet<unknown> = new Set([
   'ERR_OUT_OF_RANGE',
 ])
 
+/** What V8 says when there is no memory for an array or for one more call: how much there is differs from replica to replica. Its other range errors are about values. */
+const outOfMemory: ReadonlySet<string> = new Set([
+  'Array buffer allocation failed',
+  'Maximum call stack size exceeded',
+])
+
 /**
  * Whether this replica failed, rather than the command: then nothing may be concluded about the command, since the others may well apply it. What came of it would differ from replica to replica.
  *
@@ -24,6 +30,5 @@ export function isReplicaFailure(error: unknown): boolean {
     return !codesOfCommands.has(error.errcode & 0xff)
   // Of the operating system or of Node: no file, no memory, a database that is closed.
   if ('code' in error) return !wrongValues.has(error.code)
-  // No memory for an array or for one more call. How much there is differs from replica to replica.
-  return error instanceof RangeError
+  return error instanceof RangeError && outOfMemory.has(error.message)
 }

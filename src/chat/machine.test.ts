@@ -98,6 +98,7 @@ test('what only one replica can fail at is thrown with care too, and nothing of 
     failing(Object.assign(new Error(code), { code }), true)
   for (const code of ['ERR_INVALID_ARG_TYPE', 'ERR_OUT_OF_RANGE'])
     failing(Object.assign(new RangeError(code), { code }), false)
+  failing(new RangeError('Invalid array length'), false)
   failing(new RangeError('Array buffer allocation failed'), true)
   failing(new RangeError('Maximum call stack size exceeded'), true)
   for (const error of [new Error('a bug'), new TypeError('a bug')]) failing(error, false)
