@@ -245,6 +245,7 @@ describe('the command line against a real cluster', () => {
       idle_logout_s: 'number',
       max_message_bytes: 'number',
       messages_per_minute: 'number',
+      retention_s: 'number',
       session_lifetime_s: 'number',
     })
     assert.deepEqual(
@@ -396,6 +397,7 @@ describe('the command line against a real cluster', () => {
       mayFail: 'number',
       waitingFor: 'array',
       position: 'number',
+      versionInUse: 'number',
       replicas: 'array',
     }
     const leader = await cluster.untilServing()
@@ -420,6 +422,10 @@ describe('the command line against a real cluster', () => {
       lastIndex: 'number',
       logBytes: 'number',
       stateBytes: 'number',
+      stateFreeBytes: 'number',
+      searchBytes: 'number',
+      messagesDue: 'number',
+      newestVersion: 'number',
       httpAddress: 'string',
       grpcAddress: 'string',
       peerAddress: 'string',

@@ -50,7 +50,13 @@ class SimPeople implements Clients {
     this.network = createClientNetwork({
       scheduler: context.scheduler,
       random: fork(this.random),
-      processOf: (replica) => context.cluster.machines.get(replica)?.process ?? null,
+      processOf: (replica) => {
+        const { machines, running } = context.cluster
+        const machine = machines.get(replica)
+        // Its operator lets the name of a machine that is gone for good lead to another one: a client that was away meanwhile knows no other.
+        const isGone = machine !== undefined && machine.retired !== null
+        return (isGone ? running()[0] : machine)?.process ?? null
+      },
       entranceOf: (process) => this.entranceOf(process),
     })
     const people = 2 + this.random.below(4)
