@@ -355,13 +355,6 @@ export const mutants: readonly Mutant[] = [
     workload: chat,
   },
   {
-    name: 'events that come again on a new stream are shown again',
-    file: 'client/stream.ts',
-    find: 'if (event.position <= this.complete) return false',
-    replace: '',
-    workload: chat,
-  },
-  {
     name: 'fail-stop: restart with the longest log of whoever is up',
     file: 'raft/recovery.ts',
     find: "if (waitingFor.length > 0) return { kind: 'waiting', waitingFor }",
