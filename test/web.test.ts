@@ -597,7 +597,7 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
     await check('signing in')
     for (const [name, words] of [
       ['uma', 'Welcome back, uma'],
-      ['zoe', 'Welcome, new user zoe'],
+      ['quentin', 'Welcome, new user quentin'],
     ] as const) {
       await page.reload()
       await page.evaluate(axe.source)
