@@ -26,25 +26,31 @@ export async function untilSettled(cluster: TestCluster): Promise<void> {
  */
 export async function checkSameState(cluster: TestCluster): Promise<number> {
   await untilSettled(cluster)
-  // What was applied is in the file a little later.
-  const written = (): boolean =>
-    new Set(
-      cluster.replicas
-        .filter(({ id }) => cluster.running.has(id))
-        .map(({ id }) => withState(cluster.dataOf(id), positionIn)),
-    ).size <= 1
-  await until(written, 'the files of all replicas hold the same', 30_000)
+  const running = [...cluster.running]
+  const positions = (): ReadonlySet<number> =>
+    new Set(running.map(([id]) => withState(cluster.dataOf(id), positionIn)))
+  const signal = (name: 'SIGSTOP' | 'SIGCONT'): void => {
+    for (const [, pid] of running) process.kill(pid, name)
+  }
+  // What was applied is in the file a little later, and what a cluster does by itself may come at any time: they are halted at a moment when all files hold the same.
+  const haltedAlike = (): boolean => {
+    signal('SIGSTOP')
+    if (positions().size <= 1) return true
+    signal('SIGCONT')
+    return false
+  }
+  await until(haltedAlike, 'the files of all replicas hold the same', 30_000)
   await Promise.all(cluster.replicas.map(({ id }) => cluster.end(id, 'SIGKILL')))
   const byPosition = new Map<number, string>()
-  const positions: number[] = []
+  const reached: number[] = []
   for (const { id } of cluster.replicas) {
     const { position, digest } = readState(cluster.dataOf(id))
-    positions.push(position)
+    reached.push(position)
     assert.equal(digest, byPosition.get(position) ?? digest, `r${id} differs at position ${position}`)
     byPosition.set(position, digest)
   }
-  const newest = Math.max(...positions)
-  return positions.filter((position) => position === newest).length
+  const newest = Math.max(...reached)
+  return reached.filter((position) => position === newest).length
 }
 
 function readState(folder: string): { readonly position: number; readonly digest: string } {
