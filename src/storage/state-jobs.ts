@@ -11,18 +11,27 @@ import type { SnapshotOffer, StateJob, StateJobResult } from './types.ts'
  * locks, and a copy is not open as a database when its bytes are read.
  */
 
-/** Carries out a job in this thread. */
-export function runStateJob(job: Exclude<StateJob, { readonly kind: 'copy' }>): StateJobResult {
-  try {
-    if (job.kind === 'verify') return verify(job.path, job.offer)
-    const connection = connectForCheckpoints(job.path)
+/** Carries out jobs in this thread, over a connection that is kept until another database is written back. */
+export class StateJobs {
+  private connection: CheckpointConnection | null = null
+
+  run(job: Exclude<StateJob, { readonly kind: 'copy' }>): StateJobResult {
     try {
-      return checkpoint(connection)
-    } finally {
-      connection.db.close()
+      return job.kind === 'verify' ? verify(job.path, job.offer) : checkpoint(this.connect(job.path))
+    } catch (error) {
+      return failed(error)
     }
-  } catch (error) {
-    return failed(error)
+  }
+
+  close(): void {
+    this.connection?.db.close()
+    this.connection = null
+  }
+
+  private connect(path: string): CheckpointConnection {
+    if (this.connection?.path !== path) this.close()
+    this.connection ??= connectForCheckpoints(path)
+    return this.connection
   }
 }
 
@@ -30,19 +39,19 @@ export function failed(error: unknown): StateJobResult {
   return { kind: 'failed', error: error instanceof Error ? error : new Error(String(error)) }
 }
 
-export interface CheckpointConnection {
+interface CheckpointConnection {
   readonly path: string
   readonly db: DatabaseSync
   readonly writeBack: StatementSync
 }
 
-export function connectForCheckpoints(path: string): CheckpointConnection {
+function connectForCheckpoints(path: string): CheckpointConnection {
   const db = new DatabaseSync(path)
   db.exec('PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0')
   return { path, db, writeBack: db.prepare('PRAGMA wal_checkpoint(PASSIVE)') }
 }
 
-export function checkpoint({ path, writeBack }: CheckpointConnection): StateJobResult {
+function checkpoint({ path, writeBack }: CheckpointConnection): StateJobResult {
   // A checkpoint flushes only when there is something to write back, so the -wal file is flushed here: that makes all commits so far durable.
   flushFile(`${path}-wal`)
   writeBack.get()

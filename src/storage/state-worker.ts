@@ -3,7 +3,7 @@ import { open } from 'node:fs/promises'
 import { DatabaseSync } from 'node:sqlite'
 import { Worker } from 'node:worker_threads'
 import type { Cancel, Clock } from '../base/clock.ts'
-import { describeCopy, failed, runStateJob } from './state-jobs.ts'
+import { describeCopy, failed, StateJobs } from './state-jobs.ts'
 import type { StateJob, StateJobResult, StateWorker } from './types.ts'
 
 interface Reply {
@@ -110,6 +110,8 @@ export function createStateWorker(clock: Clock): StateWorker {
 
 /** Does everything in this thread, in an order that depends on nothing else: for the simulator. `soon` calls its argument later, before anything else happens. */
 export function createInlineStateWorker(soon: (callback: () => void) => void): StateWorker {
+  const jobs = new StateJobs()
+  const runInline = (job: StateJob): StateJobResult => (job.kind === 'copy' ? copyInline(job) : jobs.run(job))
   return {
     run(job, done) {
       soon(() => done(runInline(job)))
@@ -135,12 +137,14 @@ export function createInlineStateWorker(soon: (callback: () => void) => void): S
         closeSync(descriptor)
       }
     },
-    async close() {},
+    close() {
+      jobs.close()
+      return Promise.resolve()
+    },
   }
 }
 
-function runInline(job: StateJob): StateJobResult {
-  if (job.kind !== 'copy') return runStateJob(job)
+function copyInline(job: StateJob & { readonly kind: 'copy' }): StateJobResult {
   try {
     const db = new DatabaseSync(job.path)
     try {

@@ -1,14 +1,7 @@
 import { flushCompileCache } from 'node:module'
 import { backup, DatabaseSync } from 'node:sqlite'
 import { parentPort, workerData } from 'node:worker_threads'
-import {
-  checkpoint,
-  connectForCheckpoints,
-  describeCopy,
-  failed,
-  runStateJob,
-  type CheckpointConnection,
-} from './state-jobs.ts'
+import { describeCopy, failed, StateJobs } from './state-jobs.ts'
 import type { StateJob, StateJobResult } from './types.ts'
 
 /** More pages than any database has: then the copy is made in one step, under one read transaction, and no writer can make it begin again. */
@@ -19,7 +12,7 @@ flushCompileCache()
 
 /** Holds the number of the newest job that has ended, for the thread that waits for it. */
 const ended: unknown = workerData
-let connection: CheckpointConnection | null = null
+const jobs = new StateJobs()
 
 parentPort?.on('message', ({ number, job }: { readonly number: number; readonly job: StateJob }) => {
   void runJob(job).then((result) => {
@@ -35,23 +28,10 @@ parentPort?.on('message', ({ number, job }: { readonly number: number; readonly 
 })
 
 async function runJob(job: StateJob): Promise<StateJobResult> {
+  if (job.kind !== 'copy') return jobs.run(job)
   try {
-    switch (job.kind) {
-      case 'checkpoint':
-        if (connection?.path !== job.path) {
-          connection?.db.close()
-          connection = null
-          connection = connectForCheckpoints(job.path)
-        }
-        return checkpoint(connection)
-      case 'copy':
-        await copy(job.path, job.to)
-        return describeCopy(job.to)
-      case 'verify':
-        return runStateJob(job)
-      default:
-        return job satisfies never
-    }
+    await copy(job.path, job.to)
+    return describeCopy(job.to)
   } catch (error) {
     return failed(error)
   }
