@@ -43,6 +43,15 @@ interface Phase {
 const phases: Phase[] = []
 let phase: Phase = { name: 'before', latencies: [], gapMs: 0 }
 const run = { over: false }
+async function during(name: string, work: () => Promise<unknown>): Promise<void> {
+  say(name)
+  phase = { name, latencies: [], gapMs: 0 }
+  phases.push(phase)
+  await work()
+}
+
+say('waiting until the replicas have nothing left to do, such as to index what came')
+await untilAtRest()
 let answeredMs = performance.now()
 const loops = Array.from({ length: Number(given.outstanding) }, async (_, i) => {
   while (!run.over) {
@@ -54,14 +63,6 @@ const loops = Array.from({ length: Number(given.outstanding) }, async (_, i) => 
     answeredMs = now
   }
 })
-
-async function during(name: string, work: () => Promise<unknown>): Promise<void> {
-  say(name)
-  phase = { name, latencies: [], gapMs: 0 }
-  phases.push(phase)
-  await work()
-}
-
 await wait(1000)
 await during('calm', () => wait(5000))
 const beganMs = performance.now()
@@ -97,6 +98,23 @@ for (const { name, latencies, gapMs } of phases) {
   )
 }
 for (const client of senders) client.close()
+
+/** Until no replica has used more than a seventh of a processor for two seconds. */
+async function untilAtRest(): Promise<void> {
+  const used = async (): Promise<readonly number[]> =>
+    Promise.all(
+      cluster.addresses.map(async (address) => {
+        const text = await (await fetch(`http://${address}/metrics`)).text()
+        return Number(/^process_cpu_seconds_total (\S+)$/m.exec(text)?.[1] ?? 0)
+      }),
+    )
+  for (;;) {
+    const before = await used()
+    await wait(2000)
+    const after = await used()
+    if (after.every((cpuS, i) => cpuS - (before[i] ?? 0) < 2 / 7)) return
+  }
+}
 
 /** As fast as it goes. */
 async function fill(count: number): Promise<void> {

@@ -137,9 +137,12 @@ export function createSearch(options: SearchOptions): SearchThread {
     const began = options.position()
     for (;;) {
       if (closed || reached >= options.position()) return
+      const sinceMs = clock.monotonicMs()
       const more = await advance()
       // The load may have begun since.
       if (once || !more || options.position() - began > busyCommands) return
+      // Nobody waits for it: half of a processor is enough.
+      await new Promise<void>((resolve) => clock.after(clock.monotonicMs() - sinceMs, resolve))
     }
   }
 

@@ -2,6 +2,7 @@ import { flushCompileCache } from 'node:module'
 import { parentPort, workerData } from 'node:worker_threads'
 
 import { openChat } from '../chat/machine.ts'
+import { standBack } from '../storage/background.ts'
 import { isDamage, removeIndex, SearchIndex } from './search-index.ts'
 import type { SearchJob, SearchReply, SearchWorkerData } from './search.ts'
 
@@ -12,6 +13,8 @@ if (port === null) throw new Error('this file is run in a worker thread')
 
 // Threads do not get as far as writing it by themselves when the process is killed.
 flushCompileCache()
+
+standBack()
 
 let index: SearchIndex | null = null
 let statePath = ''

@@ -12,11 +12,58 @@ interface Reply {
   readonly details: { readonly message: string; readonly fields: object } | null
 }
 
+export interface StateThreadData {
+  /** Holds the number of the newest job that has ended, for the thread that waits for it. */
+  readonly ended: Int32Array
+  readonly standsBack: boolean
+}
+
 /** A thread that had nothing to do for so long is ended: it holds some 15 MB. */
 const idleMs = 10_000
 
-/** A thread for the jobs, started when there is one; reads and writes go to the thread pool. */
+/** Threads for the jobs, started when there is one; reads and writes go to the thread pool. */
 export function createStateWorker(clock: Clock): StateWorker {
+  const checkpoints = createJobThread(clock, false)
+  // A copy of a large state takes seconds of work, and must hold up neither checkpoints nor what people wait for.
+  const copies = createJobThread(clock, true)
+  const threadFor = (job: StateJob): JobThread => (job.kind === 'checkpoint' ? checkpoints : copies)
+  return {
+    run: (job, done) => threadFor(job).run(job, done),
+    runAndWait: (job, forMs, done) => threadFor(job).runAndWait(job, forMs, done),
+    async read(path, offset, length) {
+      const handle = await open(path, 'r')
+      try {
+        const bytes = Buffer.allocUnsafeSlow(length)
+        const { bytesRead } = await handle.read(bytes, 0, length, offset)
+        return bytes.subarray(0, bytesRead)
+      } finally {
+        await handle.close()
+      }
+    },
+    async write(path, offset, bytes) {
+      const handle = await open(path, offset === 0 ? 'w' : 'r+')
+      try {
+        let written = 0
+        while (written < bytes.length)
+          written += (await handle.write(bytes, written, undefined, offset + written)).bytesWritten
+      } finally {
+        await handle.close()
+      }
+    },
+    async close() {
+      await Promise.all([checkpoints.close(), copies.close()])
+    },
+  }
+}
+
+interface JobThread {
+  run(job: StateJob, done: (result: StateJobResult) => void): void
+  runAndWait(job: StateJob, forMs: number, done: (result: StateJobResult) => void): void
+  close(): Promise<void>
+}
+
+/** @param standsBack whether it runs only on what is left of the processors. */
+function createJobThread(clock: Clock, standsBack: boolean): JobThread {
   const ended = new Int32Array(new SharedArrayBuffer(4))
   const waiting = new Map<number, (result: StateJobResult) => void>()
   let thread: Worker | null = null
@@ -25,8 +72,9 @@ export function createStateWorker(clock: Clock): StateWorker {
 
   function start(): Worker {
     const file = import.meta.url.endsWith('.ts') ? './state.worker.ts' : './state.worker.js'
+    const data: StateThreadData = { ended, standsBack }
     const started = new Worker(new URL(file, import.meta.url), {
-      workerData: ended,
+      workerData: data,
       // It handles next to nothing in JavaScript.
       resourceLimits: { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 32 },
     })
@@ -78,26 +126,6 @@ export function createStateWorker(clock: Clock): StateWorker {
       const before = Atomics.load(ended, 0)
       run(job, done)
       Atomics.wait(ended, 0, before, forMs)
-    },
-    async read(path, offset, length) {
-      const handle = await open(path, 'r')
-      try {
-        const bytes = Buffer.allocUnsafeSlow(length)
-        const { bytesRead } = await handle.read(bytes, 0, length, offset)
-        return bytes.subarray(0, bytesRead)
-      } finally {
-        await handle.close()
-      }
-    },
-    async write(path, offset, bytes) {
-      const handle = await open(path, offset === 0 ? 'w' : 'r+')
-      try {
-        let written = 0
-        while (written < bytes.length)
-          written += (await handle.write(bytes, written, undefined, offset + written)).bytesWritten
-      } finally {
-        await handle.close()
-      }
     },
     async close() {
       cancelEnd?.()

@@ -1,7 +1,9 @@
 import { flushCompileCache } from 'node:module'
 import { backup, DatabaseSync } from 'node:sqlite'
 import { parentPort, workerData } from 'node:worker_threads'
+import { standBack } from './background.ts'
 import { describeCopy, failed, StateJobs } from './state-jobs.ts'
+import type { StateThreadData } from './state-worker.ts'
 import type { StateJob, StateJobResult } from './types.ts'
 
 /** More pages than any database has: then the copy is made in one step, under one read transaction, and no writer can make it begin again. */
@@ -10,16 +12,14 @@ const allPages = 2 ** 31 - 1
 // Threads do not get as far as writing it by themselves when the process is killed. Without it the next start strips this file of its types again, which takes 20 MB.
 flushCompileCache()
 
-/** Holds the number of the newest job that has ended, for the thread that waits for it. */
-const ended: unknown = workerData
+const { ended, standsBack } = workerData as StateThreadData
+if (standsBack) standBack()
 const jobs = new StateJobs()
 
 parentPort?.on('message', ({ number, job }: { readonly number: number; readonly job: StateJob }) => {
   void runJob(job).then((result) => {
-    if (ended instanceof Int32Array) {
-      Atomics.store(ended, 0, number)
-      Atomics.notify(ended, 0)
-    }
+    Atomics.store(ended, 0, number)
+    Atomics.notify(ended, 0)
     // Structured cloning drops what makes an error recognisable.
     const details =
       result.kind === 'failed' ? { message: result.error.message, fields: { ...result.error } } : null
