@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -41,6 +42,26 @@ async function raw(bytes: string | Uint8Array, port = server.api.httpPort): Prom
   await once(socket, 'close')
   return text
 }
+
+test(
+  'thousands of clients that come at once, while the replica is busy, are all taken in by the system',
+  { skip: process.platform === 'linux' ? false : 'other systems may keep fewer' },
+  () => {
+    // From another process, since this one stands still meanwhile. It ends when all are connected; what the system drops comes again only when this one goes on.
+    const child = spawnSync(
+      process.execPath,
+      [
+        '-e',
+        `const { connect } = require('node:net')
+       let left = 2000
+       for (let i = left; i > 0; i -= 1)
+         connect(${server.api.httpPort}, '${host}', () => { if (--left === 0) process.exit() })`,
+      ],
+      { timeout: 30_000 },
+    )
+    assert.equal(child.status, 0, 'all are connected before the replica has accepted any')
+  },
+)
 
 test('/livez is well while the process lives, /readyz only while the replica serves, and says why not', async () => {
   assert.equal((await fetch(url('/livez'))).status, 200)

@@ -110,7 +110,7 @@ export async function startApi(replica: Replica, options: ApiOptions): Promise<A
     'gRPC event streams that their clients do not read fast enough.',
     () => grpcEntrance.stoppedStreams,
   )
-  httpServer.listen(http)
+  httpServer.listen({ ...http, backlog })
   await once(httpServer, 'listening')
   const grpcPort = await grpcEntrance.listen(grpc).catch((error: unknown) => {
     httpServer.close()
@@ -141,6 +141,12 @@ export async function startApi(replica: Replica, options: ApiOptions): Promise<A
     },
   }
 }
+
+/**
+ * Connections that the system completes and keeps while this process is busy. When a replica dies all its clients come at once; what finds no room here is dropped in silence, and tried again by
+ * the client's system only after one, three, seven seconds. The system has a limit of its own too (4096 on Linux).
+ */
+const backlog = 4096
 
 const pollMs = 20
 

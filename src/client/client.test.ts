@@ -458,6 +458,32 @@ test('a replica that does not answer holds up the search for a quarter of a seco
   assert.deepEqual(client.state, { kind: 'connected', replica: 2, address: 'r2:7400' })
 })
 
+test('the longer replicas take to answer, the fewer connections are made beside each other', async () => {
+  const network = new FakeNetwork(5)
+  for (const replica of network.replicas.values()) replica.silent = true
+  const attempts: number[] = []
+  signedIn(network, {
+    connect: (address, handlers) => {
+      attempts.push(network.clock.monotonicMs())
+      return network.connect(address, handlers)
+    },
+  })
+  await network.clock.pass(4500)
+  assert.deepEqual(
+    attempts.slice(1).map((atMs, i) => atMs - (attempts[i] ?? 0)),
+    [250, 500, 1000, 2000],
+  )
+})
+
+test('replicas that refuse at once do not slow down the search for one that answers', async () => {
+  const network = new FakeNetwork(5)
+  for (const id of [1, 2, 3]) network.replica(id).kill()
+  network.replica(4).silent = true
+  const client = signedIn(network)
+  await network.clock.pass(270)
+  assert.deepEqual(client.state, { kind: 'connected', replica: 5, address: 'r5:7400' })
+})
+
 test('back-off between rounds grows and is bounded, and waking up tries at once', async () => {
   const network = new FakeNetwork(1)
   const attempts: number[] = []

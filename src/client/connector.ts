@@ -23,11 +23,16 @@ interface Round {
   readonly attempts: Set<Link>
   /** Answered, but cannot serve writes: taken when no other does better. */
   fallback: Link | null
+  /** How long the next attempt may take before another one is made beside it. */
+  hedgeMs: number
   cancelNext: Cancel
 }
 
-/** The next address is tried when the one before has not answered for so long. */
-const hedgeMs = 250
+/**
+ * The next address is tried when the one before has not answered for so long, and the one after that when twice as much has passed: one slow replica holds up nobody, and when all are slow,
+ * since thousands of clients look for another replica at once, they do not make five connections each.
+ */
+const firstHedgeMs = 250
 /** A link that broke sooner after it was taken counts as a failure: no endless quick reconnecting. */
 const soundAfterMs = 1000
 /**
@@ -120,7 +125,13 @@ export class Connector {
   private startRound(untried: string[]): void {
     this.cancelPause?.()
     this.cancelPause = null
-    this.round = { untried, attempts: new Set(), fallback: null, cancelNext: () => {} }
+    this.round = {
+      untried,
+      attempts: new Set(),
+      fallback: null,
+      hedgeMs: firstHedgeMs * this.patience,
+      cancelNext: () => {},
+    }
     this.proceed(this.round)
   }
 
@@ -147,7 +158,10 @@ export class Connector {
           this.patience,
         ),
       )
-      round.cancelNext = this.clock.after(hedgeMs, () => this.proceed(round))
+      round.cancelNext = this.clock.after(round.hedgeMs, () => {
+        round.hedgeMs *= 2
+        this.proceed(round)
+      })
       return
     }
     // The slow ones may still answer; meanwhile what there is serves.

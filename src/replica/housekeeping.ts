@@ -19,8 +19,8 @@ export interface HousekeepingOptions {
 }
 
 const tickMs = 2000
-/** The sessions of a replica that cannot be reached for so long are shown as gone. */
-const unreachableMs = 5000
+/** The sessions of a replica that cannot be reached for so long are shown as gone: until then most have come back through another one, and nobody need be told anything. */
+const unreachableMs = 20_000
 const endSessionsMs = 15_000
 /** Between two commands that remove messages for their age: others come first. */
 const expirePauseMs = 50

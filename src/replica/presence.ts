@@ -14,9 +14,9 @@ export interface PresenceOptions {
 const togetherMs = 20
 /**
  * A session that is gone for less is not told: its client reconnects here or elsewhere. When thousands move at once, as after a replica was killed, their going and coming would be told to
- * everybody, which is more work than all that they say.
+ * everybody, which is more work than all that they say, and keeps them from coming back soon. Who signs out is told at once.
  */
-const goneMs = 2000
+const goneMs = 10_000
 const retryMs = 1000
 const maxSessionsPerCommand = 5000
 
