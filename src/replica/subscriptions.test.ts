@@ -49,12 +49,14 @@ function setUp() {
   let oldest = 0
   let seq = 0
   let caughtUp = false
+  let reads = 0
   const queries: Partial<ChatQueries> = {
     sessionExists: (session) => session < 900,
     conversationIds: (account) => members.get(account) ?? [],
     oldestCursor: () => oldest,
     isInAudience: () => true,
     eventsAfter: (after, { limit }) => {
+      reads += 1
       const later = table.filter((event) => event.position > after)
       const upTo = later[limit - 1]?.position ?? position
       return { events: later.filter((event) => event.position <= upTo), upTo }
@@ -100,6 +102,8 @@ function setUp() {
     forget: (upTo: number) => (oldest = upTo),
     jump: (to: number) => (position = to),
     catchUp: () => (caughtUp = true),
+    /** How often past events were read from the state. */
+    reads: () => reads,
   }
 }
 
@@ -277,4 +281,23 @@ test('a receiver that throws is closed and harms nobody else', () => {
   apply([[toAll]])
   assert.deepEqual(notes.take(), ['0:progress', '1:1'])
   assert.equal(subscriptions.size, 1)
+})
+
+test('streams that come together, with cursors close to each other, have the past read once for all of them', () => {
+  const { clock, open, apply, reads } = setUp()
+  apply(Array.from({ length: 5000 }, (_, i) => [i % 100 === 0 ? toAccount(1) : toAll]))
+  const streams = Array.from({ length: 200 }, (_, i) => ({ cursor: 1000 + i, ...open(2, 10, 1000 + i) }))
+  clock.run()
+  for (const { cursor, notes } of streams) {
+    const expected = Array.from({ length: 5000 - cursor }, (_, i) => cursor + 1 + i)
+      .filter((position) => position % 100 !== 1)
+      .map((position) => `${position}:${position}`)
+    assert.deepEqual(notes.take(), [...expected, '5000:progress'])
+  }
+  assert.ok(reads() < 20, `${reads()} reads`)
+  // Later ones read anew: what is kept is kept for the moment only.
+  const before = reads()
+  open(2, 10, 1000)
+  clock.run()
+  assert.ok(reads() > before)
 })

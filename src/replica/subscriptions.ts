@@ -3,6 +3,7 @@ import type { Logger } from '../base/logger.ts'
 import type { ChatQueries, StoredEvent } from '../chat/queries.ts'
 import type { Applied } from '../chat/types.ts'
 import { Event } from '../gen/parley/v1/service.ts'
+import { type EventSlice, PastSlices } from './past-slices.ts'
 import { RecentEvents } from './recent.ts'
 import type { Receiver, Subscription } from './types.ts'
 
@@ -84,6 +85,8 @@ export class Subscriptions {
   private readonly catchingUp = new Set<Open>()
   private readonly ahead = new Set<Open>()
   private readonly recent: RecentEvents
+  /** For those that catch up; empty when nobody does. */
+  private readonly past = new PastSlices()
   /** Up to here `publish` has seen everything. */
   private recentPosition: number
   private pumpScheduled = false
@@ -166,6 +169,7 @@ export class Subscriptions {
     const before = this.recentPosition
     this.recentPosition = this.position()
     this.recent.reset(this.recentPosition)
+    this.past.clear()
     this.byConversation.clear()
     for (const subscriber of this.byAccount.values()) {
       subscriber.conversations = new Set()
@@ -273,7 +277,11 @@ export class Subscriptions {
   }
 
   private schedulePump(): void {
-    if (this.pumpScheduled || this.catchingUp.size === 0) return
+    if (this.pumpScheduled) return
+    if (this.catchingUp.size === 0) {
+      this.past.clear()
+      return
+    }
     this.pumpScheduled = true
     this.clock.soon(() => {
       this.pumpScheduled = false
@@ -334,11 +342,13 @@ export class Subscriptions {
   }
 
   /** Some events after `cursor`, of whole positions, and the position up to which they are all; null when they are no longer kept. */
-  private slice(cursor: number): { readonly events: readonly StoredEvent[]; readonly upTo: number } | null {
+  private slice(cursor: number): EventSlice | null {
     const queries = this.queries()
     if (cursor < queries.oldestCursor()) return null
     return (
-      this.recent.after(cursor, sliceLimits, this.recentPosition) ?? queries.eventsAfter(cursor, sliceLimits)
+      this.recent.after(cursor, sliceLimits, this.recentPosition) ??
+      this.past.after(cursor) ??
+      this.past.keep(cursor, queries.eventsAfter(cursor, sliceLimits))
     )
   }
 
