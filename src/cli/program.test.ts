@@ -51,6 +51,27 @@ test('a command line that was signed in finds the cluster when all replicas that
   assert.equal(network.replica(2).seen.length, length)
 })
 
+test('without a quorum a conversation can be read; only that it was read is not noted', async () => {
+  const { network, fake, run } = start()
+  fake.environment['PARLEY_PASSWORD'] = 'secret'
+  await run('login', 'ann')
+  await run('send', 'bob', 'hello')
+  assert.equal(await run('read', 'bob'), 0)
+  assert.equal(network.replica(1).seenOps.at(-1), 'markRead')
+  network.replica(1).quorum = false
+  assert.equal(await run('read', 'bob'), 0)
+  assert.match(fake.outLines.at(-1) ?? '', /hello$/)
+  assert.equal(network.replica(1).seenOps.filter((name) => name === 'markRead').length, 1)
+  assert.deepEqual(fake.errLines, [])
+})
+
+test('a program that is not signed in is told so by the same reason that a replica gives', async () => {
+  const { fake, run } = start()
+  assert.equal(await run('inbox', '--json'), 4)
+  const { error } = JSON.parse(fake.errLines[0] ?? '') as { readonly error: { readonly reason: string } }
+  assert.equal(error.reason, 'NOT_SIGNED_IN')
+})
+
 test('the password is asked for on a terminal, after the greeting', async () => {
   const { fake, run } = start()
   fake.canAsk = true

@@ -222,9 +222,16 @@ function complain(error: unknown, io: Io, json: boolean): number {
     return code
   }
   const message = error instanceof Error ? error.message : String(error)
-  if (json) io.err(safeJson({ error: { reason: error instanceof CliError ? 'ERROR' : 'INTERNAL', message } }))
+  if (json)
+    io.err(safeJson({ error: { reason: error instanceof CliError ? reasonOf(code) : 'INTERNAL', message } }))
   else io.err(`parley: ${message}`)
   return code
+}
+
+/** In the words of the replicas, where they have one for it. */
+function reasonOf(exitCode: number): string {
+  if (exitCode === exitCodes.notSignedIn) return 'NOT_SIGNED_IN'
+  return exitCode === exitCodes.unavailable ? 'UNAVAILABLE' : 'ERROR'
 }
 
 type RunVerb = (

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
-import { clockTime, closest, plural, printable, safeJson, table, widthOf } from './text.ts'
+import { clockTime, closest, plural, printable, safeJson, table, tableWithin, widthOf } from './text.ts'
 
 const harmful = /[\p{Cc}\u061C\u200E\u200F\u202A-\u202E\u2066-\u2069\u2028\u2029]/u
 
@@ -65,4 +65,15 @@ test('counts and times read well', () => {
   const at = new Date(2026, 0, 31, 14, 3).getTime()
   assert.equal(clockTime(at, at + 1000), '14:03')
   assert.equal(clockTime(at, at + 86_400_000), '2026-01-31 14:03')
+})
+
+test('a table does without some of its columns rather than be wider than the terminal', () => {
+  const rows = [
+    ['id', 'role', 'address'],
+    ['r1', 'leader', '127.0.0.1:7400'],
+  ]
+  assert.deepEqual(tableWithin(80, rows, [2, 1]), ['id  role    address', 'r1  leader  127.0.0.1:7400'])
+  assert.deepEqual(tableWithin(20, rows, [2, 1]), ['id  role', 'r1  leader'])
+  assert.deepEqual(tableWithin(5, rows, [2, 1]), ['id', 'r1'])
+  assert.deepEqual(tableWithin(1, rows, []), table(rows), 'what cannot be left out stays')
 })

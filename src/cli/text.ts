@@ -58,6 +58,19 @@ export function table(rows: readonly (readonly string[])[]): string[] {
   )
 }
 
+/** As {@link table}, without those of the columns in `dispensable` (the first of them first) that make it too wide. */
+export function tableWithin(
+  columns: number,
+  rows: readonly (readonly string[])[],
+  dispensable: readonly number[],
+): string[] {
+  for (let count = 0; ; count += 1) {
+    const without = dispensable.slice(0, count)
+    const lines = table(rows.map((row) => row.filter((_, i) => !without.includes(i))))
+    if (count === dispensable.length || lines.every((line) => widthOf(line) <= columns)) return lines
+  }
+}
+
 /** `1 new message`, `2 new messages`. */
 export function plural(count: number, one: string, many = `${one}s`): string {
   return `${count} ${count === 1 ? one : many}`

@@ -2,7 +2,7 @@
 import type { Clock } from '../base/clock.ts'
 import { toHex } from '../base/bytes.ts'
 import { ClientFrame, type Request, type Response, ServerFrame } from '../gen/parley/v1/frames.ts'
-import { Account, Error as WireError, Message, type Reason } from '../gen/parley/v1/model.ts'
+import { Account, Conversation, Error as WireError, Message, type Reason } from '../gen/parley/v1/model.ts'
 import { GetStatusResponse, ReplicaStatus, type Event } from '../gen/parley/v1/service.ts'
 import type { Connect, ConnectionHandlers } from './types.ts'
 
@@ -265,6 +265,24 @@ export class FakeReplica {
           },
           position,
         ]
+      case 'getConversation':
+        return [
+          {
+            $case: 'getConversation',
+            value: {
+              conversation: Conversation.fromPartial({
+                id: 7,
+                kind: 'CONVERSATION_KIND_DIRECT',
+                name: 'bob',
+              }),
+              position,
+            },
+          },
+          position,
+        ]
+      case 'markRead':
+        if (!this.quorum) return [error('REASON_NO_QUORUM'), 0]
+        return [{ $case: 'markRead', value: { marks: undefined } }, position]
       case 'listMessages': {
         const { beforeSeq, afterSeq, pageSize } = op.value
         const all = this.chat.messages.filter(

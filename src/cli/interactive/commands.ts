@@ -24,7 +24,7 @@ import type { Talk } from './talk.ts'
 /** What a command of the interactive client works with. */
 export interface CommandContext {
   readonly talk: Talk
-  readonly io: Pick<Io, 'nowMs' | 'createClient' | 'color' | 'after'>
+  readonly io: Pick<Io, 'nowMs' | 'createClient' | 'color' | 'after' | 'columns' | 'isTerminal'>
   readonly settings: Settings
   readonly colors: Paint
   /** The next line that is entered answers this, and goes nowhere else. */

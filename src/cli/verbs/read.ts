@@ -71,7 +71,8 @@ export async function readReport(
   if (last === undefined)
     return { data: { messages: [], more: false }, lines: [look.colors.dim('No messages yet.')] }
   if (!labels.has(last.conversation)) labels.note(await findConversation(client, options.conversation))
-  if (options.mark)
+  // Without a quorum what is stored can be read, and nothing written: then it is not marked.
+  if (options.mark && client.state.kind !== 'noQuorum')
     await client.call('markRead', {
       conversation: last.conversation,
       mark: { $case: 'upTo', value: page.lastSeq },

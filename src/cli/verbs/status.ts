@@ -3,7 +3,7 @@ import { toHex } from '../../base/bytes.ts'
 import { addressBeside, type Client } from '../../client/index.ts'
 import type { GetStatusResponse, ReplicaStatus } from '../../gen/parley/v1/service.ts'
 import { CliError, exitCodes, type Io } from '../io.ts'
-import { byteWords, paint, type Paint, plural, printable, safeJson, table } from '../text.ts'
+import { byteWords, paint, type Paint, plural, printable, safeJson, tableWithin } from '../text.ts'
 import { type Report, verb } from '../verb.ts'
 
 export const status = verb(
@@ -51,7 +51,7 @@ interface Answer {
   readonly latencyMs: number
 }
 
-type SurveyIo = Pick<Io, 'createClient' | 'color' | 'after'>
+type SurveyIo = Pick<Io, 'createClient' | 'color' | 'after' | 'columns' | 'isTerminal'>
 
 /** Asks every replica over a connection of its own: what one of them thinks of the others may be old. */
 export class Survey {
@@ -74,7 +74,8 @@ export class Survey {
         `No replica answers at ${this.given.join(', ')}. Start a cluster on this machine with: parley up. One that "parley init" made is reached at the address that it printed: parley -s parleys://…`,
         exitCodes.unavailable,
       )
-    return statusReport(best.status, answers, paint(this.io.color))
+    const { color, isTerminal, columns } = this.io
+    return statusReport(best.status, answers, paint(color), isTerminal ? columns() : Infinity)
   }
 
   close(): void {
@@ -132,7 +133,32 @@ interface Row {
   readonly answer: Answer | null
 }
 
-function statusReport(best: GetStatusResponse, answers: ReadonlyMap<number, Answer>, colors: Paint): Report {
+const heads = [
+  'id',
+  'role',
+  'term',
+  'commit',
+  'applied',
+  'log',
+  'state',
+  'search',
+  'http',
+  'grpc',
+  'pid',
+  'answers in',
+  '',
+]
+/** What a narrow terminal does without, the first of them first. */
+const dispensable = ['grpc', 'search', 'commit', 'state', 'log', 'answers in', 'term'].map((head) =>
+  heads.indexOf(head),
+)
+
+function statusReport(
+  best: GetStatusResponse,
+  answers: ReadonlyMap<number, Answer>,
+  colors: Paint,
+  columns: number,
+): Report {
   const rows: Row[] = best.replicas.map((known) => {
     const answer = answers.get(known.id) ?? null
     return { known: answer?.status.replicas.find(({ id }) => id === known.id) ?? known, answer }
@@ -150,24 +176,11 @@ function statusReport(best: GetStatusResponse, answers: ReadonlyMap<number, Answ
       replicas: rows.map(rowJson),
     },
     lines: [
-      ...table([
-        [
-          'id',
-          'role',
-          'term',
-          'commit',
-          'applied',
-          'log',
-          'state',
-          'search',
-          'http',
-          'grpc',
-          'pid',
-          'answers in',
-          '',
-        ].map((head) => colors.dim(head)),
-        ...rows.map((row) => rowCells(row, colors)),
-      ]),
+      ...tableWithin(
+        columns,
+        [heads.map((head) => colors.dim(head)), ...rows.map((row) => rowCells(row, colors))],
+        dispensable,
+      ),
       '',
       summary(best, colors),
       ...housekeeping(best, rows),
