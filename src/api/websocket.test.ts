@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
-import { after, before, test } from 'node:test'
+import { after, before, mock, test } from 'node:test'
 import { ClientFrame, ServerFrame, type Request } from '../gen/parley/v1/frames.ts'
 import { Reason } from '../gen/parley/v1/model.ts'
 import { host, newId, signUp, startTestApi, TestClient, type TestApi } from './test-support.ts'
@@ -419,3 +419,29 @@ async function gauge(api: TestApi, name: string): Promise<number> {
 async function until(condition: () => Promise<boolean>): Promise<void> {
   while (!(await condition())) await new Promise((resolve) => setImmediate(resolve))
 }
+
+test('thousands of large requests at once are answered a few in each turn, whoever asks: the replica hears the others in between', async () => {
+  const clients = await Promise.all([1, 2, 3].map(() => new TestClient(port).ready()))
+  const status = mock.method(server.replica, 'status')
+  let most = 0
+  let seen = 0
+  let isOver = false
+  const look = (): void => {
+    most = Math.max(most, status.mock.callCount() - seen)
+    seen = status.mock.callCount()
+    if (!isOver) setImmediate(look)
+  }
+  setImmediate(look)
+  const parts = clients.map((client) =>
+    Array.from({ length: 1000 }, () => client.make({ $case: 'getStatus', value: {} })),
+  )
+  for (const [i, client] of clients.entries()) client.send((parts[i] ?? []).map(({ request }) => request))
+  const results = await Promise.all(parts.flat().map(({ answer }) => answer))
+  isOver = true
+  assert.equal(status.mock.callCount(), 3000)
+  status.mock.restore()
+  assert.ok(results.every(({ $case }) => $case === 'getStatus'))
+  // What comes in, and what goes on, may each begin as many in one turn.
+  assert.ok(most <= 32, `${most} in one turn`)
+  for (const client of clients) client.close()
+})

@@ -9,6 +9,7 @@ import { Reason } from '../gen/parley/v1/model.ts'
 import type { Receiver, Subscription } from '../replica/types.ts'
 import { failed, type Caller, type Result } from './calls.ts'
 import { makeError, reasonName } from './errors.ts'
+import { LargeTurns } from './large-turns.ts'
 import type { Metrics } from './metrics.ts'
 import type { Service } from './service.ts'
 import { strictUtf8 } from './text.ts'
@@ -19,7 +20,7 @@ export interface ConnectionLimits {
   readonly maxFrameBytes: number
   /** Requests of one connection that are not answered yet; what comes on top gets OVERLOADED. */
   readonly maxOpenRequests: number
-  /** Of those, the ones whose answers may be large, under way at the same time. The others wait. */
+  /** Of those, the ones whose answers may be large that were begun and whose answers are not sent yet. The others wait. */
   readonly maxLargeRequests: number
   /** Bytes that wait to be sent before the connection is not read from and gets no more events. */
   readonly maxWaitingBytes: number
@@ -84,6 +85,7 @@ const closeCode = {
 
 export function createWebSocketEntrance(options: WebSocketOptions): WebSocketEntrance {
   const { clock, limits, state } = options
+  const turns = new LargeTurns<Connection>(clock, (connection) => connection.beginWaiting())
   const server = new WebSocketServer({
     noServer: true,
     maxPayload: limits.maxFrameBytes,
@@ -116,7 +118,7 @@ export function createWebSocketEntrance(options: WebSocketOptions): WebSocketEnt
   return {
     upgrade(request, socket, head) {
       server.handleUpgrade(request, socket, head, (ws) => {
-        const connection = new Connection(ws, socket, options, flushSoon)
+        const connection = new Connection(ws, socket, options, turns, flushSoon)
         connections.add(connection)
         ws.on('close', () => {
           connections.delete(connection)
@@ -187,6 +189,7 @@ class Connection implements Caller, Receiver {
   private readonly metrics: Metrics
   private readonly clock: Clock
   private readonly limits: ConnectionLimits
+  private readonly turns: LargeTurns<Connection>
   private readonly flushSoon: (connection: Connection) => void
 
   // What leaves in the next frame.
@@ -199,6 +202,8 @@ class Connection implements Caller, Receiver {
   /** Requests that have not begun: an authentication is under way, or large answers wait to be read. */
   private waiting: Request[] = []
   private largeRequests = 0
+  /** Of those, the ones whose answers leave in the next frame. */
+  private dueLarge = 0
   private isAuthenticating = false
 
   private subscription: Subscription | null = null
@@ -214,6 +219,7 @@ class Connection implements Caller, Receiver {
     ws: WebSocket,
     socket: Socket,
     { service, metrics, clock, limits }: WebSocketOptions,
+    turns: LargeTurns<Connection>,
     flushSoon: (connection: Connection) => void,
   ) {
     this.ws = ws
@@ -222,6 +228,7 @@ class Connection implements Caller, Receiver {
     this.metrics = metrics
     this.clock = clock
     this.limits = limits
+    this.turns = turns
     this.flushSoon = flushSoon
     this.lastRequestMs = clock.monotonicMs()
     this.lastHeardMs = this.lastRequestMs
@@ -276,6 +283,8 @@ class Connection implements Caller, Receiver {
     for (const event of this.dueEvents) writer.uint32(eventsTag).bytes(event)
     if (this.dueState !== null) writer.uint32(stateTag).bytes(this.dueState)
     this.dueResponses = []
+    this.largeRequests -= this.dueLarge
+    this.dueLarge = 0
     this.dueEvents = []
     this.dueEventBytes = 0
     this.dueState = null
@@ -317,6 +326,7 @@ class Connection implements Caller, Receiver {
     this.subscription?.close()
     this.subscription = null
     this.waiting = []
+    this.turns.forget(this)
   }
 
   private received(data: Buffer, isBinary: boolean): void {
@@ -349,10 +359,12 @@ class Connection implements Caller, Receiver {
   private mayBegin(request: Request): boolean {
     if (this.isAuthenticating) return false
     if (!isLarge(request)) return true
-    return this.largeRequests < this.limits.maxLargeRequests && this.fullSinceMs === null
+    if (this.largeRequests >= this.limits.maxLargeRequests || this.fullSinceMs !== null) return false
+    return this.turns.take(this)
   }
 
-  private beginWaiting(): void {
+  /** Begins those of the requests that wait that may begin now. */
+  beginWaiting(): void {
     let begun = 0
     for (const request of this.waiting) {
       if (!this.mayBegin(request)) break
@@ -373,7 +385,7 @@ class Connection implements Caller, Receiver {
     if (isLarge(request)) this.largeRequests += 1
     this.service.call(this, request, (result, position) => {
       if (op?.$case === 'authenticate') this.isAuthenticating = false
-      if (isLarge(request)) this.largeRequests -= 1
+      if (isLarge(request)) this.dueLarge += 1
       this.answer(request, result, position, beganMs)
     })
   }
