@@ -32,7 +32,7 @@ const sent: Sent[] = []
 const clients: Client[] = []
 /** Events by kind. */
 const heard = new Map<string, number>()
-let isOver = false
+const over = new AbortController()
 
 const cluster = await startCluster({ replicas: 5 })
 try {
@@ -45,7 +45,7 @@ try {
     await cluster.end(leader, 'SIGKILL')
     await phase(`r${leader}, the leader, killed`, cluster, killedMs)
   }
-  isOver = true
+  over.abort()
   await everybody
 } finally {
   for (const client of clients) client.close()
@@ -85,7 +85,7 @@ async function untilQuiet(): Promise<void> {
 
 async function talk(client: Client, i: number): Promise<void> {
   await wait((pauseMs * i) / devices)
-  while (!isOver) {
+  while (!over.signal.aborted) {
     const beganMs = performance.now()
     const reason = await client
       .call('sendMessage', {
