@@ -840,3 +840,33 @@ test('fail-stop: both sides of a cut network go on when each takes the other for
     assert.deepEqual(consumer.items.slice(0, had.length), had, 'nothing that was applied is replaced')
   }
 })
+
+test('as long as one replica is of an earlier version, what it could not read is refused and nothing else', async () => {
+  const cluster = new Cluster(3, { joiners: 1 })
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  const asked = cluster.follower(leader)
+  const old = cluster.replicas.find(({ id }) => id !== leader.id && id !== asked.id)
+  assert.ok(old !== undefined && old.id <= 3)
+  cluster.network.versions.set(old.id, 1)
+  await cluster.start(4)
+  const outcomes: string[] = []
+  const change = async (by: typeof leader, wanted: ReplicaSetChange): Promise<string> => {
+    const count = outcomes.length
+    void by.engine.change(wanted, 5000).then((result) => {
+      outcomes.push(result.ok ? 'done' : result.refused)
+    })
+    await cluster.clock.until(() => outcomes.length > count)
+    return outcomes.at(-1) ?? ''
+  }
+  assert.equal(await change(asked, { kind: 'add', id: 0, address: 'r4:1' }), 'done')
+  // The removal of the newest replica has to be remembered, whoever is asked for it.
+  assert.equal(await change(asked, { kind: 'remove', id: 4 }), 'upgradePending')
+  assert.equal(await change(leader, { kind: 'remove', id: 4 }), 'upgradePending')
+  assert.equal(await change(leader, { kind: 'handOver', id: old.id }), 'done')
+  assert.equal(await change(asked, { kind: 'handOver', id: asked.id }), 'upgradePending')
+  assert.equal(await change(asked, { kind: 'move', id: asked.id, address: 'elsewhere:1' }), 'upgradePending')
+  cluster.network.versions.delete(old.id)
+  assert.equal(await change(asked, { kind: 'remove', id: 4 }), 'done')
+  cluster.assertHealthy()
+})

@@ -4,6 +4,7 @@ import { replicaName, type ReplicaId } from '../base/ids.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Random } from '../base/random.ts'
 import { highestIdOf } from '../raft/configurations.ts'
+import { replicaSetVersion } from '../raft/codec.ts'
 import { RaftCore } from '../raft/core.ts'
 import type {
   ChangeRefusal,
@@ -343,7 +344,10 @@ export class Engine implements ReplicatedLog {
         const result = await this.changeMembership(one)
         return result.ok ? null : result.refused
       },
-      transfer: (to) => this.transferLeadership(to),
+      transfer: async (to) => {
+        if (!this.canAskLeader()) return 'upgradePending'
+        return (await this.transferLeadership(to)) ? null : 'notTaken'
+      },
       successor: () => this.successor(),
     })
   }
@@ -361,6 +365,8 @@ export class Engine implements ReplicatedLog {
   changeMembership(change: ConfigurationChange): Promise<ChangeResult> {
     if (this.phase !== 'running' || this.installing)
       return Promise.resolve({ ok: false, refused: 'notLeader' })
+    if (!this.canAskLeader() || this.mustWait(change))
+      return Promise.resolve({ ok: false, refused: 'upgradePending' })
     this.lastChangeId += 1
     const id = this.lastChangeId
     return new Promise((resolve) => {
@@ -458,7 +464,7 @@ export class Engine implements ReplicatedLog {
 
   private async startLinks(): Promise<void> {
     await this.transport.start({
-      message: (message) => this.input({ kind: 'message', message }),
+      message: (message) => this.received(message),
       chunk: (chunk) => this.guarded(() => this.receiver.chunk(chunk)),
       chunkReply: (reply) => this.guarded(() => this.sender.reply(reply)),
       up: (peer) =>
@@ -476,6 +482,45 @@ export class Engine implements ReplicatedLog {
       incarnation: (replica, incarnation, lives) =>
         this.guarded(() => this.certain({ kind: 'incarnation', replica, incarnation, lives })),
     })
+  }
+
+  private received(message: Message): void {
+    if (
+      message.kind !== 'change' ||
+      message.term !== this.running().core.status().term ||
+      !this.mustWait(message.change)
+    ) {
+      this.input({ kind: 'message', message })
+      return
+    }
+    const { from, to, term, id } = message
+    this.transport.send({
+      kind: 'changeReply',
+      from: to,
+      to: from,
+      term,
+      id,
+      index: 0,
+      refused: 'upgradePending',
+    })
+  }
+
+  /** A leader of an earlier version does not know what changes and hand-overs are that others ask for. */
+  private canAskLeader(): boolean {
+    const { leader, self } = this.running().core.status()
+    return leader === 0 || leader === self || this.knowsChanges(leader)
+  }
+
+  /** Whether this leader must not make the change yet: its entry in the log would tell the highest id ever given, which some who would get it cannot read. */
+  private mustWait(change: ConfigurationChange): boolean {
+    const { role, configuration } = this.running().core.status()
+    const { members } = configuration
+    if (role !== 'leader' || change.kind !== 'remove' || change.id !== members.at(-1)?.id) return false
+    return members.some(({ id }) => id !== change.id && !this.knowsChanges(id))
+  }
+
+  private knowsChanges(replica: ReplicaId): boolean {
+    return this.transport.version(replica) >= replicaSetVersion
   }
 
   private async stopLinks(): Promise<void> {

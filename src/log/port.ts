@@ -71,6 +71,8 @@ export type ReplicaSetRefusal =
   | 'quorumAtRisk'
   /** In the fault model `fail-stop` only a replica that has been stopped can be removed. */
   | 'stillAlive'
+  /** Replicas of an earlier version of Parley could not follow: they must be upgraded first. */
+  | 'upgradePending'
   /** The other replica did not take over; the one before goes on. */
   | 'notTaken'
 

@@ -31,7 +31,7 @@ async function run(
       const answer = left.shift() ?? 'notLeader'
       return answer === 'never' ? new Promise(() => {}) : Promise.resolve(answer === 'done' ? null : answer)
     },
-    transfer: (to) => Promise.resolve(to === 1),
+    transfer: (to) => Promise.resolve(to === 1 ? null : 'notTaken'),
     successor: () => 1,
   }).then((result) => results.push(result))
   while (results.length === 0) {

@@ -11,8 +11,8 @@ export interface ReplicaSetHost {
   readonly configuration: () => Configuration
   /** One attempt, which resolves when the change is committed and applied here, or refused. */
   readonly change: (change: ConfigurationChange) => Promise<ChangeRefusal | null>
-  /** One attempt; whether `to` leads now. */
-  readonly transfer: (to: ReplicaId) => Promise<boolean>
+  /** One attempt; null: `to` leads now. */
+  readonly transfer: (to: ReplicaId) => Promise<'notTaken' | 'upgradePending' | null>
   /** The voter that leadership should go to when nobody was named; 0 = there is none. */
   readonly successor: () => ReplicaId
 }
@@ -95,6 +95,7 @@ function judge(
     case 'notCaughtUp':
     case 'quorumAtRisk':
     case 'stillAlive':
+    case 'upgradePending':
       return { kind: 'refused', refused }
     default:
       return unreachable(refused)
@@ -119,7 +120,7 @@ async function handOver(to: ReplicaId, host: ReplicaSetHost): Promise<AttemptRef
   const member = host.configuration().members.find(({ id }) => id === to)
   if (member === undefined) return 'notMember'
   if (!member.voter) return 'notVoter'
-  return (await host.transfer(to)) ? null : 'notTaken'
+  return host.transfer(to)
 }
 
 function changeOf(

@@ -110,6 +110,8 @@ export class MemoryNetwork {
   /** How often each replica has started. */
   private readonly incarnations = new Map<ReplicaId, number>()
   delayMs = 1
+  /** Replicas that know less than the newest version. */
+  readonly versions = new Map<ReplicaId, number>()
 
   /** @param clock the time of the process that it is attached to. */
   attach(self: ReplicaId, clock: Clock): MemoryTransport {
@@ -228,8 +230,8 @@ export class MemoryTransport implements Transport {
     return this.network.connected(this.self, peer)
   }
 
-  version(): number {
-    return newestVersion
+  version(peer: ReplicaId): number {
+    return this.network.versions.get(peer) ?? newestVersion
   }
 
   roundTripUs(peer: ReplicaId): number {

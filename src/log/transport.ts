@@ -14,7 +14,7 @@ export interface Transport {
   /** Tells `peer` why it may not take part, and listens to it no more as long as this process runs. `regressed`: it forgot what it had acknowledged. */
   shutOut(peer: ReplicaId, why: 'regressed' | 'removed' | 'diverged', reason: string): void
   isUp(peer: ReplicaId): boolean
-  /** The newest version (src/base/version.ts) that `peer` knows, but for what this replica does not know itself; 0 = it has not greeted since this replica started. */
+  /** The newest version (src/base/version.ts) that `peer` is known to know, but for what this replica does not know itself; 0 = it has not greeted since this replica started. */
   version(peer: ReplicaId): number
   /** The newest measured round trip in microseconds; 0 = none yet. */
   roundTripUs(peer: ReplicaId): number

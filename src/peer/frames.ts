@@ -2,7 +2,7 @@ import { unreachable } from '../base/assert.ts'
 import { ByteReader, ByteWriter, MalformedError } from '../base/bytes.ts'
 import type { ReplicaId } from '../base/ids.ts'
 import type { SnapshotChunk, SnapshotChunkReply } from '../log/transport.ts'
-import { decodeMessage, encodeMessage } from '../raft/codec.ts'
+import { decodeMessage, encodeMessage, versionOfMessage } from '../raft/codec.ts'
 import type { Message } from '../raft/types.ts'
 
 /*
@@ -100,6 +100,12 @@ for (const code in refusalCodes) refusalCodeOf.set(refusalCodes[code as RefusalC
 
 const magic = 'parley-peer'
 const lengthBytes = 4
+
+/** The first version that has such a frame: a link carries none that is later than the version that both ends speak. */
+export function versionOfFrame(frame: Frame): number {
+  if (frame.kind === 'message') return versionOfMessage(frame.message)
+  return frame.kind === 'start' ? startVersion : oldestVersion
+}
 
 /** The frame with its length, in pieces that follow each other; large bytes inside are shared, not copied. */
 export function encodeFrame(frame: Frame): readonly Uint8Array[] {

@@ -8,6 +8,8 @@ import {
   FrameSplitter,
   maxFrameBytes,
   maxGreetingBytes,
+  oldestVersion,
+  versionOfFrame,
   type Frame,
   type RefusalCode,
 } from './frames.ts'
@@ -30,7 +32,7 @@ export interface IncomingOwner {
 }
 
 export type Greeted =
-  | { readonly ok: true; readonly welcome: Frame }
+  | { readonly ok: true; readonly welcome: Frame & { kind: 'welcome' } }
   | { readonly ok: false; readonly code: RefusalCode; readonly reason: string }
 
 /** A connection that another replica dialled: what it sends comes in here. */
@@ -41,6 +43,8 @@ export class IncomingLink {
   private readonly splitter = new FrameSplitter(maxGreetingBytes)
   private timer: NodeJS.Timeout | null
   private from: ReplicaId = 0
+  /** That both ends speak, once they have greeted. */
+  private version = oldestVersion
   private lastHeardMs = performance.now()
   private open = true
 
@@ -102,6 +106,9 @@ export class IncomingLink {
   }
 
   private takeFrame(frame: Frame): void {
+    const version = versionOfFrame(frame)
+    if (version > this.version)
+      throw new MalformedError(`a frame of version ${version} on a link of version ${this.version}`)
     switch (frame.kind) {
       case 'hello': {
         if (this.from !== 0) throw new MalformedError('a second hello')
@@ -119,6 +126,7 @@ export class IncomingLink {
         }
         if (this.timer !== null) clearTimeout(this.timer)
         this.timer = null
+        this.version = greeted.welcome.version
         this.splitter.maxBytes = maxFrameBytes
         this.write(greeted.welcome)
         this.owner.opened(this)

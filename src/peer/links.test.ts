@@ -5,6 +5,7 @@ import { connect, createServer, type Socket } from 'node:net'
 import { test, type TestContext } from 'node:test'
 import type { SnapshotChunk } from '../log/transport.ts'
 import { seededRandom } from '../base/random.ts'
+import type { Message } from '../raft/types.ts'
 import { encodeFrame, maxFrameBytes, maxGreetingBytes, type Frame } from './frames.ts'
 import { parseEndpoint, type Refusal } from './links.ts'
 import { clusterId, heartbeat, Node, nodes } from './testing.ts'
@@ -237,6 +238,45 @@ test('replicas of two versions speak the older one, and each knows what the othe
   await a.until(() => a.links.isUp(2))
   await b.until(() => b.links.isUp(1))
   assert.deepEqual([a.links.version(2), b.links.version(1), b.links.version(2)], [1, 1, 1])
+})
+
+test('what a replica of an earlier version could not read is not sent to it, and what comes on such a link all the same breaks it', async (t) => {
+  const [a, b] = [new Node(1), new Node(2, { newestVersion: 1 })]
+  await nodes(t, a, b)
+  a.links.setPeers([{ id: 2, address: b.address }])
+  await a.until(() => a.links.isUp(2))
+  const later = { from: 1, to: 2, term: 1 } as const
+  const configuration = { faultModel: 'majority', members: [], highestId: 3 } as const
+  const point = { index: 1, term: 1, configuration }
+  const entries = [{ kind: 'configuration', term: 1, index: 1, configuration }] as const
+  const messages: readonly Message[] = [
+    { ...later, kind: 'change', id: 1, change: { kind: 'remove', id: 3 } },
+    { ...later, kind: 'changeReply', id: 1, index: 0, refused: null },
+    { ...later, kind: 'transfer', successor: 2 },
+    { ...later, kind: 'snapshot', point },
+    { ...later, kind: 'append', prevIndex: 0, prevTerm: 0, commit: 0, entries },
+  ]
+  for (const message of messages) a.links.send(message)
+  a.links.send(heartbeat(1, 2, 7))
+  await b.until(() => b.messages.length > 0)
+  assert.deepEqual(b.messages, [heartbeat(1, 2, 7)])
+  assert.deepEqual(b.refusals, [])
+  for (const message of messages) {
+    const socket = await dial(t, b)
+    send(socket, {
+      kind: 'hello',
+      oldestVersion: 1,
+      newestVersion: 1,
+      clusterId,
+      from: 3,
+      to: 2,
+      incarnation: 1,
+      address: '127.0.0.1:1',
+    })
+    send(socket, { kind: 'message', message: { ...message, from: 3 } })
+    assert.match((await readAll(socket)).join(), /a frame of version 2 on a link of version 1/)
+  }
+  assert.equal(b.messages.length, 1)
 })
 
 test('a replica that does not know the version that the cluster uses is refused, whoever dials', async (t) => {

@@ -158,8 +158,7 @@ export class PeerLinks implements Transport {
   }
 
   send(message: Message): void {
-    const link = this.outgoing.get(message.to)
-    if (link?.isUp === true) link.send(encodeFrame({ kind: 'message', message }))
+    this.outgoing.get(message.to)?.sendFrame({ kind: 'message', message })
   }
 
   sendChunk(chunk: SnapshotChunk): void {
@@ -168,8 +167,7 @@ export class PeerLinks implements Transport {
   }
 
   sendChunkReply(reply: SnapshotChunkReply): void {
-    const link = this.outgoing.get(reply.to)
-    if (link?.isUp === true) link.send(encodeFrame({ kind: 'chunkReply', reply }))
+    this.outgoing.get(reply.to)?.sendFrame({ kind: 'chunkReply', reply })
   }
 
   setPeers(peers: readonly { readonly id: ReplicaId; readonly address: string }[]): void {
@@ -217,7 +215,12 @@ export class PeerLinks implements Transport {
 
   version(peer: ReplicaId): number {
     const { self, newestVersion: newest = newestVersion } = this.options
-    return peer === self ? newest : (this.versions.get(peer) ?? 0)
+    if (peer === self) return newest
+    if (this.handler === null) return 0
+    const { oldest } = this.spoken()
+    const greeted = this.versions.get(peer) ?? 0
+    // One that does not know the version that the cluster uses can be no part of it.
+    return oldest > oldestVersion ? Math.max(oldest, greeted) : greeted
   }
 
   clockMs(peer: ReplicaId): number | null {

@@ -18,7 +18,7 @@ import {
   encodeFrame,
   FrameSplitter,
   maxFrameBytes,
-  startVersion,
+  versionOfFrame,
   type Frame,
   type RefusalCode,
 } from './frames.ts'
@@ -68,6 +68,8 @@ export class OutgoingLink {
   private told: 'nothing' | 'up' | 'died' | 'silent' = 'nothing'
   private timer: NodeJS.Timeout | null = null
   private attempts = 0
+  /** That both ends speak, once they have greeted. */
+  private version = 0
   private lastUpMs = Number.NEGATIVE_INFINITY
   private refusedByPeer = false
   private corked = false
@@ -90,31 +92,12 @@ export class OutgoingLink {
     return this.state === 'up'
   }
 
-  /** Never blocks; what does not fit goes nowhere. */
-  send(parts: readonly Uint8Array[]): void {
-    const { socket } = this
-    if (this.state !== 'up' || socket === null) return
-    if (socket.writableLength > this.owner.maxQueuedBytes) {
-      this.owner.logger.warn(
-        { peer: replicaName(this.peer), queuedBytes: socket.writableLength },
-        'a peer link cannot keep up and is cut',
-      )
-      this.drop('silent')
-      return
-    }
-    // All that is sent within one turn of the event loop leaves with one system call.
-    if (!this.corked) {
-      this.corked = true
-      socket.cork()
-      process.nextTick(() => {
-        if (this.socket === socket) this.corked = false
-        socket.uncork()
-      })
-    }
-    for (const part of parts) socket.write(part)
+  /** Never blocks; what does not fit goes nowhere, as does what the other side could not read since it came with a later version. */
+  sendFrame(frame: Frame): void {
+    if (this.state === 'up' && versionOfFrame(frame) <= this.version) this.send(encodeFrame(frame))
   }
 
-  /** As `send`, but waits until the messages before it have left. */
+  /** As `sendFrame`, but waits until the messages before it have left. */
   sendChunk(parts: readonly Uint8Array[]): void {
     if (this.state !== 'up') return
     this.chunks.push(parts)
@@ -146,7 +129,7 @@ export class OutgoingLink {
     this.unansweredPings += 1
     this.pingWallMs = this.owner.wallMs()
     this.pingSentMs = performance.now()
-    this.send(encodeFrame({ kind: 'ping', sentMs: this.pingWallMs }))
+    this.sendFrame({ kind: 'ping', sentMs: this.pingWallMs })
   }
 
   /** Tells the other side that it is not wanted, and closes. */
@@ -169,6 +152,29 @@ export class OutgoingLink {
     const { socket } = this
     this.socket = null
     if (socket !== null) closeWith(socket, [])
+  }
+
+  private send(parts: readonly Uint8Array[]): void {
+    const { socket } = this
+    if (this.state !== 'up' || socket === null) return
+    if (socket.writableLength > this.owner.maxQueuedBytes) {
+      this.owner.logger.warn(
+        { peer: replicaName(this.peer), queuedBytes: socket.writableLength },
+        'a peer link cannot keep up and is cut',
+      )
+      this.drop('silent')
+      return
+    }
+    // All that is sent within one turn of the event loop leaves with one system call.
+    if (!this.corked) {
+      this.corked = true
+      socket.cork()
+      process.nextTick(() => {
+        if (this.socket === socket) this.corked = false
+        socket.uncork()
+      })
+    }
+    for (const part of parts) socket.write(part)
   }
 
   private dial(): void {
@@ -274,10 +280,11 @@ export class OutgoingLink {
     if (this.timer !== null) clearTimeout(this.timer)
     this.timer = null
     this.state = 'up'
+    this.version = version
     this.attempts = 0
     this.unansweredPings = 0
     this.told = 'up'
-    if (version >= startVersion) this.send(encodeFrame({ kind: 'start', number: this.owner.startNumber }))
+    this.sendFrame({ kind: 'start', number: this.owner.startNumber })
     this.sought = incarnation
     this.owner.welcomed(this.peer, incarnation, this.endpoint)
     this.owner.up(this.peer)

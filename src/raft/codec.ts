@@ -67,7 +67,11 @@ const refusals = {
   notCaughtUp: 8,
   quorumAtRisk: 9,
   stillAlive: 10,
+  upgradePending: 11,
 } as const satisfies Record<ChangeRefusal, number>
+
+/** Since this version (src/base/version.ts) changes of the replica set, and hand-overs, are taken to the leader, and configurations tell the highest id that was ever given. */
+export const replicaSetVersion = 2
 
 const messageKindOf = inverted<MessageBody['kind']>(messageKinds)
 const entryKindOf = inverted<Entry['kind']>(entryKinds)
@@ -76,6 +80,44 @@ const changeKindOf = inverted<ConfigurationChange['kind']>(changeKinds)
 const refusalOf = inverted<ChangeRefusal>(refusals)
 
 const largestReplicaId = 2 ** 31 - 1
+
+/** The first version whose replicas can read the message. */
+export function versionOfMessage(message: Message): number {
+  switch (message.kind) {
+    case 'preVote':
+    case 'preVoteReply':
+    case 'vote':
+    case 'voteReply':
+    case 'appendReply':
+    case 'heartbeat':
+    case 'heartbeatReply':
+    case 'readIndex':
+    case 'readIndexReply':
+    case 'propose':
+    case 'snapshotReply':
+    case 'timeoutNow':
+    case 'proposalsLost':
+      return 1
+    case 'append': {
+      const isNew = (entry: Entry) => entry.kind === 'configuration' && needsNew(entry.configuration)
+      return message.entries.some(isNew) ? replicaSetVersion : 1
+    }
+    case 'snapshot':
+      return needsNew(message.point.configuration) ? replicaSetVersion : 1
+    case 'change':
+    case 'changeReply':
+    case 'transfer':
+    case 'gather':
+    case 'gatherReply':
+      return replicaSetVersion
+    default:
+      return unreachable(message)
+  }
+}
+
+function needsNew({ faultModel, highestId }: Configuration): boolean {
+  return faultModel === 'fail-stop' || highestId !== undefined
+}
 
 export function encodeMessage(writer: ByteWriter, message: Message): void {
   writer.byte(messageKinds[message.kind]).varint(message.from).varint(message.to).varint(message.term)

@@ -251,6 +251,8 @@ export type ChangeRefusal =
   | 'notCaughtUp'
   /** The replicas that would remain and are alive are no commit quorum. */
   | 'quorumAtRisk'
+  /** A replica of an earlier version would have to read what it does not know: it must be upgraded first. */
+  | 'upgradePending'
   /** In the `fail-stop` model a voter can be removed only when its process has ended: alive it could go on without the others. */
   | 'stillAlive'
 

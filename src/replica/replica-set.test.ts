@@ -14,7 +14,17 @@ const addresses = (id: number) => ({ peer: `h:${id}`, http: `h:1${id}`, grpc: `h
 /** A log of these voters and, as r9, a learner; those that are `down` cannot be reached. It refuses everything for one reason, or nothing. */
 function logOf(
   voters: readonly number[],
-  { down = [], refuses = null }: { down?: readonly number[]; refuses?: ReplicaSetRefusal | null },
+  {
+    down = [],
+    earlier = [],
+    leader = 1,
+    refuses = null,
+  }: {
+    down?: readonly number[]
+    earlier?: readonly number[]
+    leader?: number
+    refuses?: ReplicaSetRefusal | null
+  },
 ): Pick<ReplicatedLog, 'change' | 'status'> & { readonly asked: LogChange[] } {
   const asked: LogChange[] = []
   const members = [...voters, 9].map((id) => ({
@@ -22,6 +32,7 @@ function logOf(
     voter: id !== 9,
     address: formatAddresses(addresses(id)),
     reachable: !down.includes(id),
+    version: earlier.includes(id) ? 1 : 2,
   }))
   return {
     asked,
@@ -30,7 +41,7 @@ function logOf(
       return Promise.resolve(refuses === null ? { ok: true, id: change.id } : { ok: false, refused: refuses })
     },
     // The rest of the status says nothing here.
-    status: () => ({ leader: 1, self: 1, voters: voters.length, members }) as unknown as LogStatus,
+    status: () => ({ leader, self: 1, voters: voters.length, members }) as unknown as LogStatus,
   }
 }
 
@@ -88,6 +99,18 @@ test('each refusal of the log has its reason and its way out', async () => {
   assert.match(
     await said('idUsed', { kind: 'add', replica: 4, addresses: addresses(4) }),
     /^REPLICA_EXISTS: r4 was used before, and ids are never used again/,
+  )
+})
+
+test('what must wait for an upgrade says whom to upgrade first', async () => {
+  const refuses = 'upgradePending'
+  assert.equal(
+    await refusal({ kind: 'promote', replica: 9 }, logOf([1, 2, 3], { earlier: [2], leader: 2, refuses })),
+    'UPGRADE_PENDING: r2 leads and is of an earlier version of Parley, which takes no changes of the replica set. Upgrade it first: when it is stopped, another one leads.',
+  )
+  assert.equal(
+    await refusal({ kind: 'remove', replica: 9 }, logOf([1, 2, 3], { earlier: [2, 9], refuses })),
+    'UPGRADE_PENDING: That the id of r9 is never given again is something that all must remember, and an earlier version of Parley cannot. Upgrade r2 first, or remove what is lost.',
   )
 })
 

@@ -130,6 +130,8 @@ function explain(refused: ReplicaSetRefusal, wanted: ReplicaSetChange, status: L
         reason: Reason.REPLICA_NOT_READY,
         message: `${name} still runs. In the fault model fail-stop a replica must be stopped before it is removed: stop ${name}, wait until parley status shows it as a learner, and try again.`,
       }
+    case 'upgradePending':
+      return { reason: Reason.UPGRADE_PENDING, message: explainUpgrade(wanted, status) }
     case 'notTaken':
       return {
         reason: Reason.REPLICA_NOT_READY,
@@ -162,6 +164,15 @@ function explainRisk(wanted: ReplicaSetChange, { members }: LogStatus): string {
       ? `, or remove it in place of ${name}: parley replica remove ${replicaName(lost.id)}`
       : '.'
   return `${why}. Start ${replicaName(lost.id)} first${instead}`
+}
+
+function explainUpgrade({ replica }: ReplicaSetChange, { leader, self, members }: LogStatus): string {
+  const newest = members.find(({ id }) => id === self)?.version ?? 0
+  const earlier = members.filter(({ id, version }) => id !== replica && version < newest)
+  if (leader !== self && earlier.some(({ id }) => id === leader))
+    return `${replicaName(leader)} leads and is of an earlier version of Parley, which takes no changes of the replica set. Upgrade it first: when it is stopped, another one leads.`
+  const who = earlier.length === 0 ? 'all others' : names(earlier)
+  return `That the id of ${replicaName(replica)} is never given again is something that all must remember, and an earlier version of Parley cannot. Upgrade ${who} first, or remove what is lost.`
 }
 
 function majorityOf(voters: number): number {

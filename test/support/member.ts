@@ -35,15 +35,18 @@ export async function asOperator<T>(
   }
 }
 
-/** Adds a replica, which asks for its vote when it has caught up, and starts it. Resolves with its id. */
+/** Adds a replica, which asks for its vote when it has caught up, and starts it. `by`: which replica is asked. Resolves with its id. */
 export async function addReplica(
   cluster: TestCluster,
-  options: { readonly learner?: boolean } = {},
+  { by, ...options }: { readonly learner?: boolean; readonly by?: number } = {},
 ): Promise<number> {
   const port = await freePorts(3)
   const own = { http: `127.0.0.1:${port}`, grpc: `127.0.0.1:${port + 1}`, peer: `127.0.0.1:${port + 2}` }
-  const { replica } = await asOperator(cluster, (client) =>
-    client.call('addReplica', { httpAddress: own.http, grpcAddress: own.grpc, peerAddress: own.peer }),
+  const { replica } = await asOperator(
+    cluster,
+    (client) =>
+      client.call('addReplica', { httpAddress: own.http, grpcAddress: own.grpc, peerAddress: own.peer }),
+    by,
   )
   const clusterId = readClusterFile(cluster.folder)?.clusterId ?? ''
   const contacts = [...cluster.replicas]
