@@ -27,7 +27,7 @@ test('a cluster made by init and joined twice speaks TLS only, and loses nothing
     return started
   }
   try {
-    const first = run('init', ...place(1), '--uses', '2')
+    const first = run('init', ...place(1), '--uses', '2', '--listen', '0.0.0.0')
     const { token, address } = await first.event('serving')
     assert.ok(typeof token === 'string' && typeof address === 'string')
     // The authority's key is nobody else's.
@@ -60,6 +60,10 @@ test('a cluster made by init and joined twice speaks TLS only, and loses nothing
     const again = run('serve', '--data', dataOf(1), '--log', 'file')
     await ledger.progress(100)
     await ledger.stop()
+    // It listens where it was told to when it was made, and not only where it is found.
+    const elsewhere = connect({ host: '127.0.0.9', port, rejectUnauthorized: false })
+    await once(elsewhere, 'secureConnect')
+    elsewhere.destroy()
     const pin = address.slice(address.indexOf('#'))
     await ledger.check([0, 1, 2].map((i) => `parleys://127.0.0.1:${port + i}${pin}`))
 

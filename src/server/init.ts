@@ -1,3 +1,5 @@
+import { join } from 'node:path'
+
 import { issueToken } from './issue-token.ts'
 import type { ServerIo } from './io.ts'
 import { makeFirstReplica, toServe } from './make-replica.ts'
@@ -49,12 +51,11 @@ async function offer(
 ): Promise<void> {
   const { uses, hours, data } = options
   if (joinDesk === null) {
-    const text = `Nobody can join as long as r1 speaks plain text with clients: start it without --insecure, and then: parley token create --data ${data}`
+    const text = `Nobody can join as long as r1 speaks plain text with clients: take "insecure" out of ${join(data, 'serve.toml')}, start it again, and then: parley token create --data ${data}`
     tell({ event: 'serving', address, token: '', hours: 0, uses: 0 }, text)
     return
   }
   const token = await issueToken(replica, joinDesk, { uses, hours })
-  const listen = options.listen === '' ? '' : ` --listen ${options.listen}`
   tell(
     { event: 'serving', address, token, hours, uses },
     [
@@ -67,7 +68,7 @@ async function offer(
       `parley join ${token} --host ADDRESS --data DIR`,
       '',
       `  another   parley token create --data ${data}`,
-      `  later     parley serve --data ${data}${listen}`,
+      `  later     parley serve --data ${data}`,
       '  stop      Ctrl-C',
       '',
     ].join('\n'),

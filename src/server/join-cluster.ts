@@ -15,6 +15,7 @@ import { makeFolder } from './make-folder.ts'
 import { checkEmpty, findPlace, type Place } from './make-replica.ts'
 import type { JoinOptions } from './options.ts'
 import { ServerError } from './problems.ts'
+import { rememberOptions } from './remembered.ts'
 
 /** An attempt to join a cluster. */
 export type Joining =
@@ -54,7 +55,10 @@ export async function beginJoining(options: JoinOptions, token: JoinToken): Prom
   const { data } = options
   const present = readIdentity(data)
   if (present !== null) {
-    if (present.clusterId === token.clusterId) return { kind: 'joined', replica: present.replica }
+    if (present.clusterId === token.clusterId) {
+      rememberOptions(data, options)
+      return { kind: 'joined', replica: present.replica }
+    }
     throw new ServerError(
       `${data} has ${replicaName(present.replica)} of another cluster (${present.clusterId}): name a new folder with --data.`,
     )
@@ -62,6 +66,7 @@ export async function beginJoining(options: JoinOptions, token: JoinToken): Prom
   checkEmpty(data)
   const place = await findPlace(options)
   makeFolder(data)
+  rememberOptions(data, options)
   const file = await openJoinFile(join(data, 'join.json'), token)
   return {
     kind: 'asks',

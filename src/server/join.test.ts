@@ -155,7 +155,7 @@ test('what the cluster answers is kept whole, and joining again goes on from the
   const joining = await beginJoining(options(data), token)
   assert.ok(joining.kind === 'asks')
   assert.equal(joining.finish(await answer(joining.request)), 3)
-  assert.deepEqual(readdirSync(data).sort(), ['certificates.json', 'replica.json'])
+  assert.deepEqual(readdirSync(data).sort(), ['certificates.json', 'replica.json', 'serve.toml'])
   const kept = readCertificates(data)
   assert.equal(kept?.authority.key, authority.key)
   assert.ok(!readFileSync(join(data, 'replica.json'), 'utf8').includes('KEY'))
@@ -177,7 +177,7 @@ test('an answer of another cluster, for another key or of another time is not ke
     [await answer(joining.request, authority, Date.now() + 3 * hourMs), /clock of this machine says/],
   ] as const)
     assert.throws(() => joining.finish(wrong), words)
-  assert.deepEqual(readdirSync(data), ['join.json'])
+  assert.deepEqual(readdirSync(data), ['join.json', 'serve.toml'])
 })
 
 test('what the cluster refuses is what people read', async (t) => {

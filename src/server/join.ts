@@ -50,7 +50,7 @@ export async function runJoin(
     const name = replicaName(replica)
     tell(
       { event: 'joined', replica, data: options.data },
-      `This is ${name} now; its data is in ${options.data}, and the key of the cluster's authority too: guard that folder. From now on: parley serve --data ${options.data}${options.listen === '' ? '' : ` --listen ${options.listen}`}`,
+      `This is ${name} now; its data is in ${options.data}, and the key of the cluster's authority too: guard that folder. From now on: parley serve --data ${options.data}`,
     )
     await buildWebAppApart(io.err).catch((error: unknown) =>
       io.err(`The web app could not be built (${problemOf(error)}); everything else works without it.`),

@@ -14,6 +14,7 @@ import { makeFolder } from './make-folder.ts'
 import type { InitOptions, JoinOptions, ServeOptions } from './options.ts'
 import { formatHostPort } from './ports.ts'
 import { problemOf, ServerError } from './problems.ts'
+import { rememberedFiles, rememberOptions } from './remembered.ts'
 import { hostsOf } from './security.ts'
 
 /** Where a replica that is being made will be found. */
@@ -22,7 +23,13 @@ export type Place = Omit<ClusterReplica, 'id'>
 type PlaceOptions = Pick<JoinOptions, 'host' | 'listen' | 'httpPort' | 'grpcPort' | 'peerPort'>
 
 /** Files that an attempt which broke off leaves behind; the next one goes on with them. */
-const ownFiles = new Set(['certificates.json', 'certificates.json.new', 'join.json', 'join.json.new'])
+const ownFiles = new Set<string>([
+  'certificates.json',
+  'certificates.json.new',
+  'join.json',
+  'join.json.new',
+  ...rememberedFiles,
+])
 
 /**
  * Makes the first replica of a new cluster, with the cluster's authority.
@@ -30,7 +37,7 @@ const ownFiles = new Set(['certificates.json', 'certificates.json.new', 'join.js
  * @throws ServerError when the folder is not empty, or the place is no place for it.
  */
 export async function makeFirstReplica(
-  options: PlaceOptions & Pick<InitOptions, 'data' | 'faultModel'>,
+  options: PlaceOptions & Pick<InitOptions, 'data' | 'faultModel'> & Partial<InitOptions>,
 ): Promise<ClusterReplica> {
   const { data } = options
   const present = readIdentity(data)
@@ -46,6 +53,7 @@ export async function makeFirstReplica(
   const certificate = await issue(authority, { clusterId, replica: 1, hosts: hostsOf(own) }, { nowMs })
   makeFolder(data)
   writeCertificates(data, { clusterId, authority, own: certificate })
+  rememberOptions(data, options)
   const faultModel = faultModelOf(options.faultModel)
   createReplicaFolder(data, 1, { version: 1, clusterId, replicas: [own], faultModel, complete: true })
   return own

@@ -9,6 +9,8 @@ export interface OptionSpec {
   readonly default: string | number | boolean
   /** One sentence with unit, default and range, for `--help` and docs/OPERATIONS.md. */
   readonly help: string
+  /** Given to the verb that makes a replica, it is kept in the data folder for `parley serve` (remembered.ts). */
+  readonly remembered?: true
 }
 
 export type OptionSchema = Readonly<Record<string, OptionSpec>>
@@ -115,24 +117,28 @@ const securityOptions = {
     type: 'switch',
     default: false,
     help: 'speak plain text where others can listen in too, not on loopback alone; said again at every start and in "parley status"',
+    remembered: true,
   },
   tlsCert: {
     flag: '--tls-cert <file>',
     type: 'text',
     default: '',
     help: "certificate for clients, PEM, with its issuers behind it; read again when the file changes. Default: one of the cluster's own authority",
+    remembered: true,
   },
   tlsKey: {
     flag: '--tls-key <file>',
     type: 'text',
     default: '',
     help: 'the key of --tls-cert, PEM',
+    remembered: true,
   },
   listen: {
     flag: '--listen <address>',
     type: 'text',
     default: '',
     help: 'the address to listen on when it is not the one that others use, such as 0.0.0.0 for all of this machine',
+    remembered: true,
   },
 } as const satisfies OptionSchema
 
@@ -149,7 +155,13 @@ const trustTimeouts = {
   type: 'switch',
   default: false,
   help: 'fault model fail-stop: a replica that is silent for two seconds is taken for dead. Only for a network that never cuts replicas off from each other, or messages are lost',
+  remembered: true,
 } as const
+
+/** For `parley up`, which is told anew each time. */
+function forThisRun<S extends OptionSpec>({ remembered: _, ...spec }: S): Omit<S, 'remembered'> {
+  return spec
+}
 
 /** Of `parley serve`. */
 export const serveOptions = {
@@ -157,7 +169,7 @@ export const serveOptions = {
     flag: '--data <dir>',
     type: 'text',
     default: '',
-    help: "the replica's data folder, which `parley up` made",
+    help: "the replica's data folder",
   },
   ...logOptions,
   http: {
@@ -185,6 +197,7 @@ export const serveOptions = {
     max: 65_536,
     default: 64,
     help: 'the log is shortened each time it has grown by so many MiB; half as much is kept for replicas that fall behind, others get a snapshot',
+    remembered: true,
   },
   passwordMemoryKib: {
     flag: '--password-memory-kib <n>',
@@ -193,6 +206,7 @@ export const serveOptions = {
     max: 1_048_576,
     default: 19_456,
     help: 'memory that hashing one new password takes, in KiB; less makes guessing stolen hashes cheaper',
+    remembered: true,
   },
   trustTimeouts,
   ...securityOptions,
@@ -323,8 +337,8 @@ export const upOptions = {
     default: false,
     help: 'start a replica again when its process ends',
   },
-  trustTimeouts,
-  insecure: securityOptions.insecure,
+  trustTimeouts: forThisRun(trustTimeouts),
+  insecure: forThisRun(securityOptions.insecure),
   json: {
     flag: '--json',
     type: 'switch',

@@ -25,7 +25,7 @@ export function flagsOf(schema: OptionSchema): Verb['options'] {
     .filter(({ flag }) => flag !== '--json')
     .map((option) => [
       option.flag,
-      `${option.help}${option.type === 'switch' || option.default === '' ? '' : ` (default ${option.default})`}`,
+      `${option.help}${option.type === 'switch' || option.default === '' ? '' : ` (default ${option.default})`}${option.remembered === true ? ' [remembered]' : ''}`,
     ])
 }
 
@@ -36,12 +36,19 @@ export function serverOptions<S extends OptionSchema>(
   file: unknown,
   json: boolean,
 ): ReturnType<typeof readOptions<S>> {
-  try {
-    return readOptions(schema, {
+  return inUse(() =>
+    readOptions(schema, {
       flags: json ? { ...options, json } : options,
       environment,
       file: typeof file === 'object' && file !== null ? { ...file } : {},
-    })
+    }),
+  )
+}
+
+/** What is wrong with a setting is wrong with how the verb was used. */
+export function inUse<T>(read: () => T): T {
+  try {
+    return read()
   } catch (error) {
     if (error instanceof OptionError) throw new UsageError(error.message)
     throw error
