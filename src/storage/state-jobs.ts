@@ -111,7 +111,8 @@ function digest(path: string): string {
   }
 }
 
-function flushFile(path: string): void {
+/** Makes what is in a file survive a power cut. */
+export function flushFile(path: string): void {
   const descriptor = openSync(path, 'r')
   try {
     fdatasyncSync(descriptor)

@@ -1,5 +1,14 @@
 import assert from 'node:assert/strict'
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, test } from 'node:test'
@@ -364,6 +373,87 @@ test('a thread that rests ends, and another one does what comes later', async ()
   }
 })
 
+/** A folder with a state of which little is left: written back, so that all of it is in one file. */
+async function mostlyFree(): Promise<string> {
+  const folder = newFolder()
+  const store = open(folder)
+  for (let i = 1; i <= 200; i += 1) write(store, i, `note ${i} ${'x'.repeat(4000)}`)
+  store.begin()
+  store.db.exec('DELETE FROM notes WHERE id % 10 <> 0')
+  store.commit(201, Uint8Array.of(201))
+  await checkpoint(store)
+  await close(store)
+  return folder
+}
+
+test('a large state of which most is free is made small when it is opened, and holds the same', async () => {
+  const folder = await mostlyFree()
+  const before = open(folder)
+  const [sizeBytes, kept] = [before.sizeBytes, texts(before)]
+  assert.ok(before.freeBytes * 2 > sizeBytes)
+  // What is in SQLite's own log only belongs to it too.
+  write(before, 202, 'last')
+  const crashed = saved(folder)
+  const small = open(crashed, 'inline', 0)
+  assert.deepEqual(texts(small), [...kept, 'last'])
+  assert.equal(small.appliedIndex, 202)
+  assert.deepEqual([...small.engineState], [202])
+  assert.ok(small.sizeBytes < sizeBytes / 3)
+  assert.equal(small.freeBytes, 0)
+  write(small, 203, 'after it')
+  await close(small)
+  const again = open(crashed, 'inline', 0)
+  assert.equal(again.appliedIndex, 203)
+  assert.deepEqual(
+    readdirSync(crashed).filter((name) => name.endsWith('.db')),
+    ['state-2.db'],
+  )
+})
+
+test('a state is left as it is when it is not large, or half of it is in use', async () => {
+  const folder = await mostlyFree()
+  const store = open(folder, 'inline', 100_000_000)
+  assert.ok(store.freeBytes > 0)
+  await close(store)
+  const used = newFolder()
+  const other = open(used)
+  for (let i = 1; i <= 200; i += 1) write(other, i, 'x'.repeat(4000))
+  await close(other)
+  await close(open(used, 'inline', 0))
+  for (const one of [folder, used])
+    assert.deepEqual(
+      readdirSync(one).filter((name) => name.endsWith('.db')),
+      ['state-1.db'],
+    )
+})
+
+test('a power cut while a state is made small leaves the one before or the one after', async () => {
+  const folder = await mostlyFree()
+  const before = saved(folder)
+  await close(open(folder, 'inline', 0))
+  const after = readFileSync(join(folder, 'state-2.db'))
+  const cuts: Record<string, (at: string) => void> = {
+    'half of the copy is there': (at) => writeFile(at, 'compacting.db', after.subarray(0, after.length / 2)),
+    'nothing of the copy has reached the disk': (at) =>
+      writeFile(at, 'compacting.db', new Uint8Array(after.length)),
+    'the copy is whole': (at) => writeFile(at, 'compacting.db', after),
+    'the copy counts, and the old one is there still': (at) => writeFile(at, 'state-2.db', after),
+  }
+  for (const [what, cut] of Object.entries(cuts)) {
+    const at = saved(before)
+    cut(at)
+    const store = open(at, 'inline', 0)
+    assert.equal(store.appliedIndex, 201, what)
+    assert.equal(texts(store).length, 20, what)
+    await close(store)
+    assert.deepEqual(
+      readdirSync(at).filter((name) => name.endsWith('.db')),
+      ['state-2.db'],
+      what,
+    )
+  }
+})
+
 function failed(code: string): { readonly kind: 'failed'; readonly error: Error } {
   return { kind: 'failed', error: Object.assign(new Error(code), { code }) }
 }
@@ -386,11 +476,12 @@ function saved(folder: string): string {
   return copy
 }
 
-function open(folder: string, kind: 'thread' | 'inline' = 'thread'): StateStore {
+function open(folder: string, kind: 'thread' | 'inline' = 'thread', compactAboveBytes?: number): StateStore {
   const worker = kind === 'thread' ? createStateWorker(clock) : createInlineStateWorker(setImmediate)
   const store = openStateStore({
     folder,
     worker,
+    ...(compactAboveBytes === undefined ? {} : { compactAboveBytes }),
     onFailed: (error) => {
       throw error
     },

@@ -2,6 +2,7 @@ import { readdirSync, renameSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import type { Sql } from '../chat/sql.ts'
+import { compactedCopy } from './compact-state.ts'
 import { isOutOfSpace } from './errors.ts'
 import { jobError, Snapshots } from './snapshots.ts'
 import { flushFolder } from './state-jobs.ts'
@@ -28,6 +29,8 @@ const maxPasses = 4
 const longWaitMs = 1000
 /** Smaller databases are checked whole at start: that takes 0.2 s. */
 const quickCheckBytes = 64 * 1024 * 1024
+/** A larger file that is mostly free is made small at start. */
+const largeStateBytes = 64 * 1024 * 1024
 const cacheKib = 12 * 1024
 
 /**
@@ -74,6 +77,7 @@ class SqliteStateStore implements StateStore {
     this.readMeta()
     flushFolder(options.folder)
     removeOtherGenerations(options.folder, this.generation)
+    this.compact()
     this.db = {
       exec: (sql) => this.open.db.exec(sql),
       prepare: (sql) => this.open.db.prepare(sql),
@@ -204,6 +208,18 @@ class SqliteStateStore implements StateStore {
     } else this.runCheckpoint(walBytes - walBytesBefore <= smallRestBytes ? shortWaitMs : 0)
   }
 
+  /** Gives back the room that removed messages have left. Only here, before anything else happens: so it costs nothing while people talk. */
+  private compact(): void {
+    const { folder, compactAboveBytes = largeStateBytes } = this.options
+    try {
+      const copy = compactedCopy(this.open.db, folder, compactAboveBytes)
+      if (copy !== null) this.swapIn(copy)
+    } catch (error) {
+      throw damagedState(this.path, error instanceof Error ? error.message : String(error), error)
+    }
+  }
+
+  /** The flushed file at `path` is the state from now on. */
   private swapIn(path: string): void {
     const old = this.open
     const generation = this.generation + 1

@@ -107,6 +107,8 @@ export interface StateStoreOptions {
   /** The replica's folder; it must exist and be this process's alone. */
   readonly folder: string
   readonly worker: StateWorker
+  /** A larger state that is mostly free room is made small when it is opened. Default 64 MiB. */
+  readonly compactAboveBytes?: number
   /** The state cannot be kept any more: the replica must stop. Called once. */
   readonly onFailed: (error: Error) => void
 }
