@@ -480,6 +480,73 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
     await leave(rob)
   })
 
+  test('how long messages are kept is chosen by the owner of a room, and for all by an administrator', async () => {
+    // The first account; another test may have made it.
+    const ann = await Person.at(browser, address(), 'ann')
+    const owner = await signUp('vera', 1)
+    const guest = await signUp('walt', 2)
+    const { page } = owner
+    await owner.open('Rooms')
+    await owner.press('New room')
+    await page.getByLabel('Name', { exact: true }).fill('cellar')
+    await owner.press('Make the room')
+    await owner.composer().waitFor()
+    const asking = await client('xena')
+    const settings = async (): Promise<number | undefined> => {
+      const { rooms } = await asking.call('listRooms', { pattern: 'cellar' })
+      return rooms[0]?.retentionS
+    }
+    const policy = async (): Promise<number | undefined> =>
+      (await asking.call('getPolicy', {})).policy?.retentionS
+
+    const members = page.locator('main').getByRole('button', { name: /^[0-9]+ members?$/ })
+    await members.click()
+    const kept = page.getByLabel('Messages are kept')
+    assert.equal(await kept.inputValue(), 'policy')
+    await kept.selectOption('limited')
+    await page.getByLabel('How long').fill('0')
+    await owner.press('Save')
+    await owner.sees('a whole number of days, at least 1')
+    await page.getByLabel('How long').fill('90')
+    await page.getByLabel('Unit of time').selectOption('minutes')
+    await owner.press('Save')
+    await owner.sees('Messages of #cellar are kept for 90 minutes from now on.')
+    assert.equal(await settings(), 5400)
+
+    await guest.open('Rooms')
+    await guest.page.getByLabel('Find').fill('cellar')
+    await guest.press('Join')
+    await guest.composer().waitFor()
+    await guest.page
+      .locator('main')
+      .getByRole('button', { name: /^[0-9]+ members?$/ })
+      .click()
+    await guest.sees('Messages are kept for 90 minutes.')
+    assert.equal(await guest.page.getByLabel('Messages are kept').count(), 0)
+
+    await kept.selectOption('forever')
+    await owner.press('Save')
+    await owner.sees('Messages of #cellar are kept for ever from now on.')
+    assert.equal(await settings(), 0)
+    await guest.sees('Messages are kept for ever.')
+    await kept.selectOption('policy')
+    await owner.press('Save')
+    await until(async () => (await settings()) === undefined, 'it follows the policy', limitMs)
+
+    await ann.signIn()
+    await ann.open('Settings')
+    await ann.page.getByLabel('Messages are kept').selectOption('limited')
+    await ann.page.getByLabel('How long').fill('400')
+    await ann.press('Save the policies')
+    await ann.sees('The policies were changed')
+    assert.equal(await policy(), 400 * 86_400)
+    await guest.sees('Messages are kept for 400 days.')
+    await ann.page.getByLabel('Messages are kept').selectOption('forever')
+    await ann.press('Save the policies')
+    await until(async () => (await policy()) === 0, 'messages are kept for ever again', limitMs)
+    await leave(ann, owner, guest)
+  })
+
   test('sessions are listed and ended, the password is changed, the account is deleted', async () => {
     const tom = await signUp('tom', 1)
     const phone = await another('tom', 2)

@@ -4,6 +4,7 @@ import type { Account, Conversation } from '../../gen/parley/v1/model.ts'
 import { conversationTarget } from '../app.ts'
 import { conversationTitle } from '../store/words.ts'
 import { ActionForm, Field, Modal, Presence } from './parts.tsx'
+import { RoomRetention } from './retention.tsx'
 import { useApp } from './use-app.ts'
 
 export function MembersDialog(props: {
@@ -73,6 +74,7 @@ function Members({
           ))}
         </ul>
       )}
+      {isRoom && <RoomRetention key={conversation.retentionS} room={conversation} />}
       {isRoom && (
         <button
           type="button"

@@ -2,6 +2,7 @@ import { useEffect, useState } from 'react'
 import type { Policy, Session } from '../../gen/parley/v1/model.ts'
 import { Page } from './page.tsx'
 import { ActionForm, Field, timeText } from './parts.tsx'
+import { RetentionField, retentionOf, secondsOf } from './retention.tsx'
 import { useApp, useChat } from './use-app.ts'
 
 export function SettingsPage() {
@@ -126,6 +127,15 @@ function ChangePassword() {
   )
 }
 
+/** What the form shows, by the names that the request wants. */
+const shown = [
+  'registration_open',
+  'single_session',
+  'idle_logout_s',
+  'max_message_bytes',
+  'messages_per_minute',
+]
+
 function Policies({ policy }: { readonly policy: Policy }) {
   const app = useApp()
   const [open, setOpen] = useState(policy.registrationOpen)
@@ -133,7 +143,9 @@ function Policies({ policy }: { readonly policy: Policy }) {
   const [idle, setIdle] = useState(String(policy.idleLogoutS))
   const [size, setSize] = useState(String(policy.maxMessageBytes))
   const [rate, setRate] = useState(String(policy.messagesPerMinute))
+  const [retention, setRetention] = useState(retentionOf(policy.retentionS))
   const save = async () => {
+    const retentionS = secondsOf(retention) ?? 0
     await app.call('setPolicy', {
       policy: {
         ...policy,
@@ -142,7 +154,10 @@ function Policies({ policy }: { readonly policy: Policy }) {
         idleLogoutS: wholeNumber('Idle log-out', idle),
         maxMessageBytes: wholeNumber('Largest message', size),
         messagesPerMinute: wholeNumber('Messages per minute', rate),
+        retentionS,
       },
+      // While a cluster is upgraded, a retention may not be spoken of.
+      fields: [...shown, ...(retentionS === policy.retentionS ? [] : ['retention_s'])],
     })
     app.tell('info', 'The policies were changed, on all replicas.')
   }
@@ -179,6 +194,7 @@ function Policies({ policy }: { readonly policy: Policy }) {
           onChange={setRate}
           hint="0 = no limit"
         />
+        <RetentionField value={retention} onChange={setRetention} />
       </ActionForm>
     </section>
   )
