@@ -14,12 +14,10 @@ import { dirname, join, resolve } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 
 import { prepareRestored } from '../chat/restored.ts'
-import { encodeEngineState } from '../log/engine-state.ts'
+import { beginLog, setPoint } from '../log/begin.ts'
 import type { SnapshotPoint } from '../raft/types.ts'
 import { createNodeDisk } from '../storage/node-disk.ts'
 import { flushFolder } from '../storage/state-jobs.ts'
-import { updateMetaSql } from '../storage/state-meta.ts'
-import { openLog } from '../storage/wal.ts'
 import { openBackup, type BackupHeader } from './backup-file.ts'
 import { systemClock } from './clock.ts'
 import { replicaFolder, type ClusterFile } from './cluster-file.ts'
@@ -29,9 +27,6 @@ import { makeFirstReplica } from './make-replica.ts'
 import type { RestoreOptions } from './options.ts'
 import { isLoopback } from './ports.ts'
 import { ServerError } from './problems.ts'
-
-/** Small: the replica makes segments of its own size. */
-const logOptions = { segmentBytes: 64 * 1024, cacheBytes: 64 * 1024 }
 
 export interface Restored {
   readonly header: BackupHeader
@@ -75,11 +70,11 @@ export async function restore(
     const cluster = isLocal ? await makeLocal(building, options) : await makeFirst(building, options)
     const folders = isLocal ? cluster.replicas.map(({ id }) => replicaFolder(building, id)) : [building]
     const point = { index: backup.header.index, term: 0, configuration: initialConfiguration(cluster) }
-    setPoint(state, point)
+    begin(state, point)
     for (const [i, own] of folders.entries()) {
       copyFileSync(state, join(own, 'state-1.db'), constants.COPYFILE_FICLONE)
       flushFile(join(own, 'state-1.db'))
-      await beginLog(own, point)
+      await beginLog(createNodeDisk(own), systemClock, point)
       flushFolder(own)
       onProgress(0.7 + (0.3 * (i + 1)) / folders.length)
     }
@@ -131,27 +126,14 @@ function prepare(path: string, logOutAll: boolean): { readonly accounts: number;
   }
 }
 
-/** The state says that it is what the log of the new cluster begins behind. Term 0: nobody has led it yet. */
-function setPoint(path: string, { index, term, configuration }: SnapshotPoint): void {
+function begin(path: string, point: SnapshotPoint): void {
   const db = new DatabaseSync(path)
   try {
-    db.prepare(updateMetaSql).run(index, encodeEngineState(term, configuration))
+    setPoint(db, point)
     db.exec('VACUUM')
   } finally {
     db.close()
   }
-}
-
-/** Without a log a replica would think that it had lost its own. */
-async function beginLog(folder: string, point: SnapshotPoint): Promise<void> {
-  await new Promise<void>((done, failed) => {
-    const { log } = openLog(
-      createNodeDisk(folder),
-      { ...logOptions, clock: systemClock, onFailed: failed, onFullChanged: () => undefined },
-      { ...point, index: 0 },
-    )
-    log.reset(point, () => log.close(done))
-  })
 }
 
 function checkEmpty(folder: string): void {

@@ -208,6 +208,7 @@ export function openChatApp(files: ChatStore, context: AppContext, invariants: I
         },
         openChat: (db) => {
           const chat = openChat(db, {
+            newestVersion: context.newestVersion,
             beforeCommand({ op }) {
               if (op?.$case === 'sendMessage' && op.value.text.includes(poison))
                 throw new Error('a poisonous command')

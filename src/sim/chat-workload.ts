@@ -14,10 +14,15 @@ import type { Owner } from './scheduler.ts'
 import type { Clients, Workload, WorkloadContext, WorkloadParts } from './workload.ts'
 
 /** People with the real client library, on the real replicas with their chat. */
-export function chatWorkload({ random, invariants }: WorkloadParts): Workload {
+export function chatWorkload({ random, invariants }: WorkloadParts): ChatWorkload {
   const root = makeChatRoot()
   const apps = new WeakMap<App, ChatApp>()
+  const appOf = (machine: Machine): ChatApp | null => {
+    const app = machine.process?.app
+    return app === null || app === undefined ? null : (apps.get(app) ?? null)
+  }
   return {
+    appOf,
     newStore: (id) => new ChatStore(join(root, `r${id}`), fork(random)),
     openApp(store, context) {
       if (!(store instanceof ChatStore)) throw new Error('not a chat')
@@ -25,42 +30,31 @@ export function chatWorkload({ random, invariants }: WorkloadParts): Workload {
       apps.set(app, app)
       return app
     },
-    begin: (context) =>
-      new SimPeople(context, (machine) => {
-        const app = machine.process?.app
-        return app === null || app === undefined ? null : (apps.get(app) ?? null)
-      }),
+    begin: (context) => new SimPeople(context, new ChatDoors(context, appOf)),
     close: () => rmSync(root, { recursive: true, force: true }),
   }
 }
 
+export interface ChatWorkload extends Workload {
+  readonly appOf: (machine: Machine) => ChatApp | null
+}
+
 /** People on the simulated network, in virtual time. */
-class SimPeople implements Clients {
+export class SimPeople implements Clients {
+  /** What they live in; others may live there too. */
+  readonly world: ChatWorld
   private readonly context: WorkloadContext
-  private readonly appOf: (machine: Machine) => ChatApp | null
+  private readonly doors: ChatDoors
   private readonly random: Random
-  private readonly network: ClientNetwork
-  private readonly entrances = new WeakMap<SimProcess, Entrance>()
   private readonly people: People
 
-  constructor(context: WorkloadContext, appOf: (machine: Machine) => ChatApp | null) {
+  constructor(context: WorkloadContext, doors: ChatDoors) {
     this.context = context
-    this.appOf = appOf
+    this.doors = doors
     this.random = context.random
-    this.network = createClientNetwork({
-      scheduler: context.scheduler,
-      random: fork(this.random),
-      processOf: (replica) => {
-        const { machines, running } = context.cluster
-        const machine = machines.get(replica)
-        // Its operator lets the name of a machine that is gone for good lead to another one: a client that was away meanwhile knows no other.
-        const isGone = machine !== undefined && machine.retired !== null
-        return (isGone ? running()[0] : machine)?.process ?? null
-      },
-      entranceOf: (process) => this.entranceOf(process),
-    })
+    this.world = this.makeWorld()
     const people = 2 + this.random.below(4)
-    this.people = new People(this.world(), {
+    this.people = new People(this.world, {
       people,
       pauseMs: skewed(this.random, 30 * people, 2000),
       prefix: '',
@@ -102,14 +96,14 @@ class SimPeople implements Clients {
   }
 
   freeze(replica: number, durationMs: number): void {
-    this.network.freeze(replica, durationMs)
+    this.doors.network.freeze(replica, durationMs)
   }
 
   reset(replica: number): void {
-    this.network.reset(replica)
+    this.doors.network.reset(replica)
   }
 
-  private world(): ChatWorld {
+  private makeWorld(): ChatWorld {
     const { scheduler, trace, invariants } = this.context
     return {
       random: this.random,
@@ -118,15 +112,43 @@ class SimPeople implements Clients {
       after: (delayMs, callback) => {
         scheduler.at(scheduler.nowMs + delayMs, null, callback)
       },
-      open: (options) => this.open(options),
+      open: (options) => this.doors.open(options),
       read: (person, target) => {
-        const app = this.anyApp()
+        const app = this.doors.anyApp()
         return Promise.resolve(app === null ? null : messagesOf(app.replica.queries, person, target))
       },
     }
   }
+}
 
-  private open({ name, token, position, storage, random }: Parameters<ChatWorld['open']>[0]): Owned {
+/** How clients reach the replicas: over a network of their own. */
+export class ChatDoors {
+  readonly network: ClientNetwork
+  private readonly context: WorkloadContext
+  private readonly appOf: (machine: Machine) => ChatApp | null
+  private readonly random: Random
+  private readonly entrances = new WeakMap<SimProcess, Entrance>()
+
+  constructor(context: WorkloadContext, appOf: (machine: Machine) => ChatApp | null) {
+    this.context = context
+    this.appOf = appOf
+    this.random = context.random
+    this.network = createClientNetwork({
+      scheduler: context.scheduler,
+      random: fork(this.random),
+      processOf: (replica) => {
+        const { machines, running } = context.cluster
+        const machine = machines.get(replica)
+        // Its operator lets the name of a machine that is gone for good lead to another one: a client that was away meanwhile knows no other.
+        const isGone = machine !== undefined && machine.retired !== null
+        return (isGone ? running()[0] : machine)?.process ?? null
+      },
+      entranceOf: (process) => this.entranceOf(process),
+    })
+  }
+
+  /** A client that connects by itself. */
+  open({ name, token, position, storage, random }: Parameters<ChatWorld['open']>[0]): Owned {
     const owner: Owner = { name, alive: true, stalledUntilMs: 0 }
     const addresses = [...this.context.cluster.machines.keys()].map((id) => `sim:${id}`)
     const from = random.below(addresses.length)
@@ -162,7 +184,7 @@ class SimPeople implements Clients {
     return entrance
   }
 
-  private anyApp(): ChatApp | null {
+  anyApp(): ChatApp | null {
     for (const machine of this.context.cluster.running()) {
       const app = this.appOf(machine)
       if (app !== null) return app

@@ -2,10 +2,13 @@ import { AssertionError } from '../base/assert.ts'
 import type { Clock } from '../base/clock.ts'
 import { replicaName, type ReplicaId } from '../base/ids.ts'
 import type { Logger, LogFields } from '../base/logger.ts'
+import { newestVersion } from '../base/version.ts'
+import { NewerVersionError } from '../chat/versions.ts'
 import { seededRandom, type Random } from '../base/random.ts'
 import { createEngine, type Engine, type EngineTuning } from '../log/engine.ts'
 import type { CommittedEntry } from '../log/port.ts'
 import type { Configuration, FaultModel } from '../raft/types.ts'
+import { versionOfFrame, type Frame } from '../peer/frames.ts'
 import { DamagedError } from '../storage/types.ts'
 import { createSimClock, type ClockCondition } from './clock.ts'
 import { createSimDisk, type DiskCondition, type SimDisk } from './disk.ts'
@@ -26,6 +29,8 @@ export interface Machine {
   /** The configuration it starts with: that of the new cluster, or none when it joins one. */
   readonly initial: Configuration
   incarnation: number
+  /** Of what its next process knows of messages and commands. */
+  newestVersion: number
   process: SimProcess | null
   /** Why it does not start any more: its disk was lost or is damaged, or it was removed. */
   retired: 'broken' | 'removed' | null
@@ -65,6 +70,7 @@ export interface AppStore {
 export interface AppContext {
   readonly self: ReplicaId
   readonly incarnation: number
+  readonly newestVersion: number
   readonly process: Owner
   readonly clock: Clock
   readonly random: Random
@@ -88,6 +94,8 @@ export interface ClusterOptions {
   readonly replicas: number
   readonly faultModel: FaultModel
   readonly tuning: Partial<EngineTuning>
+  /** The newest version that the replicas know which the cluster begins with. */
+  readonly firstVersion: number
   /** Until faults end the replicas mostly draw the same time-outs, so that several campaign in the same term. */
   readonly alike: boolean
   readonly newStore: (id: ReplicaId) => AppStore
@@ -103,6 +111,8 @@ export interface ClusterCounts {
   compactions: number
   membershipChanges: number
   refusedStarts: number
+  /** Replicas of an earlier version that stopped, since the log holds what they do not know. */
+  refusedVersions: number
 }
 
 /** A cluster under virtual time, and the hands that break and mend it. */
@@ -141,6 +151,7 @@ export function createCluster(options: ClusterOptions): Cluster {
     compactions: 0,
     membershipChanges: 0,
     refusedStarts: 0,
+    refusedVersions: 0,
   }
   // Slow links and disks leave more time for something to happen in between.
   const delayMs = skewed(random, 100, 20_000) / 1000
@@ -159,7 +170,9 @@ export function createCluster(options: ClusterOptions): Cluster {
       reorderPpm: 0,
       bytesPerMs: 100_000,
     }),
-    onSend: (frame, from) => {
+    oldestVersion: options.firstVersion,
+    onSend: (frame, from, to) => {
+      mustBeRead(frame, from, to)
       if (frame.kind === 'message')
         invariants.sent(frame.message, () => machines.get(from)?.process?.engine?.status().voters ?? 0)
     },
@@ -177,9 +190,27 @@ export function createCluster(options: ClusterOptions): Cluster {
     voter: true,
     address: addressOf(i + 1),
   }))
-  for (const { id } of members) addMachine(id, { faultModel: options.faultModel, members })
+  for (const { id } of members)
+    addMachine(id, { faultModel: options.faultModel, members }, options.firstVersion)
 
-  function addMachine(id: ReplicaId, initial: Configuration): Machine {
+  /** What is in the log must not be more than a member can read. */
+  function mustBeRead(frame: Frame, from: ReplicaId, to: ReplicaId): void {
+    const receiver = machines.get(to)
+    if (receiver === undefined || receiver.newestVersion >= newestVersion || frame.kind !== 'message') return
+    if (frame.message.kind !== 'append' && frame.message.kind !== 'snapshot') return
+    const version = versionOfFrame(frame)
+    const isMember = machines
+      .get(from)
+      ?.process?.engine?.status()
+      .members.some(({ id }) => id === to)
+    if (version > receiver.newestVersion && isMember === true)
+      invariants.fail(
+        'nothing is proposed too early',
+        `r${from} has something of version ${version} in its log, and r${to} knows version ${receiver.newestVersion}`,
+      )
+  }
+
+  function addMachine(id: ReplicaId, initial: Configuration, version: number): Machine {
     const machine: Machine = {
       id,
       disk: createSimDisk({
@@ -206,6 +237,7 @@ export function createCluster(options: ClusterOptions): Cluster {
       store: options.newStore(id),
       initial,
       incarnation: 0,
+      newestVersion: version,
       process: null,
       retired: null,
       crashIn: null,
@@ -242,7 +274,7 @@ export function createCluster(options: ClusterOptions): Cluster {
           disk: machine.disk.mount(process),
           clock,
           random: timeouts(fork(random)),
-          transport: network.attach(id, process, clock, machine.incarnation),
+          transport: network.attach(id, process, clock, machine),
           logger,
           onFatal,
           tuning: options.tuning,
@@ -252,6 +284,7 @@ export function createCluster(options: ClusterOptions): Cluster {
         const app = options.openApp(machine.store, {
           self: id,
           incarnation: machine.incarnation,
+          newestVersion: machine.newestVersion,
           process,
           clock,
           random: fork(random),
@@ -318,7 +351,11 @@ export function createCluster(options: ClusterOptions): Cluster {
       retire(machine.id, 'broken')
       return
     }
-    if (!isDiskError) {
+    if (isOfLaterVersion(error) && machine.newestVersion < newestVersion) {
+      // As it should: its operator starts the newer version again.
+      counts.refusedVersions += 1
+      machine.newestVersion = newestVersion
+    } else if (!isDiskError) {
       const stack = error instanceof Error ? (error.stack ?? '') : ''
       invariants.fail(
         error instanceof AssertionError ? 'assertion' : 'no exception',
@@ -385,7 +422,11 @@ export function createCluster(options: ClusterOptions): Cluster {
     retire,
     leader,
     newMachine: () =>
-      addMachine(Math.max(...machines.keys()) + 1, { faultModel: options.faultModel, members: [] }),
+      addMachine(
+        Math.max(...machines.keys()) + 1,
+        { faultModel: options.faultModel, members: [] },
+        newestVersion,
+      ),
     drawApart() {
       alike = false
     },
@@ -432,6 +473,10 @@ export function addressOf(id: ReplicaId): string {
 /** A generator of its own, so that what one part draws does not change what another one gets. */
 export function fork(random: Random): Random {
   return seededRandom(random.below(0x1_0000_0000))
+}
+
+function isOfLaterVersion(error: unknown): boolean {
+  return error instanceof NewerVersionError || (error instanceof Error && isOfLaterVersion(error.cause))
 }
 
 function hasCode(error: Error): boolean {

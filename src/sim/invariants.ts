@@ -43,7 +43,8 @@ export interface Invariants {
 /** So many entries behind the newest applied one are remembered. */
 const remembered = 20_000
 
-export function createInvariants(): Invariants {
+/** @param begin the index that the cluster begins behind: more than 0 when it goes on from a backup. */
+export function createInvariants(begin: Index = 0): Invariants {
   let violation: Violation | null = null
   const leaderListeners: ((replica: ReplicaId) => void)[] = []
   const leaders = new Map<Term, ReplicaId>()
@@ -63,7 +64,7 @@ export function createInvariants(): Invariants {
   const configurations = new Map<Term, Set<Index>>()
   /** The highest commit index that a leader has told of. */
   let newestCommit: Index = 0
-  let newestApplied: Index = 0
+  let newestApplied: Index = begin
 
   function fail(rule: string, message: string): void {
     violation ??= { rule, message }

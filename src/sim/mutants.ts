@@ -23,6 +23,7 @@ export interface Mutant {
 
 const ledger = 'ledger'
 const chat = 'chat'
+const life = 'life'
 
 export const mutants: readonly Mutant[] = [
   {
@@ -403,6 +404,59 @@ export const mutants: readonly Mutant[] = [
     replace: 'const deadUpTo = incarnation - (lives && incarnation % 3 > 0 ? 1 : 0)',
     workload: ledger,
     faultModel: 'fail-stop',
+  },
+  {
+    name: 'versions: tell the highest id before all can read it',
+    file: 'log/engine.ts',
+    find: "if (role !== 'leader' || change.kind !== 'remove' || change.id !== members.at(-1)?.id) return false",
+    replace: 'if (members.length > 0 || role.length > 0) return false',
+    workload: life,
+    kinds: ['membership'],
+  },
+  {
+    name: 'versions: raise the version before all know it',
+    file: 'replica/housekeeping.ts',
+    find: 'Math.min(newestVersion, ...members.map((member) => member.version))',
+    replace: 'Math.max(...members.map((member) => member.version))',
+    workload: life,
+  },
+  {
+    name: 'versions: go on after a command that is not known',
+    file: 'chat/machine.ts',
+    find: 'if (version > this.newestVersion)',
+    replace: 'if (version > 9)',
+    workload: life,
+    kinds: [],
+  },
+  {
+    name: 'retention: remove messages a little early',
+    file: 'chat/retention.ts',
+    find: 'if (row.atMs >= cutoffMs) break',
+    replace: 'if (row.atMs >= cutoffMs + 20_000) break',
+    workload: life,
+  },
+  {
+    name: 'retention: leave the last page of what is due',
+    file: 'replica/housekeeping.ts',
+    find: '!queries().isExpiryDue(nowMs())) return',
+    replace: '!queries().isExpiryDue(nowMs() - 120_000)) return',
+    workload: life,
+  },
+  {
+    name: 'restore: forget the outcomes of ids',
+    file: 'chat/restored.ts',
+    find: 'DELETE FROM join_token;',
+    replace: 'DELETE FROM join_token; DELETE FROM outcome;',
+    workload: life,
+    kinds: [],
+  },
+  {
+    name: 'restore: keep the marks of the old origins',
+    file: 'chat/restored.ts',
+    find: 'DELETE FROM origin;',
+    replace: '',
+    workload: life,
+    kinds: [],
   },
 ]
 

@@ -1,16 +1,27 @@
 import type { Clock } from '../base/clock.ts'
 import type { ReplicaId } from '../base/ids.ts'
 import type { Random } from '../base/random.ts'
-import { newestVersion } from '../base/version.ts'
 import type { Transport, TransportHandler } from '../log/transport.ts'
-import { decodeFrame, encodeFrame, FrameSplitter, maxFrameBytes, type Frame } from '../peer/frames.ts'
+import {
+  decodeFrame,
+  encodeFrame,
+  FrameSplitter,
+  maxFrameBytes,
+  versionOfFrame,
+  type Frame,
+} from '../peer/frames.ts'
 import type { Owner, Scheduler } from './scheduler.ts'
 import { hashBytes, type Trace } from './trace.ts'
 
 /** The links between the replicas of a cluster. */
 export interface SimNetwork {
   /** The transport of a process of a replica. `regressed` and other refusals are the peer link's business and not simulated. */
-  attach(self: ReplicaId, process: Owner, clock: Clock, incarnation: number): Transport
+  attach(
+    self: ReplicaId,
+    process: Owner,
+    clock: Clock,
+    run: { readonly incarnation: number; readonly newestVersion: number },
+  ): Transport
   /** How messages from one replica to another fare; the faults change it. */
   condition(from: ReplicaId, to: ReplicaId): LinkCondition
   /** The process ended. `told`: the machine still runs and closes its sockets. */
@@ -51,6 +62,9 @@ interface Endpoint {
   /** Which process each link that is up leads to. */
   readonly connectedTo: Map<ReplicaId, Endpoint>
   readonly incarnation: number
+  readonly newestVersion: number
+  /** The newest version of each replica that has greeted this process. */
+  readonly versions: Map<ReplicaId, number>
   /** The newest incarnation of each replica that has greeted this process. */
   readonly greeted: Map<ReplicaId, number>
 }
@@ -74,6 +88,8 @@ export function createSimNetwork(options: {
   readonly random: Random
   readonly trace: Trace
   readonly defaults: () => LinkCondition
+  /** What every replica knows at least. */
+  readonly oldestVersion: number
   /** Sees every message that is sent, before anything can happen to it. */
   readonly onSend: (frame: Frame, from: ReplicaId, to: ReplicaId) => void
 }): SimNetwork {
@@ -135,8 +151,13 @@ export function createSimNetwork(options: {
 
   function greet(endpoint: Endpoint, other: Endpoint): void {
     if ((endpoint.greeted.get(other.self) ?? 0) >= other.incarnation) return
+    endpoint.versions.set(other.self, spoken(endpoint, other))
     endpoint.greeted.set(other.self, other.incarnation)
     endpoint.handler?.incarnation(other.self, other.incarnation, true)
+  }
+
+  function spoken(a: Endpoint, b: Endpoint): number {
+    return Math.min(a.newestVersion, b.newestVersion)
   }
 
   /** Nobody listens there: the connection is refused. */
@@ -197,6 +218,9 @@ export function createSimNetwork(options: {
     if (!endpoint.process.alive) return
     options.onSend(frame, endpoint.self, to)
     if (endpoint.links.get(to) !== 'up') return
+    // As a peer link does.
+    const other = endpoint.connectedTo.get(to)
+    if (other !== undefined && versionOfFrame(frame) > spoken(endpoint, other)) return
     const bytes = joined(encodeFrame(frame))
     const { condition } = direction(endpoint.self, to)
     const sentMs = scheduler.nowMs
@@ -280,7 +304,7 @@ export function createSimNetwork(options: {
   return {
     counts,
     condition: (from, to) => direction(from, to).condition,
-    attach(self, process, clock, incarnation) {
+    attach(self, process, clock, { incarnation, newestVersion }) {
       const endpoint: Endpoint = {
         self,
         process,
@@ -291,6 +315,8 @@ export function createSimNetwork(options: {
         links: new Map(),
         connectedTo: new Map(),
         incarnation,
+        newestVersion,
+        versions: new Map(),
         greeted: new Map(),
       }
       endpoints.set(self, endpoint)
@@ -321,7 +347,8 @@ export function createSimNetwork(options: {
           if (other !== null) setLink(other, self, 'died')
         },
         isUp: (peer) => endpoint.links.get(peer) === 'up',
-        version: () => newestVersion,
+        version: (peer) =>
+          peer === self ? newestVersion : (endpoint.versions.get(peer) ?? options.oldestVersion),
         roundTripUs: (peer) =>
           Math.round(
             1000 * (direction(self, peer).condition.delayMs + direction(peer, self).condition.delayMs),

@@ -843,7 +843,7 @@ function checkOnce(world: ChatWorld, part: string, messages: readonly Message[])
 }
 
 /** What a device keeps of its outbox when it is shut. */
-class MemoryStorage implements OutboxStorage {
+export class MemoryStorage implements OutboxStorage {
   private readonly items = new Map<string, StoredItem>()
 
   load(): Promise<readonly StoredItem[]> {

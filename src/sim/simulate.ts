@@ -1,4 +1,5 @@
 import { seededRandom, type Random } from '../base/random.ts'
+import { newestVersion } from '../base/version.ts'
 import type { EngineTuning } from '../log/engine.ts'
 import type { FaultModel } from '../raft/types.ts'
 import { createCluster, fork, type ClusterCounts } from './cluster.ts'
@@ -13,6 +14,7 @@ import {
 } from './faults.ts'
 import { createInjector } from './inject.ts'
 import { createInvariants, type Violation } from './invariants.ts'
+import { lifeWorkload } from './life-workload.ts'
 import { ledgerWorkload } from './ledger-workload.ts'
 import type { NetworkCounts } from './network.ts'
 import { createScheduler, outsidePromises } from './scheduler.ts'
@@ -20,7 +22,7 @@ import { createTrace, type TracedEvent } from './trace.ts'
 import type { Workload, WorkloadParts } from './workload.ts'
 import { chatWorkload } from './chat-workload.ts'
 
-export const workloadNames = ['ledger', 'chat'] as const
+export const workloadNames = ['ledger', 'chat', 'life'] as const
 export type WorkloadName = (typeof workloadNames)[number]
 
 export interface SimOptions {
@@ -72,6 +74,7 @@ const mostDiskBytes = 16 * 1024 * 1024
 const workloads: Readonly<Record<WorkloadName, (parts: WorkloadParts) => Workload>> = {
   ledger: ledgerWorkload,
   chat: chatWorkload,
+  life: lifeWorkload,
 }
 
 /** Small sizes, so that in a minute of virtual time everything happens that takes a production cluster months. */
@@ -87,7 +90,7 @@ function drawTuning(random: Random, workload: WorkloadName): Partial<EngineTunin
       markBytes: 200 + draw(3000),
     },
     // A state of the chat has at least 150 kB: in pieces of 100 bytes it would take minutes over a slow link.
-    chunkBytes: (workload === 'chat' ? 4000 : 100) + draw(20_000),
+    chunkBytes: (workload === 'ledger' ? 100 : 4000) + draw(20_000),
     core: {
       maxAppendBytes: skewed(random, 1, 20_000),
       maxInflightMessages: skewed(random, 1, 16),
@@ -123,6 +126,7 @@ export async function simulate(options: SimOptions): Promise<SimResult> {
     replicas,
     faultModel: options.faultModel,
     tuning,
+    firstVersion: workload.firstVersion ?? newestVersion,
     alike: planRandom.below(3) === 0,
     newStore: (id) => workload.newStore(id),
     openApp: (store, context) => workload.openApp(store, context),

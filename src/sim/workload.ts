@@ -7,6 +7,8 @@ import type { Trace } from './trace.ts'
 
 /** What runs on a cluster: an app in each process, and clients that use it and note what they see. */
 export interface Workload {
+  /** What its replicas know when the cluster begins. Default: the newest version. */
+  readonly firstVersion?: number
   newStore(id: ReplicaId): AppStore
   openApp(store: AppStore, context: AppContext): App
   begin(context: WorkloadContext): Clients
