@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,6 +8,11 @@ import { createCluster, planCluster } from '../../src/server/create-cluster.ts'
 import type { ReplicaReport } from '../../src/server/io.ts'
 import { createSupervisor, type Supervisor } from '../../src/server/supervisor.ts'
 import type { FaultModel } from '../../src/raft/types.ts'
+import { formatServerAddress } from '../../src/client/server-address.ts'
+import { hostsOf } from '../../src/server/security.ts'
+import { createAuthority, issue } from '../../src/tls/authority.ts'
+import { fingerprintOf } from '../../src/tls/names.ts'
+import { writeCertificates } from '../../src/tls/store.ts'
 import type { Host } from './netns.ts'
 import { freePorts } from './ports.ts'
 
@@ -23,6 +29,8 @@ export interface TestClusterOptions {
   readonly folder?: string
   /** The hosts of the replicas, one for each; the caller must be on one of the same network. Default: all on this one. */
   readonly hosts?: readonly Host[]
+  /** With certificates of an authority of its own, as clusters that `parley init` makes: replicas and clients speak TLS. */
+  readonly tls?: boolean
   /** A process has ended that nobody told to; with what it and the others printed last. */
   readonly onCollapse?: (id: number, how: string, lines: readonly string[]) => void
   /** Another command line for the next process of a replica: of another version, say. */
@@ -42,8 +50,10 @@ export interface TestCluster {
   untilServing(replicas?: number): Promise<number>
   /** Whether a replica runs, is not halted, and reported last that it serves. */
   serves(id: number): boolean
-  /** One more replica, whose folder is there: it can be started. */
-  adopt(replica: ClusterReplica): void
+  /** One more replica, whose folder is there: it can be started. On this host, unless another one is given. */
+  adopt(replica: ClusterReplica, host?: Host): Promise<void>
+  /** The process of a replica may end by itself from now on: it is removed. */
+  condemn(id: number): void
   /** That replica is none of the cluster's any more. */
   forget(id: number): void
   /** The replica starts at other addresses from now on. */
@@ -91,6 +101,17 @@ async function planFor({
 export async function startCluster(options: TestClusterOptions = {}): Promise<TestCluster> {
   const folder = options.folder ?? mkdtempSync(join(tmpdir(), 'parley-test-'))
   const cluster = createCluster(folder, await planFor(options))
+  const authority = options.tls === true ? await createAuthority(cluster.clusterId, Date.now()) : null
+  const pin = authority === null ? '' : fingerprintOf(new X509Certificate(authority.certificate))
+  const hosts = new Map(cluster.replicas.map(({ id }, at) => [id, options.hosts?.[at]]))
+  const certify = async (replica: ClusterReplica): Promise<void> => {
+    if (authority === null) return
+    const { clusterId } = cluster
+    const subject = { clusterId, replica: replica.id, hosts: hostsOf(replica) }
+    const own = await issue(authority, subject, { nowMs: Date.now() })
+    writeCertificates(replicaFolder(folder, replica.id), { clusterId, authority, own })
+  }
+  for (const replica of cluster.replicas) await certify(replica)
   const reports = new Map<number, ReplicaReport>()
   /** Replicas that were halted with SIGSTOP: what they reported last is stale. */
   const halted = new Set<number>()
@@ -112,13 +133,13 @@ export async function startCluster(options: TestClusterOptions = {}): Promise<Te
     logLevel: process.env['PARLEY_TEST_LOG_LEVEL'] ?? 'info',
     environment: {
       PARLEY_PASSWORD_MEMORY_KIB: '64',
-      PARLEY_INSECURE: String(options.hosts !== undefined),
+      PARLEY_INSECURE: String(options.hosts !== undefined && authority === null),
       ...options.environment,
     },
     place(id, command) {
       const usual = [...command, ...(moves.get(id) ?? [])]
       const own = options.command?.(id, usual) ?? usual
-      return options.hosts?.[id - 1]?.on(own) ?? own
+      return hosts.get(id)?.on(own) ?? own
     },
     onEvent(event) {
       switch (event.kind) {
@@ -181,11 +202,19 @@ export async function startCluster(options: TestClusterOptions = {}): Promise<Te
     folder,
     replicas,
     get addresses() {
-      return replicas.map((replica) => replica.http)
+      return replicas.map(({ http }) =>
+        authority === null ? http : formatServerAddress({ host: http, secure: true, pin }),
+      )
     },
-    adopt(replica) {
+    async adopt(replica, host) {
+      await certify(replica)
+      hosts.set(replica.id, host)
       replicas.push(replica)
       supervisor.add({ id: replica.id, folder: replicaFolder(folder, replica.id) })
+    },
+    condemn(id) {
+      const pid = supervisor.running.get(id)
+      if (pid !== undefined) condemned.add(pid)
     },
     forget(id) {
       const at = replicas.findIndex((replica) => replica.id === id)

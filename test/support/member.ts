@@ -3,10 +3,12 @@ import { join } from 'node:path'
 
 import { createClient, type Client } from '../../src/client/index.ts'
 import type { ReplicaStatus } from '../../src/gen/parley/v1/service.ts'
-import { readClusterFile } from '../../src/server/cluster-file.ts'
+import { readClusterFile, type ClusterReplica } from '../../src/server/cluster-file.ts'
 import { createJoiningFolder } from '../../src/server/folders.ts'
 import type { TestCluster } from './cluster.ts'
 import { until } from './ledger.ts'
+import { pinnedConnect } from './machine.ts'
+import type { Host } from './netns.ts'
 import { freePorts } from './ports.ts'
 
 /** A client with the authority of the data folder of a replica that runs. */
@@ -16,6 +18,7 @@ function operator(cluster: TestCluster, id: number): Client {
   return createClient({
     addresses: [http],
     discover: false,
+    connect: pinnedConnect,
     token: Buffer.from(token, 'hex'),
     timeoutMs: 20_000,
   })
@@ -35,13 +38,18 @@ export async function asOperator<T>(
   }
 }
 
+/** Where a replica that is added goes. Default: some ports of this host. */
+export interface Seat {
+  readonly place: Omit<ClusterReplica, 'id'>
+  readonly host?: Host
+}
+
 /** Adds a replica, which asks for its vote when it has caught up, and starts it. `by`: which replica is asked. Resolves with its id. */
 export async function addReplica(
   cluster: TestCluster,
-  { by, ...options }: { readonly learner?: boolean; readonly by?: number } = {},
+  { by, seat, learner }: { readonly learner?: boolean; readonly by?: number; readonly seat?: Seat } = {},
 ): Promise<number> {
-  const port = await freePorts(3)
-  const own = { http: `127.0.0.1:${port}`, grpc: `127.0.0.1:${port + 1}`, peer: `127.0.0.1:${port + 2}` }
+  const own = seat?.place ?? (await freePlace())
   const { replica } = await asOperator(
     cluster,
     (client) =>
@@ -54,11 +62,16 @@ export async function addReplica(
     clusterId,
     own: { id: replica, ...own },
     contacts,
-    ...options,
+    ...(learner === undefined ? {} : { learner }),
   })
-  cluster.adopt({ id: replica, ...own })
+  await cluster.adopt({ id: replica, ...own }, seat?.host)
   cluster.start(replica)
   return replica
+}
+
+async function freePlace(): Promise<Seat['place']> {
+  const port = await freePorts(3)
+  return { http: `127.0.0.1:${port}`, grpc: `127.0.0.1:${port + 1}`, peer: `127.0.0.1:${port + 2}` }
 }
 
 /** What the leader knows of a replica; null when there is none of that id. */
@@ -71,6 +84,6 @@ export async function untilVoter(cluster: TestCluster, id: number): Promise<void
   await until(async () => (await known(cluster, id))?.voter === true, `r${id} has a vote`, 60_000)
 }
 
-export async function removeReplica(cluster: TestCluster, id: number): Promise<void> {
-  await asOperator(cluster, (client) => client.call('removeReplica', { replica: id }))
+export async function removeReplica(cluster: TestCluster, id: number, by?: number): Promise<void> {
+  await asOperator(cluster, (client) => client.call('removeReplica', { replica: id }), by)
 }

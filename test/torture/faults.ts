@@ -3,6 +3,7 @@ import { mkdirSync, statfsSync } from 'node:fs'
 import type { Random } from '../../src/base/random.ts'
 import type { TestCluster } from '../support/cluster.ts'
 import type { Network } from '../support/netns.ts'
+import { carryOutSteps } from './members.ts'
 import type { Hit, HitKind, Round } from './plan.ts'
 
 /** What a round is carried out on. */
@@ -10,7 +11,9 @@ export interface Ground {
   readonly cluster: TestCluster
   /** Its hosts are `clients` and one for each replica, `r1` and so on; null when all run on this machine. */
   readonly network: Network | null
-  readonly smallDisks: ReadonlyMap<number, SmallDisk>
+  readonly smallDisks: Map<number, SmallDisk>
+  /** The replica at each seat: the plan speaks of seats, which stay, and each is a host when there is a network. */
+  readonly seats: Map<number, number>
   /** For what the plan leaves open. */
   readonly random: Random
   /** Ends the round early. */
@@ -33,11 +36,17 @@ export async function carryOut(round: Round, ground: Ground): Promise<void> {
     case 'lanes':
       await Promise.all(round.lanes.map((hits) => carryOutRow(hits, ground, hit)))
       return
+    case 'members':
+      await Promise.all([
+        carryOutSteps(round.steps, ground, hit),
+        ...round.lanes.map((hits) => carryOutRow(hits, ground, hit)),
+      ])
+      return
     case 'hunt':
       await carryOutRow(round.hits, ground, hit)
       return
     case 'rolling':
-      for (const id of round.order) {
+      for (const id of round.order.map((seat) => replicaAt(ground, seat))) {
         if (ground.signal.aborted) return
         await ground.untilSound(hit)
         ground.note(`${round.gracefully ? 'stop' : 'kill'} and start r${id}`)
@@ -103,10 +112,10 @@ async function carryOutRow(hits: readonly Hit[], ground: Ground, hit: Set<number
 function choose(
   kind: HitKind,
   target: number | 'leader',
-  { cluster, smallDisks, random }: Ground,
+  { cluster, smallDisks, seats, random }: Ground,
   hit: ReadonlySet<number>,
 ): number | null {
-  const wanted = target === 'leader' ? cluster.leader() : target
+  const wanted = target === 'leader' ? cluster.leader() : (seats.get(target) ?? 0)
   const able = cluster.replicas
     .map(({ id }) => id)
     .filter((id) => !hit.has(id) && (kind !== 'fullDisk' || smallDisks.has(id)))
@@ -117,8 +126,8 @@ function choose(
 /** Does it for so long. The result undoes it. */
 async function strike(kind: HitKind, id: number, durationMs: number, ground: Ground): Promise<() => void> {
   const { cluster, network, signal } = ground
-  const host = `r${id}`
-  const others = cluster.replicas.map((replica) => `r${replica.id}`).filter((other) => other !== host)
+  const host = hostOf(ground, id)
+  const others = [...ground.seats.keys()].map((seat) => `r${seat}`).filter((other) => other !== host)
   const both = (other: string): void => {
     network?.cut({ from: host, to: other })
     network?.cut({ from: other, to: host })
@@ -193,7 +202,8 @@ async function strike(kind: HitKind, id: number, durationMs: number, ground: Gro
 
 async function carryOutBeyond(round: Round & { readonly kind: 'beyond' }, ground: Ground): Promise<void> {
   const { cluster, network, signal } = ground
-  const { how, replicas, durationMs, back } = round
+  const { how, durationMs, back } = round
+  const replicas = round.replicas.map((seat) => replicaAt(ground, seat))
   ground.note(`${how} ${replicas.map((id) => `r${id}`).join(' ')} at once for ${durationMs} ms`)
   ground.count(`beyond: ${how}`)
   switch (how) {
@@ -207,22 +217,32 @@ async function carryOutBeyond(round: Round & { readonly kind: 'beyond' }, ground
       for (const from of replicas)
         for (const { id: to } of cluster.replicas)
           if (from !== to) {
-            network?.cut({ from: `r${from}`, to: `r${to}` })
-            network?.cut({ from: `r${to}`, to: `r${from}` })
+            network?.cut({ from: hostOf(ground, from), to: hostOf(ground, to) })
+            network?.cut({ from: hostOf(ground, to), to: hostOf(ground, from) })
           }
       break
   }
   await sleep(durationMs, signal)
   if (how === 'shatter') return
-  for (const { replica, afterMs } of back) {
+  for (const { replica: seat, afterMs } of back) {
     await sleep(afterMs, signal)
+    const replica = replicaAt(ground, seat)
     ground.note(`r${replica} is back`)
     if (how === 'kill') cluster.start(replica)
     else cluster.signal(replica, 'SIGCONT')
   }
 }
 
-async function untilServes({ cluster, signal, fail }: Ground, id: number): Promise<void> {
+export function replicaAt({ seats }: Ground, seat: number): number {
+  return seats.get(seat) ?? 0
+}
+
+function hostOf({ seats }: Ground, id: number): string {
+  const [seat] = [...seats].find(([, replica]) => replica === id) ?? [0]
+  return `r${seat}`
+}
+
+export async function untilServes({ cluster, signal, fail }: Ground, id: number): Promise<void> {
   const endMs = performance.now() + backMs
   while (!cluster.serves(id) && !signal.aborted) {
     if (performance.now() > endMs)

@@ -9,6 +9,7 @@ const options: PlanOptions = {
   kinds: hitKinds,
   smallDisks: [1, 2],
   hasNetwork: true,
+  changesMembers: false,
   durationMs: 20_000,
 }
 
@@ -34,6 +35,16 @@ test('every kind of round and of hit comes up, and is told in words', () => {
   )
   const words = plans.flatMap(describeRound).join('\n')
   for (const kind of hitKinds) assert.match(words, new RegExp(`ms ${kind} `))
+})
+
+test('where the replica set changes, who changes counts as one that fails, and every kind of change comes up', () => {
+  const changing = Array.from({ length: 200 }, (_, seed) =>
+    planRound(seededRandom(seed), { ...options, changesMembers: true }),
+  ).filter((plan) => plan.kind === 'members')
+  assert.ok(changing.length > 50)
+  for (const plan of changing) assert.equal(mostHit(plan), options.mayFail)
+  const words = changing.flatMap(describeRound).join('\n')
+  for (const kind of ['leave', 'replace', 'transfer']) assert.match(words, new RegExp(`ms ${kind} at seat`))
 })
 
 test('without a network nothing is cut and no disk is full', () => {

@@ -65,6 +65,13 @@ export interface Hit {
   readonly durationMs: number
 }
 
+export interface MemberStep {
+  /** `leave`: it is removed while it runs, and a new one takes its seat. `replace`: it dies, its disk is lost, and a new one takes its seat. `transfer`: it is to lead. */
+  readonly kind: 'leave' | 'replace' | 'transfer'
+  readonly seat: number
+  readonly afterMs: number
+}
+
 /** What goes wrong in one round. Data, drawn from a seed. */
 export type Round =
   /** In each lane one replica at a time is hit, so never more than there are lanes. */
@@ -80,6 +87,12 @@ export type Round =
         readonly cuts: readonly (readonly [from: number, to: number])[]
         readonly durationMs: number
       }[]
+    }
+  /** The replica set changes, one step after another, while others are hit in their lanes. */
+  | {
+      readonly kind: 'members'
+      readonly steps: readonly MemberStep[]
+      readonly lanes: readonly (readonly Hit[])[]
     }
   /** More fails than the fault model allows. Nothing may be lost, and all must be back afterwards. */
   | {
@@ -100,12 +113,15 @@ export interface PlanOptions {
   /** Replicas whose disk can be made full. */
   readonly smallDisks: readonly number[]
   readonly hasNetwork: boolean
+  /** Rounds in which the replica set changes come up. */
+  readonly changesMembers: boolean
   /** How long a round takes, roughly, without coming back. */
   readonly durationMs: number
 }
 
 /** Draws one round. */
 export function planRound(random: Random, options: PlanOptions): Round {
+  if (options.changesMembers && random.below(2) === 0) return members(random, options)
   const choice = random.below(10)
   if (choice < 4) return lanes(random, options)
   if (choice < 6) return hunt(random, options)
@@ -119,6 +135,16 @@ function lanes(random: Random, options: PlanOptions): Round {
     kind: 'lanes',
     lanes: Array.from({ length: Math.max(1, options.mayFail) }, () => row(random, options, null)),
   }
+}
+
+/** A replica that changes counts as one that fails. */
+function members(random: Random, options: PlanOptions): Round {
+  const steps = Array.from({ length: 2 + random.below(3) }, (): MemberStep => {
+    const kind = pick(random, ['leave', 'replace', 'transfer'] as const) ?? 'transfer'
+    return { kind, seat: 1 + random.below(options.replicas), afterMs: random.below(3000) }
+  })
+  const lanes = Array.from({ length: options.mayFail - 1 }, () => row(random, options, null))
+  return { kind: 'members', steps, lanes }
 }
 
 function hunt(random: Random, options: PlanOptions): Round {
@@ -191,6 +217,8 @@ export function mostHit(round: Round): number {
   switch (round.kind) {
     case 'lanes':
       return round.lanes.length
+    case 'members':
+      return round.lanes.length + 1
     case 'hunt':
     case 'rolling':
       return 1
@@ -206,6 +234,12 @@ export function describeRound(round: Round): readonly string[] {
   switch (round.kind) {
     case 'lanes':
       return round.lanes.flatMap((hits, at) => [`lane ${at + 1}:`, ...hits.map(describeHit)])
+    case 'members':
+      return [
+        'the replica set changes:',
+        ...round.steps.map(({ kind, seat, afterMs }) => `  after ${afterMs} ms ${kind} at seat ${seat}`),
+        ...describeRound({ kind: 'lanes', lanes: round.lanes }),
+      ]
     case 'hunt':
       return ['hunt for the leader:', ...round.hits.map(describeHit)]
     case 'rolling':

@@ -13,6 +13,8 @@ const help = `npm run torture -- [options]
   --seed S        of the first round; each round has the next one. Default: from the clock
   --model NAME    majority (default), or fail-stop: then processes end, and nothing else
   --replicas N    default 5, or 3 in the fail-stop model
+  --tls           replicas and clients speak TLS, with certificates of the cluster's authority
+  --members       the replica set changes too: replicas leave, are lost with their disks and replaced, and lead
   --people N      clients that talk at the same time; default 16
   --pause MS      mean time between two acts of each; default 60
   --round S       how long faults go on in each round, in seconds, roughly; default 20
@@ -30,6 +32,8 @@ const { values } = parseArgs({
     people: { type: 'string', default: '16' },
     pause: { type: 'string', default: '60' },
     round: { type: 'string', default: '20' },
+    tls: { type: 'boolean', default: false },
+    members: { type: 'boolean', default: false },
     'no-network': { type: 'boolean', default: false },
     out: { type: 'string', default: 'torture-failures' },
     keep: { type: 'boolean', default: false },
@@ -113,6 +117,8 @@ async function inside(network: Network | null, folder: string): Promise<number> 
     faultModel,
     folder,
     network,
+    tls: values.tls,
+    changesMembers: values.members,
     people: number('people'),
     pauseMs: number('pause'),
     roundMs: number('round') * 1000,
@@ -125,7 +131,7 @@ async function inside(network: Network | null, folder: string): Promise<number> 
       `\nVIOLATED: ${violation.rule} (seed ${violation.seed})\n${violation.message}\n\nthe plan was:\n${violation.plan.join('\n')}`,
     )
     console.log(
-      `\nrepeat, more or less: npm run torture -- --seed ${violation.seed} --model ${faultModel} --replicas ${replicas}`,
+      `\nrepeat, more or less: npm run torture -- --seed ${violation.seed} --model ${faultModel} --replicas ${replicas}${values.tls ? ' --tls' : ''}${values.members ? ' --members' : ''}`,
     )
   }
   if (violation !== null || values.keep) {

@@ -29,6 +29,10 @@ export interface TortureOptions {
   readonly folder: string
   /** Null: only what can be done to processes is done. */
   readonly network: Network | null
+  /** Replicas and clients speak TLS, with certificates of the cluster's authority. */
+  readonly tls: boolean
+  /** The replica set changes, too. */
+  readonly changesMembers: boolean
   readonly people: number
   /** Mean time between two acts of a person. */
   readonly pauseMs: number
@@ -82,6 +86,7 @@ class Run {
   private readonly ended = new AbortController()
   private readonly counts = new Map<string, number>()
   private readonly smallDisks = new Map<number, SmallDisk>()
+  private readonly seats = new Map<number, number>()
   private readonly kept: Kept[] = []
   private readonly signal: AbortSignal
   private cluster: TestCluster | null = null
@@ -119,6 +124,7 @@ class Run {
       faultModel: options.faultModel,
       folder: data,
       environment: { PARLEY_LOG_MIB: '1' },
+      tls: options.tls,
       ...(network === null ? {} : { hosts: network.hosts.slice(1) }),
       onCollapse: (id, how, lines) =>
         this.fail(
@@ -126,6 +132,7 @@ class Run {
           `the process of r${id} ended by itself: ${how}\n${lines.slice(-20).join('\n')}`,
         ),
     })
+    for (const { id } of this.cluster.replicas) this.seats.set(id, id)
     this.progress = setInterval(() => this.options.say(this.line()), 5000)
     const plan: PlanOptions = {
       replicas,
@@ -135,6 +142,7 @@ class Run {
         : hitKinds.filter((kind) => network !== null || (!networkKinds.has(kind) && kind !== 'fullDisk')),
       smallDisks: [...this.smallDisks.keys()],
       hasNetwork: network !== null && !isFailStop,
+      changesMembers: options.changesMembers && !isFailStop,
       durationMs: options.roundMs,
     }
     const endMs = this.startedMs + options.minutes * 60_000
@@ -180,7 +188,7 @@ class Run {
 
   private async round(cluster: TestCluster, options: PlanOptions): Promise<void> {
     const random = seededRandom(this.seed)
-    const round = planRound(random, options)
+    const round = planRound(random, { ...options, smallDisks: seatsOf(this.seats, this.smallDisks) })
     this.plan = describeRound(round)
     this.note(`round ${this.rounds + 1}, seed ${this.seed}\n${this.plan.join('\n')}`)
     const world = createRealWorld({
@@ -203,6 +211,7 @@ class Run {
       cluster,
       network: this.options.network,
       smallDisks: this.smallDisks,
+      seats: this.seats,
       random,
       signal: this.signal,
       untilSound: (hit) => this.untilSound(cluster, hit, options.mayFail - hit.size),
@@ -336,6 +345,11 @@ class Run {
     const seconds = (performance.now() - this.startedMs) / 1000
     return `${Math.floor(seconds / 60)}:${(seconds % 60).toFixed(2).padStart(5, '0')}`
   }
+}
+
+/** The seats of replicas whose disk can be made full. */
+function seatsOf(seats: ReadonlyMap<number, number>, disks: ReadonlyMap<number, SmallDisk>): number[] {
+  return [...seats].filter(([, replica]) => disks.has(replica)).map(([seat]) => seat)
 }
 
 /** The most that a process has held in memory so far; 0 where the system does not tell. */

@@ -5,6 +5,7 @@ import { createClient, ParleyError, type Client } from '../../src/client/index.t
 import type { Message, Target } from '../../src/gen/parley/v1/model.ts'
 import type { ChatWorld, Owned } from '../../src/sim/people.ts'
 import { readAll } from '../support/ledger.ts'
+import { pinnedConnect } from '../support/machine.ts'
 
 export interface RealWorldOptions {
   readonly addresses: readonly string[]
@@ -45,6 +46,7 @@ export function createRealWorld(options: RealWorldOptions): RealWorld {
       addresses: [...addresses.slice(from), ...addresses.slice(0, from)],
       ...(token === null ? {} : { token, position }),
       storage,
+      connect: pinnedConnect,
     })
     devices.set(name, { client, token })
     let alive = true
@@ -95,7 +97,7 @@ export async function checkKept(
   for (const [person, conversations] of Map.groupBy(kept, (one) => one.person)) {
     const token = conversations[0]?.token
     if (token === undefined) continue
-    const client = createClient({ addresses, token })
+    const client = createClient({ addresses, token, connect: pinnedConnect })
     try {
       for (const { target, messages, digest } of conversations) {
         const now = await readTarget(client, target)
