@@ -111,14 +111,15 @@ const logOptions = {
   },
 } as const satisfies OptionSchema
 
+const insecure = {
+  flag: '--insecure',
+  type: 'switch',
+  default: false,
+  help: 'speak plain text where others can listen in too, not on loopback alone; said again at every start and in "parley status"',
+} as const
+
 const securityOptions = {
-  insecure: {
-    flag: '--insecure',
-    type: 'switch',
-    default: false,
-    help: 'speak plain text where others can listen in too, not on loopback alone; said again at every start and in "parley status"',
-    remembered: true,
-  },
+  insecure: { ...insecure, remembered: true },
   tlsCert: {
     flag: '--tls-cert <file>',
     type: 'text',
@@ -155,13 +156,7 @@ const trustTimeouts = {
   type: 'switch',
   default: false,
   help: 'fault model fail-stop: a replica that is silent for two seconds is taken for dead. Only for a network that never cuts replicas off from each other, or messages are lost',
-  remembered: true,
 } as const
-
-/** For `parley up`, which is told anew each time. */
-function forThisRun<S extends OptionSpec>({ remembered: _, ...spec }: S): Omit<S, 'remembered'> {
-  return spec
-}
 
 /** Of `parley serve`. */
 export const serveOptions = {
@@ -208,7 +203,7 @@ export const serveOptions = {
     help: 'memory that hashing one new password takes, in KiB; less makes guessing stolen hashes cheaper',
     remembered: true,
   },
-  trustTimeouts,
+  trustTimeouts: { ...trustTimeouts, remembered: true },
   ...securityOptions,
 } as const satisfies OptionSchema
 
@@ -255,7 +250,7 @@ const makingOptions = {
   logMib: serveOptions.logMib,
   passwordMemoryKib: serveOptions.passwordMemoryKib,
   ...securityOptions,
-  trustTimeouts,
+  trustTimeouts: { ...trustTimeouts, remembered: true },
 } as const satisfies OptionSchema
 
 /** How long a join token is good, and for how many replicas. */
@@ -337,8 +332,8 @@ export const upOptions = {
     default: false,
     help: 'start a replica again when its process ends',
   },
-  trustTimeouts: forThisRun(trustTimeouts),
-  insecure: forThisRun(securityOptions.insecure),
+  trustTimeouts,
+  insecure,
   json: {
     flag: '--json',
     type: 'switch',
