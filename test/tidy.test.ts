@@ -44,6 +44,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     'client/server-address.ts',
     'node:',
     'pino',
+    'smol-toml',
     'vite',
     'vite',
   ],
