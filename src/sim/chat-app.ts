@@ -142,7 +142,7 @@ export interface ChatApp extends App {
 
 /** Starts a replica over what its machine has kept. */
 export function openChatApp(files: ChatStore, context: AppContext, invariants: Invariants): ChatApp {
-  const { clock, random, logger, process, hooks } = context
+  const { clock, random, logger, hooks } = context
   const store = openStateStore({
     folder: files.folder,
     worker: simulatedWorker(files, clock, random),
@@ -214,7 +214,7 @@ export function openChatApp(files: ChatStore, context: AppContext, invariants: I
                 throw new Error('a poisonous command')
             },
           })
-          return watchedChat(chat, process.name, invariants)
+          return watchedChat(chat, context, invariants)
         },
         search: null,
         vitals: () => ({ pid: 1, version: 'sim', residentBytes: 0, cpuUs: 0, searchBytes: 0, problem: '' }),
@@ -313,7 +313,11 @@ function watchedLog(
 }
 
 /** Every replica comes to the same outcome and the same events with every batch. */
-function watchedChat(chat: OpenChat, process: string, invariants: Invariants): OpenChat {
+function watchedChat(
+  chat: OpenChat,
+  { process: { name: process }, newestVersion }: AppContext,
+  invariants: Invariants,
+): OpenChat {
   const { machine, queries } = chat
   const watched: ChatMachine = {
     get position() {
@@ -328,6 +332,11 @@ function watchedChat(chat: OpenChat, process: string, invariants: Invariants): O
     applyBatch(batch, careful) {
       const applied = machine.applyBatch(batch, careful)
       if (applied === null) return null
+      if (machine.version > newestVersion)
+        invariants.fail(
+          'stops rather than drift',
+          `${process} knows version ${newestVersion}, and goes on in a cluster that uses version ${machine.version}`,
+        )
       const text = applied
         .map(({ position, outcome, events }) => {
           const hashes = events.map(({ bytes }) => hashBytes(bytes).toString(36)).join(' ')

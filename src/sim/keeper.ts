@@ -63,6 +63,15 @@ export class Keeper {
     this.stopped = true
   }
 
+  /** Gives the cluster time to remove what it should, or should not. */
+  async wait(): Promise<void> {
+    if (!this.retentionIsSet) await this.limit()
+    await this.untilDone(() => this.keep())
+    await this.pause(3000)
+    await this.look()
+    await this.untilDone(() => this.keep())
+  }
+
   /** Enough time has passed: all that is old must go soon. */
   async finish(): Promise<void> {
     if (!this.retentionIsSet || this.acknowledged.length === 0) return
@@ -125,7 +134,7 @@ export class Keeper {
     while (!this.stopped) {
       await this.pause(300 + this.world.random.below(3000))
       if (this.stopped) return
-      if (!this.retentionIsSet && this.world.random.below(3) === 0) await this.limit()
+      if (!this.retentionIsSet) await this.limit()
       await this.keep()
       if (this.world.random.below(2) === 0) await this.look()
     }

@@ -39,7 +39,7 @@ class Life implements Clients {
     this.keeper = new Keeper(this.people.world)
     this.upgrade()
     for (let times = this.random.below(4); times > 0; times -= 1)
-      this.later(this.random.below(40_000), () => this.passTime())
+      this.later(this.random.below(40_000), () => this.passTime(skewed(this.random, 5000, longMs)))
   }
 
   get operations(): number {
@@ -67,10 +67,13 @@ class Life implements Clients {
     this.people.stop()
     this.keeper.stop()
     for (const id of this.context.cluster.machines.keys()) this.start(id, newestVersion)
-    this.passTime()
   }
 
   async finish(): Promise<void> {
+    // First not as long as messages are kept, then longer.
+    this.passTime(45_000)
+    await this.keeper.wait()
+    this.passTime(longMs)
     await this.keeper.finish()
     await this.people.finish()
     const kept = await restoreElsewhere(this.context, this.appOf, this.keeper, fork(this.random))
@@ -93,6 +96,9 @@ class Life implements Clients {
   /** One replica after another, and some of them back again for a while: those must stop once the cluster uses what they do not know. */
   private upgrade(): void {
     const { machines } = this.context.cluster
+    const [first] = machines.values()
+    // Begun with the newest version, there is nothing to upgrade.
+    if (first?.newestVersion === newestVersion) return
     const everyMs = skewed(this.random, 200, 4000)
     let atMs = skewed(this.random, 500, 8000)
     for (const id of machines.keys()) {
@@ -116,10 +122,10 @@ class Life implements Clients {
     if (machine.process !== null) cluster.crash(id, this.random.below(3) === 0, 20 + this.random.below(800))
   }
 
-  /** All clocks go on by more than messages of the keeper's room are kept. */
-  private passTime(): void {
+  /** All clocks go on at once. */
+  private passTime(byMs: number): void {
     for (const { clockCondition } of this.context.cluster.machines.values())
-      clockCondition.wallOffsetMs += longMs
+      clockCondition.wallOffsetMs += byMs
   }
 
   private later(delayMs: number, action: () => void): void {

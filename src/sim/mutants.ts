@@ -426,13 +426,13 @@ export const mutants: readonly Mutant[] = [
     find: 'if (version > this.newestVersion)',
     replace: 'if (version > 9)',
     workload: life,
-    kinds: [],
   },
   {
     name: 'retention: remove messages a little early',
     file: 'chat/retention.ts',
-    find: 'if (row.atMs >= cutoffMs) break',
-    replace: 'if (row.atMs >= cutoffMs + 20_000) break',
+    find: "const cutoffMs = state.nowMs - retentionS * 1000\n  const rows = state.sql\n    .of('SELECT * FROM message WHERE conversation",
+    replace:
+      "const cutoffMs = state.nowMs - retentionS * 1000 + 20_000\n  const rows = state.sql\n    .of('SELECT * FROM message WHERE conversation",
     workload: life,
   },
   {

@@ -126,7 +126,9 @@ export async function simulate(options: SimOptions): Promise<SimResult> {
     replicas,
     faultModel: options.faultModel,
     tuning,
-    firstVersion: workload.firstVersion ?? newestVersion,
+    // The fail-stop model came with version 2.
+    firstVersion:
+      options.faultModel === 'majority' ? (workload.firstVersion ?? newestVersion) : newestVersion,
     alike: planRandom.below(3) === 0,
     newStore: (id) => workload.newStore(id),
     openApp: (store, context) => workload.openApp(store, context),
