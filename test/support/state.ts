@@ -1,9 +1,14 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { readdirSync } from 'node:fs'
+import { get as httpGet, type IncomingMessage } from 'node:http'
+import { get as httpsGet } from 'node:https'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
+import { text as textOf } from 'node:stream/consumers'
 
 import { digest } from '../../src/chat/digest.ts'
+import { parseServerAddress } from '../../src/client/server-address.ts'
 import type { TestCluster } from './cluster.ts'
 import { until } from './ledger.ts'
 
@@ -12,9 +17,9 @@ export async function untilSettled(cluster: TestCluster): Promise<void> {
   for (;;) {
     // Those that do not run have settled.
     if (cluster.running.size === 0) return
-    const running = cluster.replicas.filter(({ id }) => cluster.running.has(id))
-    const first = await Promise.all(running.map(({ http }) => positionOf(http)))
-    const second = await Promise.all(running.map(({ http }) => positionOf(http)))
+    const running = cluster.addresses.filter((_, at) => cluster.running.has(cluster.replicas[at]?.id ?? 0))
+    const first = await Promise.all(running.map(positionOf))
+    const second = await Promise.all(running.map(positionOf))
     if (new Set([...first, ...second]).size === 1) return
   }
 }
@@ -79,8 +84,16 @@ export function newestState(folder: string): string {
 }
 
 async function positionOf(address: string): Promise<number> {
-  const text = await (await fetch(`http://${address}/metrics`)).text()
+  const { host = address, secure = false } = parseServerAddress(address) ?? {}
+  const text = await read(`${secure ? 'https' : 'http'}://${host}/metrics`)
   const value = /^parley_position ([0-9]+)$/m.exec(text)?.[1]
   if (value === undefined) throw new Error(`${address} tells no position`)
   return Number(value)
+}
+
+/** Whose certificate it is that answers is nothing to this. */
+async function read(url: string): Promise<string> {
+  const asked = url.startsWith('https:') ? httpsGet(url, { rejectUnauthorized: false }) : httpGet(url)
+  const [response] = (await once(asked, 'response')) as [IncomingMessage]
+  return textOf(response)
 }
