@@ -14,10 +14,12 @@ export interface SimDisk {
   powerCut(): void
   /** Flips one bit of something that was flushed. False when there is nothing. */
   rot(): boolean
+  /** One sector reads as zeros, of those that were flushed long before others of the same file. False when there is none. */
+  loseSector(): boolean
   wipe(): void
   setHanging(hanging: boolean): void
   readonly usedBytes: number
-  /** A bit was flipped at some time, or a write failed half way. */
+  /** A bit was flipped or a sector was lost at some time. */
   readonly damaged: boolean
   /** Every name with its content as a process that starts now would read it. */
   contents(): ReadonlyMap<string, Uint8Array>
@@ -54,6 +56,9 @@ interface SimFile {
   durableSize: number
   /** Sectors in which the two differ, or may. */
   readonly dirty: Set<number>
+  /** The flush that covered each sector last. */
+  readonly flushedBy: Map<number, number>
+  flushes: number
 }
 
 type NameChange =
@@ -142,6 +147,8 @@ export function createSimDisk(options: SimDiskOptions): SimDisk {
             durable: new Uint8Array(0),
             durableSize: 0,
             dirty: new Set(),
+            flushedBy: new Map(),
+            flushes: 0,
           }
           if (!isDead()) {
             change({ kind: 'create', path, file })
@@ -229,7 +236,9 @@ export function createSimDisk(options: SimDiskOptions): SimDisk {
               return tell(process, done, systemError('EIO', path))
             }
             setDurableSize(file, Math.max(size, Math.min(file.durableSize, file.size)))
+            file.flushes += 1
             for (const [i, sector] of covered.entries()) {
+              file.flushedBy.set(sector, file.flushes)
               const copy = copies[i]
               const from = sector * sectorBytes
               if (copy !== undefined && from < file.durableSize)
@@ -259,7 +268,9 @@ export function createSimDisk(options: SimDiskOptions): SimDisk {
           onOperation('flush', path)
           if (isDead()) return
           setDurableSize(file, file.size)
+          file.flushes += 1
           for (const sector of file.dirty) {
+            file.flushedBy.set(sector, file.flushes)
             const from = sector * sectorBytes
             const to = Math.min(from + sectorBytes, file.size)
             if (from < to) file.durable.set(file.current.subarray(from, to), from)
@@ -320,6 +331,18 @@ export function createSimDisk(options: SimDiskOptions): SimDisk {
       const bit = 1 << random.below(8)
       file.current[offset] = (file.current[offset] ?? 0) ^ bit
       file.durable[offset] = (file.durable[offset] ?? 0) ^ bit
+      damaged = true
+      return true
+    },
+    loseSector() {
+      const lost = [...names.values()].flatMap((file) =>
+        longFlushed(file).map((sector) => ({ file, sector })),
+      )
+      const chosen = lost[random.below(Math.max(1, lost.length))]
+      if (chosen === undefined) return false
+      const from = chosen.sector * sectorBytes
+      chosen.file.current.fill(0, from, from + sectorBytes)
+      chosen.file.durable.fill(0, from, from + sectorBytes)
       damaged = true
       return true
     },
@@ -392,6 +415,16 @@ function setDurableSize(file: SimFile, size: number): void {
   file.durable = grown(file.durable, size)
   if (size < file.durableSize) file.durable.fill(0, size, file.durableSize)
   file.durableSize = size
+}
+
+/** Sectors with content, behind which two later flushes of the file came: what they wrote shows that these were on the disk. */
+function longFlushed(file: SimFile): readonly number[] {
+  const flushes = [...new Set(file.flushedBy.values())].sort((a, b) => b - a)
+  const newest = flushes[2] ?? 0
+  return [...file.flushedBy].flatMap(([sector, flush]) => {
+    const bytes = sectorOf(file.durable, Math.min(file.size, file.durableSize), sector)
+    return flush <= newest && bytes.some((byte) => byte !== 0) ? [sector] : []
+  })
 }
 
 /** The whole sector, zeros where the file ends before it does. */

@@ -38,8 +38,11 @@ type FaultBody =
   /** Something happens to each new leader, soon after it is elected, some times. */
   | {
       readonly kind: 'regicide'
-      /** `coma`: it stands still, and is cut off when it goes on. */
-      readonly action: 'crash' | 'isolate' | 'tail' | 'stall' | 'coma'
+      /**
+       * `coma`: it stands still, and is cut off when it goes on. `freeze`: its disk hangs while it is cut off, goes on after the links do, and then it crashes at one of the next
+       * file operations.
+       */
+      readonly action: 'crash' | 'isolate' | 'tail' | 'stall' | 'coma' | 'freeze'
       readonly power: boolean
       readonly afterMs: number
       readonly durationMs: number
@@ -62,6 +65,8 @@ type FaultBody =
       readonly everyMs: number
       readonly backEveryMs: number
     }
+  /** Most replicas go on without the rest for a while, and then crash: those that are left lag behind, are no quorum, and are all that clients find. */
+  | { readonly kind: 'outage'; readonly seed: number; readonly aheadMs: number; readonly downMs: number }
   /** One after another is killed and comes back. */
   | { readonly kind: 'rolling'; readonly everyMs: number; readonly downMs: number }
   /** The process does nothing for a while, then goes on. */
@@ -126,8 +131,8 @@ type FaultBody =
       readonly flush: boolean
       readonly downMs: number
     }
-  /** A bit of the log flips while the replica is down. */
-  | { readonly kind: 'rot'; readonly target: Target; readonly downMs: number }
+  /** A bit of the log flips, or a sector of it that was flushed long ago reads as zeros, while the replica is down. */
+  | { readonly kind: 'rot'; readonly target: Target; readonly downMs: number; readonly sector: boolean }
   /** The disk is lost. The replica is replaced by a new one. */
   | { readonly kind: 'wipe'; readonly target: Target }
   /** More than any cluster survives: so many machines are lost for good, or get so many flipped bits (`rot`), that what is left must stop safely. Nobody repairs anything any more. */
@@ -154,6 +159,7 @@ export const faultKinds: readonly FaultKind[] = [
   'storm',
   'regicide',
   'wedge',
+  'outage',
   'rolling',
   'stall',
   'partition',
@@ -260,7 +266,8 @@ function drawBody(random: Random, kind: FaultKind, target: Target, replicas: num
     case 'regicide':
       return {
         kind,
-        action: (['crash', 'isolate', 'tail', 'stall', 'coma'] as const)[random.below(5)] ?? 'crash',
+        action:
+          (['crash', 'isolate', 'tail', 'stall', 'coma', 'freeze'] as const)[random.below(6)] ?? 'crash',
         power,
         afterMs: skewed(random, 1, 300),
         durationMs: skewed(random, 100, 2000),
@@ -282,6 +289,13 @@ function drawBody(random: Random, kind: FaultKind, target: Target, replicas: num
         power,
         everyMs: skewed(random, 1, 1200),
         backEveryMs: skewed(random, 5, 2500),
+      }
+    case 'outage':
+      return {
+        kind,
+        seed: random.below(1_000_000),
+        aheadMs: skewed(random, 100, 3000),
+        downMs: skewed(random, 1000, 25_000),
       }
     case 'rolling':
       return { kind, everyMs: 300 + random.below(1500), downMs: 20 + random.below(800) }
@@ -333,7 +347,7 @@ function drawBody(random: Random, kind: FaultKind, target: Target, replicas: num
     case 'failingDisk':
       return { kind, target, flush: random.below(2) === 0, downMs }
     case 'rot':
-      return { kind, target, downMs }
+      return { kind, target, downMs, sector: random.below(2) === 0 }
     case 'wipe':
       return { kind, target }
     case 'ruin':

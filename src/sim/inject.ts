@@ -276,6 +276,21 @@ export function createInjector(options: {
         later(isComa ? durationMs + 500 : durationMs, mendLinks)
         return
       }
+      case 'freeze': {
+        const { power, durationMs } = fault
+        machine.disk.setHanging(true)
+        eachLink((condition, from, to) => {
+          if (from === id || to === id) condition.blocked = true
+        })
+        // Long enough for another one to be elected.
+        const cutMs = durationMs + 500
+        later(cutMs, mendLinks)
+        later(cutMs + random.below(1000), () => {
+          machine.crashIn = { operations: 1 + random.below(6), power, downMs: durationMs, all: null }
+          mendDisk(machine)
+        })
+        return
+      }
       default:
         unreachable(fault.action)
     }
@@ -328,6 +343,25 @@ export function createInjector(options: {
         note()
         dominoes(fault)
         return
+      case 'outage': {
+        const status = cluster.leader()?.process?.engine?.status()
+        if (status === undefined || status.voters < 3) return
+        note()
+        const left = new Set(
+          shuffled(
+            status.members.filter(({ voter }) => voter).map(({ id }) => id),
+            seededRandom(fault.seed),
+          ).slice(0, (status.voters - 1) >> 1),
+        )
+        eachLink((condition, from, to) => {
+          if (left.has(from) !== left.has(to)) condition.blocked = true
+        })
+        later(fault.aheadMs, () => {
+          mendLinks()
+          for (const id of cluster.machines.keys()) if (!left.has(id)) cluster.crash(id, false, fault.downMs)
+        })
+        return
+      }
       case 'rolling':
         note()
         for (const [i, id] of [...cluster.machines.keys()].entries())
@@ -455,7 +489,7 @@ export function createInjector(options: {
       case 'rot':
         if (!mayLose(machine)) return
         cluster.crash(id, true, fault.downMs)
-        machine.disk.rot()
+        if (!fault.sector || !machine.disk.loseSector()) machine.disk.rot()
         void replace(id, fault.downMs + 2000)
         return
       case 'wipe':

@@ -8,6 +8,9 @@ const { values } = parseArgs({
   options: {
     /** Only mutants whose names hold this. */
     only: { type: 'string', default: '' },
+    /** Only so many of them, from this place on: the first is 1. */
+    from: { type: 'string', default: '1' },
+    count: { type: 'string', default: 'Infinity' },
     /** Longest hunt for one of them, in seconds of one core. */
     seconds: { type: 'string', default: '300' },
     seed: { type: 'string', default: '1' },
@@ -24,7 +27,11 @@ interface Hunt {
 }
 
 const hunts: Hunt[] = []
-for (const mutant of mutants.filter(({ name }) => name.includes(values.only))) {
+const first = Number(values.from) - 1
+const chosen = mutants
+  .filter(({ name }) => name.includes(values.only))
+  .slice(first, first + Number(values.count))
+for (const mutant of chosen) {
   const { stdout } = await promisify(execFile)(process.execPath, [
     join(import.meta.dirname, 'hunt.ts'),
     mutant.name,
