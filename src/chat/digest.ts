@@ -15,9 +15,7 @@ function digestTable(db: Sql, name: string, key: string): string {
   const columns = key.split(', ')
   const marks = columns.map(() => '?').join(', ')
   const first = db.prepare(`SELECT * FROM ${name} ORDER BY ${key} LIMIT ${rowsAtOnce}`)
-  const next = db.prepare(
-    `SELECT * FROM ${name} WHERE (${key}) > (${marks}) ORDER BY ${key} LIMIT ${rowsAtOnce}`,
-  )
+  const after = `SELECT * FROM ${name} WHERE (${key}) > (${marks}) ORDER BY ${key} LIMIT ${rowsAtOnce}`
   const hash = new Hash()
   let count = 0
   let rows: SqlRow[] = first.all()
@@ -25,7 +23,10 @@ function digestTable(db: Sql, name: string, key: string): string {
     for (const row of rows) for (const column of Object.keys(row)) hash.value(row[column] ?? null)
     count += rows.length
     const last = rows.at(-1)
-    rows = rows.length < rowsAtOnce ? [] : next.all(...columns.map((column) => last?.[column] ?? null))
+    rows =
+      rows.length < rowsAtOnce
+        ? []
+        : db.prepare(after).all(...columns.map((column) => last?.[column] ?? null))
   }
   return `${name} ${count} ${hash.toString()}`
 }

@@ -34,7 +34,7 @@ export interface Machine {
   process: SimProcess | null
   /** Why it does not start any more: its disk was lost or is damaged, or it was removed. */
   retired: 'broken' | 'removed' | null
-  /** Crash after so many more steps of file operations. */
+  /** Crash at the so-manieth step of a file operation from now, or right after it has begun. */
   crashIn: {
     operations: number
     readonly power: boolean
@@ -225,8 +225,14 @@ export function createCluster(options: ClusterOptions): Cluster {
           crashIn.operations -= 1
           if (crashIn.operations > 0) return
           machine.crashIn = null
-          if (crashIn.all === null) crash(id, crashIn.power, crashIn.downMs)
-          else blackout(crashIn.all)
+          const end = (): void => {
+            if (machine.process !== process) return
+            if (crashIn.all === null) crash(id, crashIn.power, crashIn.downMs)
+            else blackout(crashIn.all)
+          }
+          // At once, or while the operation is under way and the process goes on with other things.
+          if (random.below(2) === 0) end()
+          else scheduler.at(scheduler.nowMs + (random.below(1000) / 1000) * soundDisk.writeMs, null, end)
         },
       }),
       clockCondition: {

@@ -39,8 +39,8 @@ type FaultBody =
   | {
       readonly kind: 'regicide'
       /**
-       * `coma`: it stands still, and is cut off when it goes on. `freeze`: its disk hangs while it is cut off, goes on after the links do, and then it crashes at one of the next
-       * file operations.
+       * `coma`: it stands still, and is cut off when it goes on. `freeze`: its disk hangs and nobody hears it; some time after others do again the disk goes on, and it
+       * is killed at one of the next file operations.
        */
       readonly action: 'crash' | 'isolate' | 'tail' | 'stall' | 'coma' | 'freeze'
       readonly power: boolean

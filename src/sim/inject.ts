@@ -277,16 +277,18 @@ export function createInjector(options: {
         return
       }
       case 'freeze': {
-        const { power, durationMs } = fault
+        const { durationMs } = fault
+        // One at a time: the next leader is to go on without it.
+        if (cluster.running().some(({ disk }) => disk.condition.hanging)) return
         machine.disk.setHanging(true)
-        eachLink((condition, from, to) => {
-          if (from === id || to === id) condition.blocked = true
+        eachLink((condition, from) => {
+          if (from === id) condition.blocked = true
         })
         // Long enough for another one to be elected.
         const cutMs = durationMs + 500
         later(cutMs, mendLinks)
         later(cutMs + random.below(1000), () => {
-          machine.crashIn = { operations: 1 + random.below(6), power, downMs: durationMs, all: null }
+          machine.crashIn = { operations: 1 + random.below(6), power: false, downMs: durationMs, all: null }
           mendDisk(machine)
         })
         return

@@ -307,7 +307,8 @@ function encodeCommand(command: LedgerCommand): Uint8Array {
     .varint(command.number)
     .varint(command.key)
     .varint(command.value)
-    .bytes(new Uint8Array(command.value % 97))
+    // Some take several sectors of the log.
+    .bytes(new Uint8Array(command.value % (command.value % 5 === 0 ? 1500 : 97)))
     .finish()
 }
 

@@ -192,7 +192,7 @@ export const mutants: readonly Mutant[] = [
     find: 'if (!isOld && index > state.persistedIndex && state.log.termAt(index) === term)',
     replace: 'if (index > state.persistedIndex && index <= state.log.lastIndex)',
     workload: ledger,
-    kinds: ['regicide'],
+    kinds: ['regicide', 'transfer'],
   },
   {
     name: 'take over a snapshot that is not needed',
@@ -364,21 +364,6 @@ export const mutants: readonly Mutant[] = [
     workload: ledger,
   },
   {
-    name: 'count an acknowledgement of an earlier term',
-    file: 'raft/core.ts',
-    find: '} else if (message.term < state.term) {',
-    replace: "} else if (message.term < state.term && message.kind !== 'appendReply') {",
-    workload: ledger,
-    kinds: ['noise', 'regicide', 'transfer', 'flaps'],
-  },
-  {
-    name: 'entries take the term of the message that brings them',
-    file: 'raft/codec.ts',
-    find: '    term = entry.term\n',
-    replace: '    term = newest\n    Object.assign(entry, { term })\n',
-    workload: ledger,
-  },
-  {
     name: 'overwrite in the same segment what an earlier one holds',
     file: 'storage/wal.ts',
     find: 'if (item.before !== null && item.before.index < segment.base.index) return false',
@@ -392,13 +377,6 @@ export const mutants: readonly Mutant[] = [
     replace: 'this.nextSector = sector',
     workload: ledger,
     kinds: ['crash', 'crashAtOperation', 'blackout', 'storm'],
-  },
-  {
-    name: 'a linearizable read does not wait until its replica has applied',
-    file: 'replica/reads.ts',
-    find: 'else if (index <= this.appliedIndex) read.done(null)',
-    replace: 'else if (index > 0) read.done(null)',
-    workload: chat,
   },
   {
     name: 'apply again after a failure without taking back what was half done',

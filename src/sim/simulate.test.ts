@@ -11,7 +11,7 @@ import { describePlan, simulate, workloadNames, type SimOptions, type WorkloadNa
 import { traceLine } from './trace.ts'
 
 /** How long fresh seeds are tried for, in seconds: `npm run sim` does the same for as long as one likes. */
-const freshS = 45
+const freshS = 60
 
 function options(seed: number, workload: WorkloadName): SimOptions {
   return {
