@@ -302,13 +302,14 @@ function once(done: (result: LedgerResult) => void): (result: LedgerResult) => v
 }
 
 function encodeCommand(command: LedgerCommand): Uint8Array {
+  // Some take several sectors of the log.
+  const padding = new Uint8Array(command.value % (command.value % 5 === 0 ? 1500 : 97))
   return new ByteWriter(32)
     .varint(command.client)
     .varint(command.number)
     .varint(command.key)
     .varint(command.value)
-    // Some take several sectors of the log.
-    .bytes(new Uint8Array(command.value % (command.value % 5 === 0 ? 1500 : 97)))
+    .bytes(padding)
     .finish()
 }
 
