@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { createClient } from '../src/client/index.ts'
 import { readCertificates } from '../src/tls/store.ts'
-import { Ledger } from './support/ledger.ts'
+import { Ledger, until } from './support/ledger.ts'
 import { pinnedConnect, Process } from './support/machine.ts'
 import { freePorts } from './support/ports.ts'
 
@@ -61,9 +61,7 @@ test('a cluster made by init and joined twice speaks TLS only, and loses nothing
     await ledger.progress(100)
     await ledger.stop()
     // It listens where it was told to when it was made, and not only where it is found.
-    const elsewhere = connect({ host: '127.0.0.9', port, rejectUnauthorized: false })
-    await once(elsewhere, 'secureConnect')
-    elsewhere.destroy()
+    await until(() => answers('127.0.0.9', port), 'it listens on all addresses', 30_000)
     const pin = address.slice(address.indexOf('#'))
     await ledger.check([0, 1, 2].map((i) => `parleys://127.0.0.1:${port + i}${pin}`))
 
@@ -89,3 +87,15 @@ test('a cluster made by init and joined twice speaks TLS only, and loses nothing
     rmSync(folder, { recursive: true, force: true })
   }
 })
+
+/** Whether somebody speaks TLS there. */
+function answers(host: string, port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ host, port, rejectUnauthorized: false })
+    const end = (answered: boolean) => (): void => {
+      socket.destroy()
+      resolve(answered)
+    }
+    socket.once('secureConnect', end(true)).once('error', end(false))
+  })
+}

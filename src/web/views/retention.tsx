@@ -59,7 +59,6 @@ export function RetentionField(props: {
             <input
               className="input number"
               type="number"
-              min={1}
               aria-label="How long"
               value={value.count}
               onChange={(event) => onChange({ ...value, count: event.target.value })}
