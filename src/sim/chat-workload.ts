@@ -42,6 +42,7 @@ class SimPeople implements Clients {
   private readonly network: ClientNetwork
   private readonly entrances = new WeakMap<SimProcess, Entrance>()
   private readonly people: People
+  readonly checkEach = null
 
   constructor(context: WorkloadContext, appOf: (machine: Machine) => ChatApp | null) {
     this.context = context

@@ -205,6 +205,22 @@ export function createInjector(options: {
     }
   }
 
+  /** Those of one side take those of the other for dead. */
+  function partWays(fault: Fault & { readonly kind: 'schism' }): void {
+    const sideOf = (id: ReplicaId): number => (fault.side >> (id - 1)) & 1
+    for (const { id: at } of cluster.running())
+      for (const { id: peer } of cluster.running())
+        if (sideOf(at) !== sideOf(peer) && (fault.mutual || sideOf(at) === 1))
+          cluster.network.refuseFalsely(at, peer)
+  }
+
+  function cutSides({ side, oneWay }: { readonly side: number; readonly oneWay: boolean }): void {
+    eachLink((condition, from, to) => {
+      const [a, b] = [(side >> (from - 1)) & 1, (side >> (to - 1)) & 1]
+      if (a !== b && (!oneWay || a === 1)) condition.blocked = true
+    })
+  }
+
   function flap(fault: Fault & { readonly kind: 'flaps' }, chance: Random, times: number): void {
     mendLinks()
     if (times === 0) return
@@ -335,10 +351,13 @@ export function createInjector(options: {
         return
       case 'partition':
         note()
-        eachLink((condition, from, to) => {
-          const [a, b] = [(fault.side >> (from - 1)) & 1, (fault.side >> (to - 1)) & 1]
-          if (a !== b && (!fault.oneWay || a === 1)) condition.blocked = true
-        })
+        cutSides(fault)
+        later(fault.durationMs, mendLinks)
+        return
+      case 'schism':
+        note()
+        cutSides(fault)
+        later(fault.durationMs / 2, () => partWays(fault))
         later(fault.durationMs, mendLinks)
         return
       case 'flaps':
@@ -464,6 +483,11 @@ export function createInjector(options: {
         machine.disk.wipe()
         machine.store.wipe()
         void replace(id, 100)
+        return
+      case 'libel':
+        for (const peer of cluster.running())
+          if (peer !== machine && ((fault.others >> (peer.id - 1)) & 1) === 1)
+            cluster.network.refuseFalsely(id, peer.id)
         return
       case 'clients':
         if (fault.reset) options.clients().reset(id)
