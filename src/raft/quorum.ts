@@ -46,6 +46,15 @@ export interface QuorumPolicy {
   /** The configuration that opens the term of a leader whom `electorate` has elected; null: the configuration stays, and an entry without content opens the term. */
   opening(electorate: Configuration, at: { readonly term: Term; readonly index: Index }): Configuration | null
 
+  /**
+   * Whether the end of a log, of which it is not known that it was committed, may give way to another one that begins with an entry of the term `to`. What it tells is what of the
+   * configurations and terms goes. A replica may have forgotten what it knew to be committed: the state need not be on disk when it is acted upon.
+   */
+  mayGiveWay(
+    end: { readonly lastTerm: Term; readonly configurations: readonly Configuration[] },
+    to: Term,
+  ): boolean
+
   /** A voter with the rights of its present incarnation. */
   promoted(member: Member, incarnation: Incarnation): Member
 
@@ -86,6 +95,7 @@ const majority: QuorumPolicy = {
   standing: () => 'campaign',
   electorate: (newest) => newest,
   opening: () => null,
+  mayGiveWay: () => true,
   promoted: (member) => ({ ...member, voter: true }),
   mayBeRemoved: () => true,
 }
@@ -142,6 +152,12 @@ const failStop: QuorumPolicy = {
     lineage: [...(electorate.lineage ?? []), at].slice(-mostLineage),
   }),
 
+  // Whoever leads after a configuration that it has not in its log was elected with the votes of those that are voters there and live, itself among them; and by then they had no entry of
+  // a later term. Otherwise two sides have gone on without each other, and the voters of that configuration may have committed by themselves what goes.
+  mayGiveWay: ({ lastTerm, configurations }, to) =>
+    to > lastTerm &&
+    configurations.every((one) => one.members.some(({ id, voter }) => voter && mayHaveLed(id, to))),
+
   promoted: (member, incarnation) => ({ ...member, voter: true, incarnation }),
 
   // A voter that lives and has not heard of its removal could go on alone when the others die.
@@ -154,6 +170,10 @@ const policies: Readonly<Record<FaultModel, QuorumPolicy>> = { majority, 'fail-s
 const termStride = 100
 /** Older terms are forgotten. */
 const mostLineage = 256
+
+function mayHaveLed(id: ReplicaId, term: Term): boolean {
+  return (term - id) % termStride === 0
+}
 
 function majorityOf(voters: readonly ReplicaId[]): number {
   return Math.floor(voters.length / 2) + 1
