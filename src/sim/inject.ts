@@ -74,6 +74,12 @@ export function createInjector(options: {
     })
   }
 
+  /** Never for a shorter time than it does already: what came in the meantime waits until then, and what comes later must not overtake it. */
+  function standStill({ process }: Machine, durationMs: number): void {
+    if (process !== null)
+      process.stalledUntilMs = Math.max(process.stalledUntilMs, scheduler.nowMs + durationMs)
+  }
+
   function mendDisk(machine: Machine): void {
     const { condition } = machine.disk
     Object.assign(condition, machine.soundDisk)
@@ -275,14 +281,14 @@ export function createInjector(options: {
       case 'crash':
         return cluster.crash(id, fault.power, fault.durationMs)
       case 'stall':
-        if (machine.process !== null) machine.process.stalledUntilMs = scheduler.nowMs + fault.durationMs
+        standStill(machine, fault.durationMs)
         return
       case 'isolate':
       case 'tail':
       case 'coma': {
         const { durationMs } = fault
         const isComa = fault.action === 'coma'
-        if (isComa && machine.process !== null) machine.process.stalledUntilMs = scheduler.nowMs + durationMs
+        if (isComa) standStill(machine, durationMs)
         const others = [...cluster.machines.keys()].filter((other) => other !== id)
         const only = fault.action === 'tail' ? others[random.below(Math.max(1, others.length))] : undefined
         eachLink((condition, from, to) => {
@@ -311,7 +317,7 @@ export function createInjector(options: {
         note()
         const chance = seededRandom(fault.seed)
         for (const machine of cluster.running()) {
-          if (machine.process !== null) machine.process.stalledUntilMs = scheduler.nowMs + fault.durationMs
+          standStill(machine, fault.durationMs)
           if (chance.below(3) > 0)
             machine.crashIn = {
               operations: 1 + chance.below(8),
@@ -430,7 +436,7 @@ export function createInjector(options: {
         }
         return
       case 'stall':
-        if (machine.process !== null) machine.process.stalledUntilMs = scheduler.nowMs + fault.durationMs
+        standStill(machine, fault.durationMs)
         return
       case 'isolate':
         eachLink((condition, from, to) => {
@@ -518,8 +524,7 @@ export function createInjector(options: {
       for (const machine of cluster.machines.values()) {
         machine.crashIn = null
         mendDisk(machine)
-        if (machine.process !== null) machine.process.stalledUntilMs = 0
-        else if (machine.incarnation > 0) cluster.start(machine.id)
+        if (machine.process === null && machine.incarnation > 0) cluster.start(machine.id)
       }
     },
   }

@@ -38,8 +38,7 @@ export interface Invariants {
   commit(process: string, index: Index): void
   /** The state of a process is the one at `index` now: it started, or took over a snapshot. */
   restored(process: string, index: Index): void
-  /** The highest index that was applied in the history of this replica. */
-  newestApplied(replica: ReplicaId): Index
+  readonly newestApplied: Index
   /** Where two replicas have applied something different; null when what both have is the same. */
   parting(a: ReplicaId, b: ReplicaId): Index | null
   /** The highest index that anybody took for committed. */
@@ -199,7 +198,9 @@ export function createInvariants(histories: 'one' | 'each'): Invariants {
     get violation() {
       return violation
     },
-    newestApplied: (replica) => historyOf(replica).newest,
+    get newestApplied() {
+      return newestApplied
+    },
     parting(a, b) {
       const other = historyOf(b).hashes
       for (const [index, { hash }] of historyOf(a).hashes)
