@@ -171,11 +171,11 @@ export function createSimNetwork(options: {
   function giveUp(endpoint: Endpoint, peer: ReplicaId): void {
     const incarnation = endpoint.greeted.get(peer)
     if (incarnation === undefined || !endpoint.peers.has(peer)) return
-    endpoint.doubted.add(peer)
-    trace.add('dead', endpoint.self, peer, () => `r${peer} is taken for dead`)
-    scheduler.at(scheduler.nowMs, endpoint.process, () =>
-      endpoint.handler?.incarnation(peer, incarnation, false),
-    )
+    scheduler.at(scheduler.nowMs, endpoint.process, () => {
+      trace.add('dead', endpoint.self, peer, () => `r${peer} is taken for dead`)
+      endpoint.doubted.add(peer)
+      endpoint.handler?.incarnation(peer, incarnation, false)
+    })
   }
 
   /** With time-outs that are trusted a process that stands still is as good as cut off. */
