@@ -263,8 +263,10 @@ export class RaftCore {
     return this.role.kind === 'leader' ? this.role.leadership : null
   }
 
+  /** Where nobody is left who could vote, others have gone on without this replica, which lives: it is they who can lead. */
   private get isPromotable(): boolean {
-    return this.state.configurations.mayLead(this.state.self) && !this.mustGather
+    if (!this.state.configurations.mayLead(this.state.self) || this.mustGather) return false
+    return votersOf(this.electorate).length > 0
   }
 
   /** Whether this replica can only find out, together with others, whether there is an outage to recover from. */

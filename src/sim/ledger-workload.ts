@@ -232,7 +232,7 @@ class LedgerClients implements Clients {
   readonly checkEach = (): void => {
     const files = new Map<Machine, ReadonlyMap<number, readonly number[]>>()
     for (const machine of this.cluster.machines.values()) {
-      const lists = ledgerOf(machine)?.lists ?? filesOf(machine, this.scheduler)
+      const lists = filesOf(machine, this.scheduler)
       files.set(machine, lists)
       storeOf(machine.store).memory.see(machine.id, lists, this.invariants)
       const missing = storeOf(machine.store).memory.missing(lists)

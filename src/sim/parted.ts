@@ -69,7 +69,9 @@ export function createParted(cluster: Cluster, invariants: Invariants, scheduler
         if (app === null || status === undefined) return `${name} has not started`
         if (led?.available === true) {
           if (status.leader !== led.self) return `${name} does not follow r${led.self}`
-          if (app.appliedIndex !== led.commitIndex)
+          if (led.members.some(({ id, voter }) => id === status.self && !voter))
+            return `${name} has not been taken in again`
+          if (app.appliedIndex !== led.commitIndex || led.commitIndex !== led.lastIndex)
             return `${name} has applied up to ${app.appliedIndex} of ${led.commitIndex}`
         } else if (status.available) return `${name} says that it is led, and nobody leads`
         else if (status.waitingFor.length === 0 || !status.waitingFor.every(isHalted))

@@ -230,10 +230,11 @@ export async function simulate(options: SimOptions): Promise<SimResult> {
     const missing = clients.idle ? parted.unsettled() : 'calls are still open'
     if (missing !== null)
       return invariants.fail('progress', `${missing}, ${healMs / 1000} s after the faults ended`)
-    cluster.inspect(true)
-    clients.checkEach?.()
     // Where nobody had to halt for it, nobody has gone on without the others, and all that clients saw happened in one order.
     if (cluster.counts.diverged === 0) await checkClients()
+    else if (cluster.leader() !== null) cluster.inspect(true)
+    for (const { id } of cluster.running()) cluster.crash(id, false, Infinity)
+    clients.checkEach?.()
   }
 
   /** Nothing new is committed or answered without a quorum, every replica says that there is none, and no caller is left hanging. */
