@@ -443,15 +443,6 @@ export const mutants: readonly Mutant[] = [
     beyond: true,
   },
   {
-    name: 'fail-stop parted: a leader does not mind that a replica has committed more than it has',
-    file: 'raft/leadership.ts',
-    find: '      this.shutOut(progress)\n      outputs.diverged.push(progress.id)\n      return\n',
-    replace: '      return\n',
-    workload: ledger,
-    faultModel: 'fail-stop',
-    beyond: true,
-  },
-  {
     name: 'fail-stop parted: two sides may lead in the same term',
     file: 'raft/quorum.ts',
     find: 'termAfter: (term, self) => term + 1 + ((((self - term - 1) % termStride) + termStride) % termStride),',
