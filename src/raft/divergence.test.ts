@@ -221,6 +221,22 @@ for (const how of ['entries', 'a snapshot'])
     assert.ok(cluster.host(1).durable.log.all.some((entry) => describe(entry).includes('apart of 1')))
   })
 
+test('fail-stop: nothing is committed alone before it is on disk that one is alone', () => {
+  const cluster = new Parted(2, 6)
+  cluster.tick(30)
+  const leader = cluster.ids.find((id) => cluster.host(id).core.status().role === 'leader') ?? 0
+  const other = 3 - leader
+  const host = cluster.host(leader)
+  host.propose('waits for the other one')
+  while (host.ready() !== null) host.flush()
+  const { appliedIndex } = host
+  host.step({ kind: 'incarnation', replica: other, incarnation: 1, lives: false })
+  host.ready()
+  assert.equal(host.appliedIndex, appliedIndex, 'the configuration without the other one is not on disk')
+  while (host.ready() !== null || host.writes.length > 0) host.flush()
+  assert.ok(host.appliedIndex > appliedIndex)
+})
+
 test('fail-stop: who lives and was taken out does not keep those waiting that have taken it out and then crashed', () => {
   const cluster = new Parted(3, 5)
   cluster.tick(30)

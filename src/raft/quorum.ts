@@ -9,6 +9,9 @@ export interface QuorumPolicy {
   /** The highest number that a commit quorum has reached, by what each voter has reached; 0 without voters. */
   reached(voters: readonly ReplicaId[], by: (voter: ReplicaId) => number): number
 
+  /** Whether nothing is committed under a configuration before that configuration is: then whoever has committed something has on its disk with whom. */
+  readonly commitsConfigurationFirst: boolean
+
   /** How an election stands. A voter that has not answered is not in `votes`; one that is suspected will hardly answer. */
   election(
     voters: readonly ReplicaId[],
@@ -89,6 +92,7 @@ const majority: QuorumPolicy = {
   },
 
   waitsFor: () => [],
+  commitsConfigurationFirst: false,
   resignsUnheard: true,
   evidence: 'suspicion',
   termAfter: (term) => term + 1,
@@ -125,6 +129,9 @@ const failStop: QuorumPolicy = {
   },
 
   waitsFor: (voters, isAlive) => voters.filter((voter) => !isAlive(voter)),
+
+  // A leader that takes somebody for dead who lives, commits alone and loses power would otherwise not know any more that it went on alone.
+  commitsConfigurationFirst: true,
 
   // Nobody is elected without the vote of a voter that lives.
   resignsUnheard: false,

@@ -81,8 +81,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: "commit an old term's entry by counting",
     file: 'raft/leadership.ts',
-    find: 'if (index > state.commitIndex && state.log.termAt(index) === state.term) {',
-    replace: 'if (index > state.commitIndex) {',
+    find: 'if (index > state.commitIndex && !isEarly && state.log.termAt(index) === state.term) {',
+    replace: 'if (index > state.commitIndex && !isEarly) {',
     workload: ledger,
   },
   {
@@ -438,6 +438,15 @@ export const mutants: readonly Mutant[] = [
     file: 'raft/core.ts',
     find: '    this.expectSafeToReplace(point)\n',
     replace: '',
+    workload: ledger,
+    faultModel: 'fail-stop',
+    beyond: true,
+  },
+  {
+    name: 'fail-stop parted: commit alone before it is on disk that one is alone',
+    file: 'raft/quorum.ts',
+    find: 'commitsConfigurationFirst: true,',
+    replace: 'commitsConfigurationFirst: false,',
     workload: ledger,
     faultModel: 'fail-stop',
     beyond: true,

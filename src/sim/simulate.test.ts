@@ -63,8 +63,8 @@ test('a cluster that has lost more than it survives stops safely', async () => {
 
 const parted = { faultModel: 'fail-stop', beyond: true } as const
 
-/** Besides the first few: 10 gave up in silence what one side had committed before a power cut; in 2284 all waited for one that could not lead. */
-const partedSeeds = [1, 2, 3, 4, 5, 6, 10, 2284]
+/** Besides the first few: 10 and 5010 gave up in silence what one side had committed before a power cut; in 2284 all waited for one that could not lead. */
+const partedSeeds = [1, 2, 3, 4, 5, 6, 10, 2284, 5010]
 
 test('when the living are taken for dead in the fail-stop model, sides that parted notice it and overwrite nothing', async () => {
   let diverged = 0
