@@ -248,9 +248,9 @@ export class RaftCore {
     const here = this.committedTermAt(index)
     const there = index === point.index ? point.term : termByLineage(point.configuration, index)
     this.expectSameHistory(here === null || there === null || here === there, { index, here, there })
-    if (point.index <= commitIndex || log.termAt(point.index) === point.term) return false
-    this.expectSafeToReplace(point)
-    return true
+    const isNeeded = point.index > commitIndex && log.termAt(point.index) !== point.term
+    if (isNeeded) this.expectSafeToReplace(point)
+    return isNeeded
   }
 
   /** The term of the entry at `index`, which is committed; null when that is not known any more. */

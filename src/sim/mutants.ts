@@ -198,8 +198,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'take over a snapshot that is not needed',
     file: 'raft/core.ts',
-    find: 'return point.index > commitIndex && log.termAt(point.index) !== point.term',
-    replace: 'return point.index > commitIndex || log.lastIndex > 0',
+    find: 'const isNeeded = point.index > commitIndex && log.termAt(point.index) !== point.term',
+    replace: 'const isNeeded = point.index > commitIndex || log.lastIndex > 0',
     workload: ledger,
   },
   {
@@ -436,7 +436,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'fail-stop parted: a copy of the state replaces what may have been committed before a power cut',
     file: 'raft/core.ts',
-    find: '    this.expectSafeToReplace(point)\n',
+    find: '    if (isNeeded) this.expectSafeToReplace(point)\n',
     replace: '',
     workload: ledger,
     faultModel: 'fail-stop',
