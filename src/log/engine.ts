@@ -310,7 +310,8 @@ export class Engine implements ReplicatedLog {
       term: core?.term ?? 0,
       commitIndex: Math.max(core?.commitIndex ?? 0, this.appliedIndex),
       firstIndex: (log?.start.index ?? 0) + 1,
-      lastIndex: log?.lastIndex ?? 0,
+      // As the members go: of the core, which is ahead of the files by what it has not handed out yet.
+      lastIndex: core?.lastIndex ?? 0,
       logBytes: log?.sizeBytes ?? 0,
       voters: members.filter((member) => member.voter).length,
       mayFail: core?.mayFail ?? 0,

@@ -27,6 +27,11 @@ export class Configurations {
     return this.newest.index
   }
 
+  /** Those that would be cut with the log at `index`. */
+  from(index: Index): readonly Configuration[] {
+    return this.stack.filter((placed) => placed.index >= index).map(({ configuration }) => configuration)
+  }
+
   /** In order of id. */
   get voters(): readonly ReplicaId[] {
     return this.votersNow

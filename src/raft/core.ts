@@ -248,7 +248,9 @@ export class RaftCore {
     const here = this.committedTermAt(index)
     const there = index === point.index ? point.term : termByLineage(point.configuration, index)
     this.expectSameHistory(here === null || there === null || here === there, { index, here, there })
-    return point.index > commitIndex && log.termAt(point.index) !== point.term
+    const isNeeded = point.index > commitIndex && log.termAt(point.index) !== point.term
+    if (isNeeded) this.expectSafeToReplace(point)
+    return isNeeded
   }
 
   /** The term of the entry at `index`, which is committed; null when that is not known any more. */
@@ -261,8 +263,10 @@ export class RaftCore {
     return this.role.kind === 'leader' ? this.role.leadership : null
   }
 
+  /** Where nobody is left who could vote, others have gone on without this replica, which lives: it is they who can lead. */
   private get isPromotable(): boolean {
-    return this.state.configurations.mayLead(this.state.self) && !this.mustGather
+    if (!this.state.configurations.mayLead(this.state.self) || this.mustGather) return false
+    return votersOf(this.electorate).length > 0
   }
 
   /** Whether this replica can only find out, together with others, whether there is an outage to recover from. */
@@ -796,7 +800,9 @@ export class RaftCore {
     if (conflict !== -1) {
       const newest = message.entries.at(-1)
       assert(newest === undefined || newest.term <= message.term, 'an entry of a later term than its leader')
-      state.append(message.entries.slice(conflict))
+      const fresh = message.entries.slice(conflict)
+      for (const { index, term } of fresh.slice(0, 1)) this.expectSafeToCut(index, term)
+      state.append(fresh)
     }
     this.verifiedIndex = Math.max(this.verifiedIndex, lastNew, state.commitIndex)
     state.commit(Math.min(message.commit, this.verifiedIndex))
@@ -810,6 +816,29 @@ export class RaftCore {
     const here = this.committedTermAt(index)
     this.expectSameHistory(here === null || here === term, { index, term, here, commitIndex })
     return true
+  }
+
+  /** With a snapshot at `point` the log goes, together with what in it differs from the history that the snapshot comes from. */
+  private expectSafeToReplace(point: SnapshotPoint): void {
+    const { log, commitIndex } = this.state
+    for (let index = commitIndex + 1; index <= Math.min(point.index, log.lastIndex); index += 1) {
+      const term = termByLineage(point.configuration, index)
+      if (term === null || term === log.termAt(index)) continue
+      this.expectSafeToCut(index, term)
+      return
+    }
+  }
+
+  /** What the log holds from `index` on goes, since the leader has an entry of `term` there. */
+  private expectSafeToCut(index: Index, term: Term): void {
+    const { policy, log, configurations } = this.state
+    if (index > log.lastIndex) return
+    const { lastTerm } = log
+    if (policy.mayGiveWay({ lastTerm, configurations: configurations.from(index) }, term)) return
+    throw new HaltError(
+      'diverged',
+      `this replica may have committed what the leader lacks ${JSON.stringify({ index, term, lastTerm })}`,
+    )
   }
 
   /** What is committed here and what the leader has are the same. Where safety rests on an assumption, that may have been broken. */

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import type { ReplicaId } from '../base/ids.ts'
 import { seededRandom, type Random } from '../base/random.ts'
 import { HaltError } from './halt.ts'
-import { configurationOf, Host, type Snapshot } from './harness.ts'
+import { configurationOf, describe, Host, type Snapshot } from './harness.ts'
 import type { Message } from './types.ts'
 
 /*
@@ -43,8 +43,28 @@ class Parted {
       for (const other of this.ids)
         if (this.sides.get(id) !== this.sides.get(other))
           this.act(id, (host) =>
-            host.step({ kind: 'incarnation', replica: other, incarnation: 1, lives: false }),
+            host.step({
+              kind: 'incarnation',
+              replica: other,
+              incarnation: this.host(other).incarnation,
+              lives: false,
+            }),
           )
+  }
+
+  /** The machine of a replica stops and starts: of its state only what was applied up to `appliedIndex` is left. */
+  powerCut(id: ReplicaId, appliedIndex: number): void {
+    this.network = this.network.filter(({ from, to }) => from !== id && to !== id)
+    this.host(id).restart({ appliedIndex })
+  }
+
+  /** Brings only these messages to where they go, and loses the others. */
+  deliverOnly(isWanted: (message: Message) => boolean): void {
+    for (const id of this.ids) this.act(id, (host) => this.carryOut(host))
+    for (const message of this.network.splice(0))
+      if (isWanted(message)) this.act(message.to, (host) => host.receive(message))
+    for (const id of this.ids) this.act(id, (host) => this.carryOut(host))
+    this.network = []
   }
 
   meet(): void {
@@ -53,7 +73,8 @@ class Parted {
       for (const other of this.ids)
         if (id !== other)
           this.act(id, (host) => {
-            host.step({ kind: 'incarnation', replica: other, incarnation: 1, lives: true })
+            const { incarnation } = this.host(other)
+            host.step({ kind: 'incarnation', replica: other, incarnation, lives: true })
             host.step({ kind: 'reachable', replica: other })
           })
   }
@@ -124,7 +145,8 @@ class Parted {
       this.halted.set(id, error.reason)
     }
     const before = this.applied.get(id) ?? []
-    for (const [position, entry] of before.entries())
+    // After a power cut it is shorter, until the log has brought it back.
+    for (const [position, entry] of before.slice(0, host.history.length).entries())
       assert.equal(host.history[position], entry, `what r${id} has applied at ${position + 1} is replaced`)
     if (host.history.length > before.length) this.applied.set(id, [...host.history])
   }
@@ -178,6 +200,61 @@ test('fail-stop: a replica that was taken for dead and missed nothing that it ha
   cluster.propose('after')
   cluster.tick(60)
   assert.equal(cluster.halted.size, 0, 'what comes of the dead counts no more')
+})
+
+for (const how of ['entries', 'a snapshot'])
+  test(`fail-stop: a part that lost power and forgot what it had committed does not give it up for ${how} of the others`, () => {
+    const cluster = new Parted(3, 4)
+    cluster.tick(30)
+    cluster.propose('together')
+    const { appliedIndex } = cluster.host(1)
+    cluster.part((id) => (id === 1 ? 1 : 2))
+    cluster.tick(30)
+    cluster.propose('apart')
+    cluster.tick(5)
+    if (how === 'a snapshot') for (const id of [2, 3]) cluster.host(id).compact(cluster.host(id).appliedIndex)
+    cluster.powerCut(1, appliedIndex)
+    assert.ok(!cluster.host(1).history.some((entry) => entry.includes('apart of 1')), 'it has forgotten')
+    cluster.meet()
+    cluster.tick(80)
+    assert.equal(cluster.halted.get(1), 'diverged')
+    assert.ok(cluster.host(1).durable.log.all.some((entry) => describe(entry).includes('apart of 1')))
+  })
+
+test('fail-stop: nothing is committed alone before it is on disk that one is alone', () => {
+  const cluster = new Parted(2, 6)
+  cluster.tick(30)
+  const leader = cluster.ids.find((id) => cluster.host(id).core.status().role === 'leader') ?? 0
+  const other = 3 - leader
+  const host = cluster.host(leader)
+  host.propose('waits for the other one')
+  while (host.ready() !== null) host.flush()
+  const { appliedIndex } = host
+  host.step({ kind: 'incarnation', replica: other, incarnation: 1, lives: false })
+  host.ready()
+  assert.equal(host.appliedIndex, appliedIndex, 'the configuration without the other one is not on disk')
+  while (host.ready() !== null || host.writes.length > 0) host.flush()
+  assert.ok(host.appliedIndex > appliedIndex)
+})
+
+test('fail-stop: who lives and was taken out does not keep those waiting that have taken it out and then crashed', () => {
+  const cluster = new Parted(3, 5)
+  cluster.tick(30)
+  const leader = cluster.ids.find((id) => cluster.host(id).core.status().role === 'leader') ?? 0
+  const [out = 0, other = 0] = cluster.ids.filter((id) => id !== leader)
+  cluster
+    .host(leader)
+    .step({ kind: 'incarnation', replica: out, incarnation: 1, lives: false })
+    .step({ kind: 'incarnation', replica: out, incarnation: 1, lives: true })
+    .step({ kind: 'reachable', replica: out })
+  cluster.deliverOnly(({ to, kind }) => to === out && kind === 'append')
+  const { members } = cluster.host(out).core.status().configuration
+  assert.equal(members.find(({ id }) => id === out)?.voter, false, 'it has it in its log, and knows no more')
+  for (const id of [leader, other]) cluster.powerCut(id, cluster.host(id).appliedIndex)
+  cluster.meet()
+  cluster.tick(80)
+  assert.equal(cluster.halted.get(out), 'takenForDead')
+  assert.ok(cluster.ids.some((id) => cluster.host(id).core.status().role === 'leader'))
 })
 
 test('fail-stop: nothing that was applied is ever replaced in silence, however the cluster is parted', () => {

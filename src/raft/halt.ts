@@ -11,4 +11,9 @@ export class HaltError extends Error {
     super(message)
     this.reason = reason
   }
+
+  /** Whoever has diverged could go on alone and promise still more, so it stays down until an operator has chosen a side. */
+  get mayStartAgain(): boolean {
+    return this.reason === 'takenForDead'
+  }
 }

@@ -297,9 +297,11 @@ export class Leadership {
   /** Commits what a quorum has. Returns whether the leader should go, since it was removed. */
   advanceCommit(): boolean {
     const { state } = this
-    const index = state.policy.reached(state.configurations.voters, (id) => this.matchOf(id))
+    const { policy, configurations } = state
+    const index = policy.reached(configurations.voters, (id) => this.matchOf(id))
+    const isEarly = policy.commitsConfigurationFirst && index < configurations.currentIndex
     // Only entries of the leader's own term commit by counting (Raft §5.4.2).
-    if (index > state.commitIndex && state.log.termAt(index) === state.term) {
+    if (index > state.commitIndex && !isEarly && state.log.termAt(index) === state.term) {
       state.commit(index)
       this.uncommitted.release(index)
     }

@@ -167,3 +167,15 @@ test('fail-stop: the dead are left out of the electorate, and only they', () => 
     [members[0]],
   )
 })
+
+test('fail-stop: the end of a log gives way only to a later term, whose leader was a voter of every configuration that goes', () => {
+  const of = (...voters: readonly number[]) => ({
+    faultModel: 'fail-stop' as const,
+    members: [1, 2, 3].map((id) => ({ id, voter: voters.includes(id), address: '', incarnation: 1 })),
+  })
+  assert.equal(failStop.mayGiveWay({ lastTerm: 201, configurations: [] }, 302), true)
+  assert.equal(failStop.mayGiveWay({ lastTerm: 303, configurations: [] }, 302), false)
+  assert.equal(failStop.mayGiveWay({ lastTerm: 201, configurations: [of(1, 2)] }, 302), true)
+  assert.equal(failStop.mayGiveWay({ lastTerm: 201, configurations: [of(1, 2), of(1)] }, 302), false)
+  assert.equal(policy.mayGiveWay({ lastTerm: 9, configurations: [of(1)] }, 2), true)
+})

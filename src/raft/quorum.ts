@@ -9,6 +9,9 @@ export interface QuorumPolicy {
   /** The highest number that a commit quorum has reached, by what each voter has reached; 0 without voters. */
   reached(voters: readonly ReplicaId[], by: (voter: ReplicaId) => number): number
 
+  /** Whether nothing is committed under a configuration before that configuration is: then whoever has committed something has on its disk with whom. */
+  readonly commitsConfigurationFirst: boolean
+
   /** How an election stands. A voter that has not answered is not in `votes`; one that is suspected will hardly answer. */
   election(
     voters: readonly ReplicaId[],
@@ -46,6 +49,15 @@ export interface QuorumPolicy {
   /** The configuration that opens the term of a leader whom `electorate` has elected; null: the configuration stays, and an entry without content opens the term. */
   opening(electorate: Configuration, at: { readonly term: Term; readonly index: Index }): Configuration | null
 
+  /**
+   * Whether the end of a log, of which it is not known that it was committed, may give way to another one that begins with an entry of the term `to`. What it tells is what of the
+   * configurations and terms goes. A replica may have forgotten what it knew to be committed: the state need not be on disk when it is acted upon.
+   */
+  mayGiveWay(
+    end: { readonly lastTerm: Term; readonly configurations: readonly Configuration[] },
+    to: Term,
+  ): boolean
+
   /** A voter with the rights of its present incarnation. */
   promoted(member: Member, incarnation: Incarnation): Member
 
@@ -80,12 +92,14 @@ const majority: QuorumPolicy = {
   },
 
   waitsFor: () => [],
+  commitsConfigurationFirst: false,
   resignsUnheard: true,
   evidence: 'suspicion',
   termAfter: (term) => term + 1,
   standing: () => 'campaign',
   electorate: (newest) => newest,
   opening: () => null,
+  mayGiveWay: () => true,
   promoted: (member) => ({ ...member, voter: true }),
   mayBeRemoved: () => true,
 }
@@ -116,6 +130,9 @@ const failStop: QuorumPolicy = {
 
   waitsFor: (voters, isAlive) => voters.filter((voter) => !isAlive(voter)),
 
+  // A leader that takes somebody for dead who lives, commits alone and loses power would otherwise not know any more that it went on alone.
+  commitsConfigurationFirst: true,
+
   // Nobody is elected without the vote of a voter that lives.
   resignsUnheard: false,
   evidence: 'proof',
@@ -142,6 +159,12 @@ const failStop: QuorumPolicy = {
     lineage: [...(electorate.lineage ?? []), at].slice(-mostLineage),
   }),
 
+  // Whoever leads after a configuration that it has not in its log was elected with the votes of those that are voters there and live, itself among them; and by then they had no entry of
+  // a later term. Otherwise two sides have gone on without each other, and the voters of that configuration may have committed by themselves what goes.
+  mayGiveWay: ({ lastTerm, configurations }, to) =>
+    to > lastTerm &&
+    configurations.every((one) => one.members.some(({ id, voter }) => voter && mayHaveLed(id, to))),
+
   promoted: (member, incarnation) => ({ ...member, voter: true, incarnation }),
 
   // A voter that lives and has not heard of its removal could go on alone when the others die.
@@ -154,6 +177,10 @@ const policies: Readonly<Record<FaultModel, QuorumPolicy>> = { majority, 'fail-s
 const termStride = 100
 /** Older terms are forgotten. */
 const mostLineage = 256
+
+function mayHaveLed(id: ReplicaId, term: Term): boolean {
+  return (term - id) % termStride === 0
+}
 
 function majorityOf(voters: readonly ReplicaId[]): number {
   return Math.floor(voters.length / 2) + 1

@@ -17,7 +17,7 @@ export function isUnwanted(error: unknown): boolean {
   return (
     error instanceof ServerError &&
     ((error.cause instanceof FolderError && error.cause.reason === 'removed') ||
-      (error.cause instanceof HaltError && error.cause.reason === 'diverged'))
+      (error.cause instanceof HaltError && !error.cause.mayStartAgain))
   )
 }
 

@@ -99,7 +99,7 @@ async function serve(
 
   const end = new Ending()
   const fatal = (error: unknown): void => {
-    if (error instanceof HaltError && error.reason === 'diverged') {
+    if (error instanceof HaltError && !error.mayStartAgain) {
       logger.error({ error: error.message }, 'this replica has diverged from the others')
       unwanted(problemOf(error), 'diverged')
       return

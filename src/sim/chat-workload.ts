@@ -47,6 +47,7 @@ export class SimPeople implements Clients {
   private readonly doors: ChatDoors
   private readonly random: Random
   private readonly people: People
+  readonly checkEach = null
 
   constructor(context: WorkloadContext, doors: ChatDoors) {
     this.context = context

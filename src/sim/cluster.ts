@@ -7,6 +7,7 @@ import { NewerVersionError } from '../chat/versions.ts'
 import { seededRandom, type Random } from '../base/random.ts'
 import { createEngine, type Engine, type EngineTuning } from '../log/engine.ts'
 import type { CommittedEntry } from '../log/port.ts'
+import { HaltError } from '../raft/halt.ts'
 import type { Configuration, FaultModel } from '../raft/types.ts'
 import { versionOfFrame, type Frame } from '../peer/frames.ts'
 import { DamagedError } from '../storage/types.ts'
@@ -32,8 +33,10 @@ export interface Machine {
   /** Of what its next process knows of messages and commands. */
   newestVersion: number
   process: SimProcess | null
-  /** Why it does not start any more: its disk was lost or is damaged, or it was removed. */
-  retired: 'broken' | 'removed' | null
+  /** Why it does not start any more: its disk was lost or is damaged, it was removed, or it has gone on without the others. */
+  retired: 'broken' | 'removed' | 'diverged' | null
+  /** How many errors its process has logged. */
+  alarms: number
   /** Crash at the so-manieth step of a file operation from now, or right after it has begun. */
   crashIn: {
     operations: number
@@ -93,6 +96,8 @@ export interface ClusterOptions {
   readonly invariants: Invariants
   readonly replicas: number
   readonly faultModel: FaultModel
+  /** What the fault model `fail-stop` rests on is broken: replicas may halt. Null: it holds, and none may. */
+  readonly broken: { readonly trustTimeouts: boolean } | null
   readonly tuning: Partial<EngineTuning>
   /** The newest version that the replicas know which the cluster begins with. */
   readonly firstVersion: number
@@ -113,6 +118,9 @@ export interface ClusterCounts {
   refusedStarts: number
   /** Replicas of an earlier version that stopped, since the log holds what they do not know. */
   refusedVersions: number
+  /** Processes that halted since others had taken them for dead, and replicas that halted since they had gone on without others. */
+  takenForDead: number
+  diverged: number
 }
 
 /** A cluster under virtual time, and the hands that break and mend it. */
@@ -127,7 +135,7 @@ export interface Cluster {
   blackout(downMs: readonly number[]): void
   /** A machine that has never been used; it joins when it has been added to the configuration. */
   newMachine(): Machine
-  retire(id: ReplicaId, why: 'broken' | 'removed'): void
+  retire(id: ReplicaId, why: 'broken' | 'removed' | 'diverged'): void
   /** Who leads in the newest term, as far as a live process believes it. */
   leader(): Machine | null
   /** Machines whose process is up. */
@@ -152,9 +160,13 @@ export function createCluster(options: ClusterOptions): Cluster {
     membershipChanges: 0,
     refusedStarts: 0,
     refusedVersions: 0,
+    takenForDead: 0,
+    diverged: 0,
   }
   // Slow links and disks leave more time for something to happen in between.
   const delayMs = skewed(random, 100, 20_000) / 1000
+  /** Those that had to halt since they had gone on without others. */
+  const parted = new Set<ReplicaId>()
   let digestedIndex = 0
   let { alike } = options
   const network = createSimNetwork({
@@ -171,6 +183,7 @@ export function createCluster(options: ClusterOptions): Cluster {
       bytesPerMs: 100_000,
     }),
     oldestVersion: options.firstVersion,
+    trustTimeouts: options.broken?.trustTimeouts === true,
     onSend: (frame, from, to) => {
       mustBeRead(frame, from, to)
       if (frame.kind === 'message')
@@ -246,6 +259,7 @@ export function createCluster(options: ClusterOptions): Cluster {
       newestVersion: version,
       process: null,
       retired: null,
+      alarms: 0,
       crashIn: null,
     }
     machines.set(id, machine)
@@ -255,7 +269,10 @@ export function createCluster(options: ClusterOptions): Cluster {
   function start(id: ReplicaId): void {
     const machine = machines.get(id)
     if (machine === undefined || machine.process !== null || machine.retired !== null) return
+    if (parted.has(id))
+      invariants.fail('stays halted', `r${id} has gone on without the others and starts again`)
     machine.incarnation += 1
+    machine.alarms = 0
     counts.starts += 1
     const name = `${replicaName(id)} (run ${machine.incarnation})`
     const process: Owner & { machine: Machine; app: App | null; engine: Engine | null } = {
@@ -270,7 +287,7 @@ export function createCluster(options: ClusterOptions): Cluster {
     trace.add('start', id, machine.incarnation, () => name)
     scheduler.at(scheduler.nowMs, process, () => {
       const clock = createSimClock(scheduler, process, machine.clockCondition)
-      const logger = tracingLogger(trace, counts, id)
+      const logger = tracingLogger(trace, counts, machine)
       const onFatal = (error: Error): void => stopped(process, error)
       try {
         const engine = createEngine({
@@ -280,13 +297,16 @@ export function createCluster(options: ClusterOptions): Cluster {
           disk: machine.disk.mount(process),
           clock,
           random: timeouts(fork(random)),
-          transport: network.attach(id, process, clock, machine),
+          transport: network.attach(id, process, clock, machine, (by, why, reason) => {
+            // What parley serve does with the refusal that its links bring; replicas that were removed are stopped by their operator here.
+            if (why !== 'removed') shutOut(process, logger, why, `${replicaName(by)} refuses: ${reason}`)
+          }),
           logger,
           onFatal,
           tuning: options.tuning,
         })
         process.engine = engine
-        watchReads(process, engine)
+        if (options.broken === null) watchReads(process, engine)
         const app = options.openApp(machine.store, {
           self: id,
           incarnation: machine.incarnation,
@@ -301,7 +321,7 @@ export function createCluster(options: ClusterOptions): Cluster {
               if (!process.alive) throw new Error('this process has ended')
               let before = previous
               for (const { index, data } of entries) {
-                invariants.applied(name, index, data, before)
+                invariants.applied({ replica: id, process: name }, index, data, before)
                 before = index
               }
               trace.add('apply', id, before, () => `up to ${before}`)
@@ -320,7 +340,10 @@ export function createCluster(options: ClusterOptions): Cluster {
     })
   }
 
-  /** Whoever asks for a barrier gets one behind everything that was applied anywhere before. */
+  /**
+   * Whoever asks for a barrier gets one behind everything that was applied anywhere before. Where sides may have gone on without each other, the leader of one may tell a replica of
+   * another less than that one has applied, which answers with its own state nevertheless; what such reads show is checked with the history of the clients, if no side did.
+   */
   function watchReads(process: SimProcess, engine: Engine): void {
     const readBarrier = engine.readBarrier.bind(engine)
     engine.readBarrier = (timeoutMs, done) => {
@@ -348,6 +371,10 @@ export function createCluster(options: ClusterOptions): Cluster {
     const { machine } = process
     const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error)
     trace.add('stopped', machine.id, text.length, () => text)
+    if (options.broken !== null && error instanceof HaltError) {
+      halted(machine, error)
+      return
+    }
     const isDiskError = error instanceof Error && hasCode(error)
     if (error instanceof DamagedError) {
       counts.refusedStarts += 1
@@ -369,6 +396,27 @@ export function createCluster(options: ClusterOptions): Cluster {
       )
     }
     crash(machine.id, false, 500 + random.below(2000))
+  }
+
+  /** What parley serve and whoever supervises it do. */
+  function halted(machine: Machine, error: HaltError): void {
+    if (machine.alarms === 0)
+      invariants.fail('alarm', `r${machine.id} halts without an error in its log: ${error.message}`)
+    if (error.reason === 'diverged') parted.add(machine.id)
+    if (error.mayStartAgain) {
+      counts.takenForDead += 1
+      crash(machine.id, false, 500 + random.below(2000))
+    } else {
+      counts.diverged += 1
+      retire(machine.id, 'diverged')
+    }
+  }
+
+  function shutOut(process: SimProcess, logger: Logger, why: 'regressed' | 'diverged', reason: string): void {
+    if (why === 'regressed')
+      return invariants.fail('honest disk', `${process.name} has lost nothing, and is told: ${reason}`)
+    logger.error({}, reason)
+    stopped(process, new HaltError('diverged', reason))
   }
 
   function crash(id: ReplicaId, power: boolean, downMs: number): void {
@@ -397,7 +445,7 @@ export function createCluster(options: ClusterOptions): Cluster {
     for (const id of machines.keys()) crash(id, true, downMs[id % downMs.length] ?? 100)
   }
 
-  function retire(id: ReplicaId, why: 'broken' | 'removed'): void {
+  function retire(id: ReplicaId, why: 'broken' | 'removed' | 'diverged'): void {
     const machine = machines.get(id)
     if (machine === undefined) return
     machine.retired = why
@@ -455,6 +503,8 @@ export function createCluster(options: ClusterOptions): Cluster {
             status.members.map((member) => `${member.id} ${member.voter} ${member.address}`).join(', '),
             process.name,
           )
+        // What sides have that went on without each other is compared once they have met.
+        if (options.broken !== null && !everything) continue
         const { appliedIndex } = process.app
         atIndex.set(appliedIndex, [...(atIndex.get(appliedIndex) ?? []), process])
       }
@@ -492,12 +542,14 @@ function hasCode(error: Error): boolean {
   )
 }
 
-function tracingLogger(trace: Trace, counts: ClusterCounts, lane: number): Logger {
+function tracingLogger(trace: Trace, counts: ClusterCounts, machine: Machine): Logger {
+  const lane = machine.id
   const note =
     (level: string) =>
     (fields: LogFields, message: string): void => {
       if (message === 'a copy of the state is complete') counts.snapshots += 1
       if (message === 'the log was shortened') counts.compactions += 1
+      if (level === 'error') machine.alarms += 1
       trace.add('log', lane, message.length, () => `${level}: ${message} ${JSON.stringify(fields)}`)
     }
   return { debug: note('debug'), info: note('info'), warn: note('warn'), error: note('error') }

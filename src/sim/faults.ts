@@ -137,6 +137,16 @@ type FaultBody =
   | { readonly kind: 'wipe'; readonly target: Target }
   /** More than any cluster survives: so many machines are lost for good, or get so many flipped bits (`rot`), that what is left must stop safely. Nobody repairs anything any more. */
   | { readonly kind: 'ruin'; readonly rot: boolean; readonly seed: number }
+  /** A dial is refused although the process lives: the target takes the replicas of `others` (bits) for dead, as far as they run. */
+  | { readonly kind: 'libel'; readonly target: Target; readonly others: number }
+  /** Two sides (bits) are cut from each other, and from the middle of it on those of each side take those of the other for dead; or only those of the one. */
+  | {
+      readonly kind: 'schism'
+      readonly side: number
+      readonly oneWay: boolean
+      readonly mutual: boolean
+      readonly durationMs: number
+    }
   /** Connections of clients to the replica carry nothing, or are reset. */
   | {
       readonly kind: 'clients'
@@ -198,11 +208,26 @@ export const failStopFaults: readonly FaultKind[] = [
   'membership',
 ]
 
+/** Those that break what the fail-stop model rests on: the network is cut, processes stand still, and who lives is taken for dead. */
+export const failStopBreakers: readonly FaultKind[] = [
+  'libel',
+  'schism',
+  'partition',
+  'isolate',
+  'flaps',
+  'patchy',
+  'wedge',
+  'stall',
+  'storm',
+  'regicide',
+]
+
 /**
  * Draws a plan. Most plans have a few kinds of faults only, since some faults hide what others would show (swarm testing).
  *
  * @param kinds what may happen at all.
- * @param beyond at some time comes what no cluster survives.
+ * @param atLeastOneOf at least one of these kinds is among them; none when it is empty.
+ * @param ruin at some time comes what no cluster survives.
  */
 export function drawFaults(
   random: Random,
@@ -210,14 +235,17 @@ export function drawFaults(
     readonly replicas: number
     readonly durationMs: number
     readonly kinds: readonly FaultKind[]
-    readonly beyond: boolean
+    readonly atLeastOneOf: readonly FaultKind[]
+    readonly ruin: boolean
   },
 ): readonly Fault[] {
-  const { replicas, durationMs, kinds, beyond } = options
+  const { replicas, durationMs, kinds, atLeastOneOf, ruin } = options
   const left = [...kinds]
   const usable: FaultKind[] = []
   for (let wanted = [1, 2, 3, 4, 6, 9, 99][random.below(7)] ?? 3; wanted > 0 && left.length > 0; wanted -= 1)
     usable.push(...left.splice(random.below(left.length), 1))
+  if (atLeastOneOf.length > 0 && !usable.some((kind) => atLeastOneOf.includes(kind)))
+    usable.push(...atLeastOneOf.slice(random.below(atLeastOneOf.length)).slice(0, 1))
   const gapMs = skewed(random, 60, 3000)
   /** Of ten faults so many hit whoever leads. */
   const atLeader = random.below(11)
@@ -230,7 +258,7 @@ export function drawFaults(
     faults.push({ number: faults.length + 1, atMs, ...drawBody(random, kind, target, replicas) })
     atMs += 1 + random.below(2 * gapMs)
   }
-  if (beyond) {
+  if (ruin) {
     const ruinMs = Math.round(durationMs * (0.3 + random.below(60) / 100))
     faults.push({ number: faults.length + 1, atMs: ruinMs, ...drawBody(random, 'ruin', 'leader', replicas) })
   }
@@ -352,6 +380,16 @@ function drawBody(random: Random, kind: FaultKind, target: Target, replicas: num
       return { kind, target }
     case 'ruin':
       return { kind, rot: random.below(3) === 0, seed: random.below(1_000_000) }
+    case 'libel':
+      return { kind, target, others: 1 + random.below(2 ** replicas - 1) }
+    case 'schism':
+      return {
+        kind,
+        side: 1 + random.below(Math.max(1, 2 ** replicas - 2)),
+        oneWay: random.below(4) === 0,
+        mutual: random.below(3) > 0,
+        durationMs,
+      }
     case 'clients':
       return { kind, target, reset: random.below(2) === 0, durationMs }
     case 'clockJump': {

@@ -16,7 +16,7 @@ while (caught === null && elapsedS() < Number(seconds)) {
     workload: mutant.workload,
     replicas: null,
     faultModel: mutant.faultModel ?? 'majority',
-    beyond: false,
+    beyond: mutant.beyond ?? false,
     kinds: mutant.kinds ?? null,
     only: null,
     durationMs: null,

@@ -74,6 +74,12 @@ export function createInjector(options: {
     })
   }
 
+  /** Never for a shorter time than it does already: what came in the meantime waits until then, and what comes later must not overtake it. */
+  function standStill({ process }: Machine, durationMs: number): void {
+    if (process !== null)
+      process.stalledUntilMs = Math.max(process.stalledUntilMs, scheduler.nowMs + durationMs)
+  }
+
   function mendDisk(machine: Machine): void {
     const { condition } = machine.disk
     Object.assign(condition, machine.soundDisk)
@@ -205,6 +211,22 @@ export function createInjector(options: {
     }
   }
 
+  /** Those of one side take those of the other for dead. */
+  function partWays(fault: Fault & { readonly kind: 'schism' }): void {
+    const sideOf = (id: ReplicaId): number => (fault.side >> (id - 1)) & 1
+    for (const { id: at } of cluster.running())
+      for (const { id: peer } of cluster.running())
+        if (sideOf(at) !== sideOf(peer) && (fault.mutual || sideOf(at) === 1))
+          cluster.network.refuseFalsely(at, peer)
+  }
+
+  function cutSides({ side, oneWay }: { readonly side: number; readonly oneWay: boolean }): void {
+    eachLink((condition, from, to) => {
+      const [a, b] = [(side >> (from - 1)) & 1, (side >> (to - 1)) & 1]
+      if (a !== b && (!oneWay || a === 1)) condition.blocked = true
+    })
+  }
+
   function flap(fault: Fault & { readonly kind: 'flaps' }, chance: Random, times: number): void {
     mendLinks()
     if (times === 0) return
@@ -259,14 +281,14 @@ export function createInjector(options: {
       case 'crash':
         return cluster.crash(id, fault.power, fault.durationMs)
       case 'stall':
-        if (machine.process !== null) machine.process.stalledUntilMs = scheduler.nowMs + fault.durationMs
+        standStill(machine, fault.durationMs)
         return
       case 'isolate':
       case 'tail':
       case 'coma': {
         const { durationMs } = fault
         const isComa = fault.action === 'coma'
-        if (isComa && machine.process !== null) machine.process.stalledUntilMs = scheduler.nowMs + durationMs
+        if (isComa) standStill(machine, durationMs)
         const others = [...cluster.machines.keys()].filter((other) => other !== id)
         const only = fault.action === 'tail' ? others[random.below(Math.max(1, others.length))] : undefined
         eachLink((condition, from, to) => {
@@ -312,7 +334,7 @@ export function createInjector(options: {
         note()
         const chance = seededRandom(fault.seed)
         for (const machine of cluster.running()) {
-          if (machine.process !== null) machine.process.stalledUntilMs = scheduler.nowMs + fault.durationMs
+          standStill(machine, fault.durationMs)
           if (chance.below(3) > 0)
             machine.crashIn = {
               operations: 1 + chance.below(8),
@@ -371,10 +393,13 @@ export function createInjector(options: {
         return
       case 'partition':
         note()
-        eachLink((condition, from, to) => {
-          const [a, b] = [(fault.side >> (from - 1)) & 1, (fault.side >> (to - 1)) & 1]
-          if (a !== b && (!fault.oneWay || a === 1)) condition.blocked = true
-        })
+        cutSides(fault)
+        later(fault.durationMs, mendLinks)
+        return
+      case 'schism':
+        note()
+        cutSides(fault)
+        later(fault.durationMs / 2, () => partWays(fault))
         later(fault.durationMs, mendLinks)
         return
       case 'flaps':
@@ -447,7 +472,7 @@ export function createInjector(options: {
         }
         return
       case 'stall':
-        if (machine.process !== null) machine.process.stalledUntilMs = scheduler.nowMs + fault.durationMs
+        standStill(machine, fault.durationMs)
         return
       case 'isolate':
         eachLink((condition, from, to) => {
@@ -501,6 +526,11 @@ export function createInjector(options: {
         machine.store.wipe()
         void replace(id, 100)
         return
+      case 'libel':
+        for (const peer of cluster.running())
+          if (peer !== machine && ((fault.others >> (peer.id - 1)) & 1) === 1)
+            cluster.network.refuseFalsely(id, peer.id)
+        return
       case 'clients':
         if (fault.reset) options.clients().reset(id)
         else options.clients().freeze(id, fault.durationMs)
@@ -530,8 +560,7 @@ export function createInjector(options: {
       for (const machine of cluster.machines.values()) {
         machine.crashIn = null
         mendDisk(machine)
-        if (machine.process !== null) machine.process.stalledUntilMs = 0
-        else if (machine.incarnation > 0) cluster.start(machine.id)
+        if (machine.process === null && machine.incarnation > 0) cluster.start(machine.id)
       }
     },
   }

@@ -26,7 +26,12 @@ export interface Invariants {
    */
   sent(message: Message, voters: () => number): void
   /** State-machine safety: every replica applies the same at each index, and nothing twice or out of turn (Raft §5.4.3). */
-  applied(process: string, index: Index, data: Uint8Array | null, previous: Index): void
+  applied(
+    by: { readonly replica: ReplicaId; readonly process: string },
+    index: Index,
+    data: Uint8Array | null,
+    previous: Index,
+  ): void
   /** What is named is the same wherever it is seen. */
   same(rule: string, name: string, value: string, process: string): void
   /** The commit index of a process never goes back. */
@@ -34,6 +39,8 @@ export interface Invariants {
   /** The state of a process is the one at `index` now: it started, or took over a snapshot. */
   restored(process: string, index: Index): void
   readonly newestApplied: Index
+  /** Where two replicas have applied something different; null when what both have is the same. */
+  parting(a: ReplicaId, b: ReplicaId): Index | null
   /** The highest index that anybody took for committed. */
   readonly newestCommit: Index
   /** In how many terms somebody led. */
@@ -43,15 +50,25 @@ export interface Invariants {
 /** So many entries behind the newest applied one are remembered. */
 const remembered = 20_000
 
-/** @param begin the index that the cluster begins behind: more than 0 when it goes on from a backup. */
-export function createInvariants(begin: Index = 0): Invariants {
+/** What was applied at each index. */
+interface AppliedHistory {
+  newest: Index
+  readonly hashes: Map<Index, { readonly hash: number; readonly process: string }>
+}
+
+/**
+ * @param histories `one`: all replicas have the same. `each`: what the cluster rests on is broken, and sides that went on without each other have histories of their own: then what
+ * was applied, and a leader's log, must agree with what the same replica has applied in its whole life, and nothing can be said of what others have committed.
+ * @param begin the index that the cluster begins behind: more than 0 when it goes on from a backup.
+ */
+export function createInvariants(histories: 'one' | 'each', begin: Index = 0): Invariants {
   let violation: Violation | null = null
   const leaderListeners: ((replica: ReplicaId) => void)[] = []
   const leaders = new Map<Term, ReplicaId>()
   /** What is known of the entry of a term at an index: its content and the term of the entry before. */
   const entries = new Map<Index, Map<Term, { readonly hash: number; readonly prevTerm: Term }>>()
   const committedTerms = new Map<Index, { readonly term: Term; readonly by: Term }>()
-  const appliedHashes = new Map<Index, { readonly hash: number; readonly process: string }>()
+  const applied = new Map<ReplicaId, AppliedHistory>()
   const seen = new Map<string, { readonly value: string; readonly process: string }>()
   const commits = new Map<string, Index>()
   /** Whom each replica voted for, by term. */
@@ -65,6 +82,16 @@ export function createInvariants(begin: Index = 0): Invariants {
   /** The highest commit index that a leader has told of. */
   let newestCommit: Index = 0
   let newestApplied: Index = begin
+
+  function historyOf(replica: ReplicaId): AppliedHistory {
+    const key = histories === 'one' ? 0 : replica
+    let history = applied.get(key)
+    if (history === undefined) {
+      history = { newest: begin, hashes: new Map() }
+      applied.set(key, history)
+    }
+    return history
+  }
 
   function fail(rule: string, message: string): void {
     violation ??= { rule, message }
@@ -81,12 +108,23 @@ export function createInvariants(begin: Index = 0): Invariants {
 
   /** The log of a leader holds every entry that was committed before its term. */
   function mustHold(leader: ReplicaId, leaderTerm: Term, index: Index, term: Term): void {
+    if (histories === 'each') return
     const committed = committedTerms.get(index)
     if (committed === undefined || committed.term === term || committed.by > leaderTerm) return
     fail(
       'leader completeness',
       `${replicaName(leader)} leads in term ${leaderTerm} with an entry of term ${term} at ${index}, where one of term ${committed.term} was committed in term ${committed.by}`,
     )
+  }
+
+  /** What a leader sends is what it has applied itself. */
+  function mustHoldOwn(leader: ReplicaId, entry: Entry): void {
+    const known = historyOf(leader).hashes.get(entry.index)
+    if (known !== undefined && known.hash !== (entry.kind === 'data' ? hashBytes(entry.data) : 0))
+      fail(
+        'leader completeness',
+        `${replicaName(leader)} leads and sends another entry at ${entry.index} than ${known.process} has applied`,
+      )
   }
 
   function voted({ from, to, term }: Message): void {
@@ -164,6 +202,12 @@ export function createInvariants(begin: Index = 0): Invariants {
     get newestApplied() {
       return newestApplied
     },
+    parting(a, b) {
+      const other = historyOf(b).hashes
+      for (const [index, { hash }] of historyOf(a).hashes)
+        if ((other.get(index)?.hash ?? hash) !== hash) return index
+      return null
+    },
     get newestCommit() {
       return Math.max(newestCommit, newestApplied, ...commits.values())
     },
@@ -210,6 +254,7 @@ export function createInvariants(begin: Index = 0): Invariants {
             `two logs have an entry of term ${entry.term} at ${index} and differ up to there`,
           )
         mustHold(message.from, message.term, index, entry.term)
+        if (histories === 'each') mustHoldOwn(message.from, entry)
         if (entry.kind === 'noop') openings.set(entry.term, index)
         if (entry.kind === 'configuration') changes(message.term, message.commit, entry)
         if (index <= message.commit && !committedTerms.has(index)) {
@@ -220,17 +265,19 @@ export function createInvariants(begin: Index = 0): Invariants {
       }
       commitsTo(message, message.commit, voters)
     },
-    applied(process, index, data, previous) {
+    applied({ replica, process }, index, data, previous) {
       if (index !== previous + 1)
         fail('applied in order', `${process} applies entry ${index} after entry ${previous}`)
       const hash = data === null ? 0 : hashBytes(data)
-      const known = appliedHashes.get(index)
+      const history = historyOf(replica)
+      const known = history.hashes.get(index)
       if (known === undefined) {
-        appliedHashes.set(index, { hash, process })
-        if (index <= newestApplied && index > newestApplied - remembered)
+        history.hashes.set(index, { hash, process })
+        if (histories === 'one' && index <= history.newest && index > history.newest - remembered)
           fail('state-machine safety', `${process} applies entry ${index}, which is unknown`)
       } else if (known.hash !== hash)
         fail('state-machine safety', `${process} and ${known.process} apply different entries at ${index}`)
+      history.newest = Math.max(history.newest, index)
       newestApplied = Math.max(newestApplied, index)
     },
     same(rule, name, value, process) {
@@ -256,7 +303,8 @@ export function createInvariants(begin: Index = 0): Invariants {
 
   function forget(index: Index): void {
     const last = Math.min(index, newestApplied) - remembered
-    for (const map of [entries, committedTerms, appliedHashes])
+    const hashes = [...applied.values()].map((history) => history.hashes)
+    for (const map of [entries, committedTerms, ...hashes])
       for (const key of map.keys()) {
         if (key >= last) break
         map.delete(key)

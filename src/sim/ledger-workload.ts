@@ -1,32 +1,35 @@
 import type { Random } from '../base/random.ts'
 import type { Engine } from '../log/engine.ts'
+import { decodeSnapshotPoint } from '../log/engine-state.ts'
+import { openLog } from '../storage/wal.ts'
+import { createSimClock } from './clock.ts'
 import { skewed } from './faults.ts'
 import type { App, AppContext, AppStore, Cluster, Machine } from './cluster.ts'
 import { fork } from './cluster.ts'
 import { createHistory, type History, type OpenCall } from './history.ts'
 import type { Invariants } from './invariants.ts'
 import {
+  decodeCommand,
   emptyLedger,
   Ledger,
   ledgerModel,
+  readLedger,
   type LedgerImages,
   type LedgerInput,
   type LedgerOutput,
   type LedgerResult,
 } from './ledger.ts'
+import { LedgerMemory } from './ledger-memory.ts'
 import type { SequentialModel } from './linearizability.ts'
-import type { Scheduler } from './scheduler.ts'
+import type { Owner, Scheduler } from './scheduler.ts'
 import type { Trace } from './trace.ts'
-import type { Clients, Workload, WorkloadContext } from './workload.ts'
+import type { Clients, Workload, WorkloadContext, WorkloadParts } from './workload.ts'
 
 /** Clients that append numbers to lists and read them. */
-export function ledgerWorkload(): Workload {
+export function ledgerWorkload({ invariants }: WorkloadParts): Workload {
   return {
     newStore: () => new LedgerStore(),
-    openApp(store, context) {
-      if (!(store instanceof LedgerStore)) throw new Error('not a ledger')
-      return openLedger(store, context)
-    },
+    openApp: (store, context) => openLedger(storeOf(store), context, invariants),
     begin: (context) => new LedgerClients(context),
     close() {},
   }
@@ -34,6 +37,7 @@ export function ledgerWorkload(): Workload {
 
 class LedgerStore implements AppStore {
   images: LedgerImages = emptyLedger()
+  memory = new LedgerMemory()
   isFull = false
 
   died(power: boolean): void {
@@ -44,6 +48,7 @@ class LedgerStore implements AppStore {
 
   wipe(): void {
     this.images = emptyLedger()
+    this.memory = new LedgerMemory()
   }
 
   full(full: boolean): void {
@@ -71,10 +76,61 @@ class LedgerApp implements App {
   }
 }
 
-function openLedger(store: LedgerStore, context: AppContext): LedgerApp {
-  const ledger = new Ledger(store.images, context.clock, context.hooks)
+function openLedger(store: LedgerStore, context: AppContext, invariants: Invariants): LedgerApp {
+  const see = (): void => {
+    if (opened.ledger !== null) store.memory.see(context.self, opened.ledger.lists, invariants)
+  }
+  const opened: { ledger: Ledger | null } = { ledger: null }
+  const ledger = new Ledger(store.images, context.clock, {
+    applied(entries, previous) {
+      see()
+      context.hooks.applied(entries, previous)
+    },
+    restored(index) {
+      see()
+      context.hooks.restored(index)
+    },
+  })
+  opened.ledger = ledger
+  see()
   ledger.full = () => store.isFull
   return new LedgerApp(ledger)
+}
+
+function storeOf(store: AppStore): LedgerStore {
+  if (!(store instanceof LedgerStore)) throw new Error('not a ledger')
+  return store
+}
+
+/** What the files of a machine hold: its state, and what its log has after it. */
+function filesOf(machine: Machine, scheduler: Scheduler): ReadonlyMap<number, readonly number[]> {
+  const { lists, appliedIndex, engineState } = readLedger(storeOf(machine.store).images)
+  const owner: Owner = { name: `the files of r${machine.id}`, alive: true, stalledUntilMs: 0 }
+  const { log } = openLog(
+    machine.disk.mount(owner),
+    {
+      segmentBytes: 4096,
+      cacheBytes: 4096,
+      clock: createSimClock(scheduler, owner, machine.clockCondition),
+      onFailed(error) {
+        throw error
+      },
+      onFullChanged() {},
+    },
+    decodeSnapshotPoint(appliedIndex, engineState, machine.initial),
+  )
+  for (let index = appliedIndex + 1; index <= log.lastIndex;)
+    for (const entry of log.entries(index, log.lastIndex, 100_000)) {
+      index = entry.index + 1
+      if (entry.kind !== 'data') continue
+      const { key, value } = decodeCommand(entry.data)
+      const list = lists.get(key) ?? []
+      // What was proposed twice takes effect once.
+      if (!list.includes(value)) lists.set(key, [...list, value])
+    }
+  owner.alive = false
+  machine.disk.processDied()
+  return lists
 }
 
 function ledgerOf(machine: Machine): Ledger | null {
@@ -98,6 +154,13 @@ class LedgerClients implements Clients {
   private stopping = false
   private moments = 0
   private busy = 0
+  /** Which replica said that a value is at which place. */
+  private readonly acknowledged: {
+    readonly by: Machine
+    readonly key: number
+    readonly value: number
+    readonly place: LedgerOutput
+  }[] = []
   answered = 0
   unknown = 0
 
@@ -166,6 +229,24 @@ class LedgerClients implements Clients {
     if (violation !== null) this.invariants.fail('linearizability', violation)
   }
 
+  readonly checkEach = (): void => {
+    const files = new Map<Machine, ReadonlyMap<number, readonly number[]>>()
+    for (const machine of this.cluster.machines.values()) {
+      const lists = filesOf(machine, this.scheduler)
+      files.set(machine, lists)
+      storeOf(machine.store).memory.see(machine.id, lists, this.invariants)
+      const missing = storeOf(machine.store).memory.missing(lists)
+      if (missing !== null)
+        this.invariants.fail('nothing that was applied is replaced', `r${machine.id} has lost ${missing}`)
+    }
+    for (const { by, key, value, place } of this.acknowledged)
+      if ((files.get(by)?.get(key)?.indexOf(value) ?? -1) + 1 !== place)
+        this.invariants.fail(
+          'acknowledged writes are kept',
+          `r${by.id} has acknowledged ${value} at place ${place} of list ${key}, and its files do not hold it there`,
+        )
+  }
+
   private loop(client: number, number: number, random: Random, pauseMs: number, replica: number): void {
     this.scheduler.at(this.scheduler.nowMs + random.below(2 * pauseMs), null, () => {
       if (this.stopping) return
@@ -215,6 +296,8 @@ class LedgerClients implements Clients {
         if (result.kind === 'answered') {
           this.answered += 1
           call.answered(result.output)
+          if (input.kind === 'append' && machine !== undefined)
+            this.acknowledged.push({ by: machine, key, value: input.value, place: result.output })
           done(machine?.id ?? 0)
         } else if (tries >= mostAttempts || (this.stopping && tries > 2)) {
           const lost = maybe || result.kind === 'unknown'

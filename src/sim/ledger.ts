@@ -234,6 +234,11 @@ export class Ledger implements LogConsumer {
     })
   }
 
+  /** By key. What is returned changes. */
+  get lists(): ReadonlyMap<number, readonly number[]> {
+    return this.state.lists
+  }
+
   /** The place of a value in a list, from 1; null when it is not there. */
   placeOf(key: number, value: number): number | null {
     const place = this.state.lists.get(key)?.indexOf(value) ?? -1
@@ -313,7 +318,7 @@ function encodeCommand(command: LedgerCommand): Uint8Array {
     .finish()
 }
 
-function decodeCommand(data: Uint8Array): LedgerCommand {
+export function decodeCommand(data: Uint8Array): LedgerCommand {
   const reader = new ByteReader(data)
   return {
     client: reader.varint(),
@@ -321,6 +326,11 @@ function decodeCommand(data: Uint8Array): LedgerCommand {
     key: reader.varint(),
     value: reader.varint(),
   }
+}
+
+/** What a machine's file says. */
+export function readLedger(images: LedgerImages): Pick<State, 'appliedIndex' | 'engineState' | 'lists'> {
+  return decodeState(images.installed ?? images.newest())
 }
 
 function encodeState(state: State): Uint8Array {

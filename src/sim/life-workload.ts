@@ -29,6 +29,7 @@ class Life implements Clients {
   private readonly random: Random
   private readonly people: SimPeople
   private readonly keeper: Keeper
+  readonly checkEach = null
   private stopped = false
 
   constructor(context: WorkloadContext, appOf: ChatWorkload['appOf']) {

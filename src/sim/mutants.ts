@@ -17,6 +17,8 @@ export interface Mutant {
   readonly workload: WorkloadName
   /** Default `majority`. */
   readonly faultModel?: FaultModel
+  /** More goes wrong than the model survives. */
+  readonly beyond?: true
   /** Only these faults, where others would hide it for long. Default: all. */
   readonly kinds?: readonly FaultKind[]
 }
@@ -80,8 +82,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: "commit an old term's entry by counting",
     file: 'raft/leadership.ts',
-    find: 'if (index > state.commitIndex && state.log.termAt(index) === state.term) {',
-    replace: 'if (index > state.commitIndex) {',
+    find: 'if (index > state.commitIndex && !isEarly && state.log.termAt(index) === state.term) {',
+    replace: 'if (index > state.commitIndex && !isEarly) {',
     workload: ledger,
   },
   {
@@ -197,8 +199,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'take over a snapshot that is not needed',
     file: 'raft/core.ts',
-    find: 'return point.index > commitIndex && log.termAt(point.index) !== point.term',
-    replace: 'return point.index > commitIndex || log.lastIndex > 0',
+    find: 'const isNeeded = point.index > commitIndex && log.termAt(point.index) !== point.term',
+    replace: 'const isNeeded = point.index > commitIndex || log.lastIndex > 0',
     workload: ledger,
   },
   {
@@ -522,6 +524,87 @@ export const mutants: readonly Mutant[] = [
     replace: '',
     workload: life,
     kinds: [],
+  },
+  {
+    name: 'fail-stop parted: do not notice in an append that histories differ',
+    file: 'raft/core.ts',
+    find: '    this.expectSameHistory(here === null || here === term, { index, term, here, commitIndex })\n',
+    replace: '',
+    workload: ledger,
+    faultModel: 'fail-stop',
+    beyond: true,
+  },
+  {
+    name: 'fail-stop parted: do not notice in a copy of the state that histories differ',
+    file: 'raft/core.ts',
+    find: '    this.expectSameHistory(here === null || there === null || here === there, { index, here, there })\n',
+    replace: '    void here\n    void there\n',
+    workload: ledger,
+    faultModel: 'fail-stop',
+    beyond: true,
+  },
+  {
+    name: 'fail-stop parted: an append cuts what may have been committed before a power cut',
+    file: 'raft/core.ts',
+    find: '      for (const { index, term } of fresh.slice(0, 1)) this.expectSafeToCut(index, term)\n',
+    replace: '',
+    workload: ledger,
+    faultModel: 'fail-stop',
+    beyond: true,
+  },
+  {
+    name: 'fail-stop parted: a copy of the state replaces what may have been committed before a power cut',
+    file: 'raft/core.ts',
+    find: '    if (isNeeded) this.expectSafeToReplace(point)\n',
+    replace: '',
+    workload: ledger,
+    faultModel: 'fail-stop',
+    beyond: true,
+  },
+  {
+    name: 'fail-stop parted: commit alone before it is on disk that one is alone',
+    file: 'raft/quorum.ts',
+    find: 'commitsConfigurationFirst: true,',
+    replace: 'commitsConfigurationFirst: false,',
+    workload: ledger,
+    faultModel: 'fail-stop',
+    beyond: true,
+  },
+  {
+    name: 'fail-stop parted: two sides may lead in the same term',
+    file: 'raft/quorum.ts',
+    find: 'termAfter: (term, self) => term + 1 + ((((self - term - 1) % termStride) + termStride) % termStride),',
+    replace: 'termAfter: (term) => term + 1,',
+    workload: ledger,
+    faultModel: 'fail-stop',
+    beyond: true,
+  },
+  {
+    name: 'fail-stop parted: a configuration says nothing of the terms before its own',
+    file: 'raft/quorum.ts',
+    find: 'lineage: [...(electorate.lineage ?? []), at].slice(-mostLineage),',
+    replace: 'lineage: [at],',
+    workload: ledger,
+    faultModel: 'fail-stop',
+    beyond: true,
+  },
+  {
+    name: 'fail-stop parted: who has gone on without the others starts again',
+    file: 'raft/halt.ts',
+    find: "return this.reason === 'takenForDead'",
+    replace: 'return this.reason !== null',
+    workload: ledger,
+    faultModel: 'fail-stop',
+    beyond: true,
+  },
+  {
+    name: 'fail-stop parted: who was taken for dead goes on',
+    file: 'raft/state.ts',
+    find: "    throw new HaltError('takenForDead',",
+    replace: "    if (own.voter) throw new HaltError('takenForDead',",
+    workload: ledger,
+    faultModel: 'fail-stop',
+    beyond: true,
   },
 ]
 

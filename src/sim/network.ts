@@ -15,15 +15,20 @@ import { hashBytes, type Trace } from './trace.ts'
 
 /** The links between the replicas of a cluster. */
 export interface SimNetwork {
-  /** The transport of a process of a replica. `regressed` and other refusals are the peer link's business and not simulated. */
+  /** The transport of a process of a replica. `onShutOut`: another process tells this one why it may not take part; other refusals are the peer link's business and not simulated. */
   attach(
     self: ReplicaId,
     process: Owner,
     clock: Clock,
     run: { readonly incarnation: number; readonly newestVersion: number },
+    onShutOut: (by: ReplicaId, why: ShutOutCode, reason: string) => void,
   ): Transport
   /** How messages from one replica to another fare; the faults change it. */
   condition(from: ReplicaId, to: ReplicaId): LinkCondition
+  /** Whether both believe that they have a link. */
+  hear(a: ReplicaId, b: ReplicaId): boolean
+  /** `at` dials `peer`, which lives, and is told that nobody listens there. */
+  refuseFalsely(at: ReplicaId, peer: ReplicaId): void
   /** The process ended. `told`: the machine still runs and closes its sockets. */
   processDied(replica: ReplicaId, told: boolean): void
   readonly counts: NetworkCounts
@@ -49,14 +54,17 @@ export interface NetworkCounts {
   linksBroken: number
 }
 
+type ShutOutCode = Parameters<Transport['shutOut']>[1]
+
 interface Endpoint {
   readonly self: ReplicaId
   readonly process: Owner
   readonly clock: Clock
   handler: TransportHandler | null
   peers: ReadonlySet<ReplicaId>
-  /** Whom this process has told to keep away. */
-  readonly shutOut: Set<ReplicaId>
+  /** Whom this process keeps away, and how it tells them. */
+  readonly shutOut: Map<ReplicaId, (peer: Endpoint) => void>
+  readonly onShutOut: (by: ReplicaId, why: ShutOutCode, reason: string) => void
   /** What this side believes of its links. */
   readonly links: Map<ReplicaId, LinkState>
   /** Which process each link that is up leads to. */
@@ -67,6 +75,8 @@ interface Endpoint {
   readonly versions: Map<ReplicaId, number>
   /** The newest incarnation of each replica that has greeted this process. */
   readonly greeted: Map<ReplicaId, number>
+  /** Those of them that were taken for dead since: they greet again. */
+  readonly doubted: Set<ReplicaId>
 }
 
 type LinkState = 'up' | 'died' | 'silent'
@@ -90,6 +100,8 @@ export function createSimNetwork(options: {
   readonly defaults: () => LinkCondition
   /** What every replica knows at least. */
   readonly oldestVersion: number
+  /** Silence counts as proof of death. */
+  readonly trustTimeouts: boolean
   /** Sees every message that is sent, before anything can happen to it. */
   readonly onSend: (frame: Frame, from: ReplicaId, to: ReplicaId) => void
 }): SimNetwork {
@@ -150,7 +162,8 @@ export function createSimNetwork(options: {
   }
 
   function greet(endpoint: Endpoint, other: Endpoint): void {
-    if ((endpoint.greeted.get(other.self) ?? 0) >= other.incarnation) return
+    const wasDoubted = endpoint.doubted.delete(other.self)
+    if (!wasDoubted && (endpoint.greeted.get(other.self) ?? 0) >= other.incarnation) return
     endpoint.versions.set(other.self, spoken(endpoint, other))
     endpoint.greeted.set(other.self, other.incarnation)
     endpoint.handler?.incarnation(other.self, other.incarnation, true)
@@ -170,10 +183,32 @@ export function createSimNetwork(options: {
     scheduler.at(scheduler.nowMs, endpoint.process, () => endpoint.handler?.incarnation(peer, dead, false))
   }
 
+  /** Takes the process that greeted last for dead, though that may live. */
+  function giveUp(endpoint: Endpoint, peer: ReplicaId): void {
+    const incarnation = endpoint.greeted.get(peer)
+    if (incarnation === undefined || !endpoint.peers.has(peer)) return
+    scheduler.at(scheduler.nowMs, endpoint.process, () => {
+      trace.add('dead', endpoint.self, peer, () => `r${peer} is taken for dead`)
+      endpoint.doubted.add(peer)
+      endpoint.handler?.incarnation(peer, incarnation, false)
+    })
+  }
+
+  /** With time-outs that are trusted a process that stands still is as good as cut off. */
+  function isSilent(a: Endpoint | null, b: Endpoint | null): boolean {
+    const standsStill = (one: Endpoint | null): boolean =>
+      one !== null && one.process.stalledUntilMs > scheduler.nowMs
+    return options.trustTimeouts && (standsStill(a) || standsStill(b))
+  }
+
   function breakLink(a: ReplicaId, b: ReplicaId): void {
     const key = pairKey(a, b)
     epochs.set(key, (epochs.get(key) ?? 0) + 1)
     counts.linksBroken += 1
+  }
+
+  function tellShutOut(by: Endpoint | null, peer: Endpoint | null): void {
+    if (by !== null && peer !== null && !isCut(by.self, peer.self)) by.shutOut.get(peer.self)?.(peer)
   }
 
   /** Looks after the link of a pair, for good: sets it up when it can be, notices when it cannot be any more. */
@@ -184,7 +219,9 @@ export function createSimNetwork(options: {
     const look = (): void => {
       const left = running(a)
       const right = running(b)
-      if (isApart(a, b) || (left === null && right === null)) {
+      tellShutOut(left, right)
+      tellShutOut(right, left)
+      if (isApart(a, b) || isSilent(left, right) || (left === null && right === null)) {
         silentSinceMs ??= scheduler.nowMs
         if (scheduler.nowMs - silentSinceMs >= silenceMs) {
           if (left?.links.get(b) === 'up' || right?.links.get(a) === 'up') breakLink(a, b)
@@ -194,6 +231,10 @@ export function createSimNetwork(options: {
             setLink(left, b, falseDeath && !direction(b, a).condition.blocked ? 'died' : 'silent')
           if (right !== null)
             setLink(right, a, falseDeath && !direction(a, b).condition.blocked ? 'died' : 'silent')
+          if (options.trustTimeouts) {
+            if (left !== null) giveUp(left, b)
+            if (right !== null) giveUp(right, a)
+          }
         }
       } else {
         silentSinceMs = null
@@ -304,20 +345,22 @@ export function createSimNetwork(options: {
   return {
     counts,
     condition: (from, to) => direction(from, to).condition,
-    attach(self, process, clock, { incarnation, newestVersion }) {
+    attach(self, process, clock, { incarnation, newestVersion }, onShutOut) {
       const endpoint: Endpoint = {
         self,
         process,
         clock,
         handler: null,
         peers: new Set(),
-        shutOut: new Set(),
+        shutOut: new Map(),
+        onShutOut,
         links: new Map(),
         connectedTo: new Map(),
         incarnation,
         newestVersion,
         versions: new Map(),
         greeted: new Map(),
+        doubted: new Set(),
       }
       endpoints.set(self, endpoint)
       return {
@@ -338,9 +381,14 @@ export function createSimNetwork(options: {
           for (const peer of endpoint.peers) tend(self, peer)
           for (const other of endpoints.keys()) if (!endpoint.peers.has(other)) tend(self, other)
         },
-        shutOut(peer, _why, reason) {
+        shutOut(peer, why, reason) {
           trace.add('shutOut', self, peer, () => `r${peer} may not take part: ${reason}`)
-          endpoint.shutOut.add(peer)
+          endpoint.shutOut.set(peer, (other) =>
+            scheduler.at(scheduler.nowMs + direction(self, peer).condition.delayMs, other.process, () =>
+              other.onShutOut(self, why, reason),
+            ),
+          )
+          tellShutOut(endpoint, running(peer))
           breakLink(self, peer)
           setLink(endpoint, peer, 'silent')
           const other = running(peer)
@@ -360,6 +408,14 @@ export function createSimNetwork(options: {
           return Promise.resolve()
         },
       }
+    },
+    hear: (a, b) => running(a)?.links.get(b) === 'up' && running(b)?.links.get(a) === 'up',
+    refuseFalsely(at, peer) {
+      const endpoint = running(at)
+      if (endpoint === null || running(peer) === null) return
+      if (endpoint.links.get(peer) === 'up') breakLink(at, peer)
+      setLink(endpoint, peer, 'died')
+      giveUp(endpoint, peer)
     },
     processDied(replica, told) {
       for (const other of endpoints.values()) {

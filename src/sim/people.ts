@@ -729,14 +729,6 @@ export class People {
   // The end
 
   async finish(): Promise<void> {
-    const truth = new Map<string, readonly Message[]>()
-    for (const person of this.people)
-      for (const { part, target } of this.targetsOf(person)) {
-        if (truth.has(part)) continue
-        const messages = await this.world.read(person.name, target)
-        if (messages === null) return
-        truth.set(part, messages)
-      }
     for (const person of this.people)
       for (const { part, target } of this.targetsOf(person)) {
         const call = this.history.call(person.name, part, { kind: 'list' })
@@ -746,12 +738,8 @@ export class People {
           async () => (await this.listNow(this.clientOf(person), target, false)).text,
         )
       }
-    for (
-      let wait = 0;
-      wait < 100 && this.people.some((person) => this.behind(person, truth) !== null);
-      wait += 1
-    )
-      await this.sleep(200)
+    const truth = await this.truth()
+    if (truth === null) return
     for (const person of this.people) {
       const behind = this.behind(person, truth)
       if (behind !== null) this.world.fail('delivered once, in order, without a gap', behind)
@@ -763,6 +751,23 @@ export class People {
       const message = truth.get(part)?.find((one) => toHex(one.id) === input.id)
       return message === undefined ? null : String(message.seq)
     })
+  }
+
+  /** What each conversation holds, once all streams have shown it; or what it holds when they have had long enough. Null when no replica runs. */
+  private async truth(): Promise<ReadonlyMap<string, readonly Message[]> | null> {
+    for (let wait = 0; ; wait += 1) {
+      const truth = new Map<string, readonly Message[]>()
+      for (const person of this.people)
+        for (const { part, target } of this.targetsOf(person)) {
+          if (truth.has(part)) continue
+          const messages = await this.world.read(person.name, target)
+          if (messages === null) return null
+          truth.set(part, messages)
+        }
+      // Read again each time, since a send whose outcome nobody knows may still take effect.
+      if (wait === 100 || this.people.every((person) => this.behind(person, truth) === null)) return truth
+      await this.sleep(200)
+    }
   }
 
   /** Checks that what was answered is linearizable. Returns the conversations, names and drafts for which the search was given up. */

@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { FaultModel } from '../raft/types.ts'
-import { failStopFaults, faultKinds, type FaultKind } from './faults.ts'
+import { failStopBreakers, failStopFaults, faultKinds, type FaultKind } from './faults.ts'
 import { tracePage } from './page.ts'
 import { shrink } from './shrink.ts'
 import { describePlan, simulate, workloadNames, type SimOptions, type SimResult } from './simulate.ts'
@@ -17,7 +17,9 @@ const help = `npm run sim -- [options]
   --minutes M         try fresh seeds for so long (default 1)
   --workload NAME     ${workloadNames.join(', ')}; default: each in turn
   --model NAME        majority (default) or fail-stop
-  --beyond            at some time comes what no cluster survives; it must stop safely
+  --beyond            more goes wrong than the model survives. majority: at some time most machines are lost; it must
+                      stop safely. fail-stop: the network is cut and the living are taken for dead; sides that
+                      went on without each other must notice it (only with the workload ledger)
   --replicas N        1 to 7 instead of what the seed draws
   --duration S        seconds of virtual time with faults, instead of what the seed draws
   --faults KINDS      only these, comma-separated; "none" for none:
@@ -79,15 +81,16 @@ async function main(): Promise<boolean> {
 }
 
 function optionsFor(seed: number): SimOptions {
-  const workload =
-    workloadNames.find((name) => name === values.workload) ?? workloadNames[seed % workloadNames.length]
+  const faultModel = model(values.model)
+  const inTurn = faultModel === 'fail-stop' && values.beyond ? (['ledger'] as const) : workloadNames
+  const workload = workloadNames.find((name) => name === values.workload) ?? inTurn[seed % inTurn.length]
   if (workload === undefined || (values.workload !== undefined && workload !== values.workload))
     throw new Error(`--workload must be one of ${workloadNames.join(', ')}`)
   return {
     seed,
     workload,
     replicas: values.replicas === undefined ? null : number(values.replicas, 'replicas'),
-    faultModel: model(values.model),
+    faultModel,
     beyond: values.beyond,
     kinds: values.faults === undefined ? null : kindsOf(values.faults),
     only: values.only === undefined ? null : new Set(values.only.split(',').map(Number)),
@@ -154,7 +157,7 @@ function commandFor(options: SimOptions): string {
   return parts.join(' ')
 }
 
-const allFaultKinds = [...new Set([...faultKinds, ...failStopFaults])]
+const allFaultKinds = [...new Set([...faultKinds, ...failStopFaults, ...failStopBreakers])]
 
 function kindsOf(text: string): readonly FaultKind[] {
   if (text === 'none') return []

@@ -38,7 +38,7 @@ export async function restoreElsewhere(
   await insist(() => Promise.resolve((source.process?.app?.appliedIndex ?? 0) >= atLeast || null))
   const backup = await readBackup(source, appOf)
   const after = await insist(() => keeper.list())
-  const own = createInvariants(backup.index)
+  const own = createInvariants('one', backup.index)
   const chat = chatWorkload({ random: fork(random), invariants: own })
   const cluster = createCluster({
     scheduler,
@@ -48,6 +48,7 @@ export async function restoreElsewhere(
     replicas: [1, 2, 3, 5][random.below(4)] ?? 3,
     faultModel: random.below(2) === 0 ? 'majority' : 'fail-stop',
     tuning: {},
+    broken: null,
     firstVersion: newestVersion,
     alike: false,
     newStore: (id) => chat.newStore(id),

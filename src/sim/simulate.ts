@@ -6,6 +6,7 @@ import { createCluster, fork, type ClusterCounts } from './cluster.ts'
 import {
   describeFault,
   drawFaults,
+  failStopBreakers,
   failStopFaults,
   faultKinds,
   skewed,
@@ -17,6 +18,7 @@ import { createInvariants, type Violation } from './invariants.ts'
 import { lifeWorkload } from './life-workload.ts'
 import { ledgerWorkload } from './ledger-workload.ts'
 import type { NetworkCounts } from './network.ts'
+import { createParted } from './parted.ts'
 import { createScheduler, outsidePromises } from './scheduler.ts'
 import { createTrace, type TracedEvent } from './trace.ts'
 import type { Workload, WorkloadParts } from './workload.ts'
@@ -31,7 +33,10 @@ export interface SimOptions {
   /** Drawn when null. */
   readonly replicas: number | null
   readonly faultModel: FaultModel
-  /** At some time comes what no cluster survives: then it must stop safely, and answer nothing wrong. */
+  /**
+   * More goes wrong than the fault model survives. `majority`: at some time most machines are lost, or bits flip on most disks; then it must stop safely, and answer nothing wrong.
+   * `fail-stop`: the network is cut and processes that live are taken for dead; then sides may go on without each other, and must notice it when they meet.
+   */
   readonly beyond: boolean
   /** Only faults of these kinds; null = all that the model survives. */
   readonly kinds: readonly FaultKind[] | null
@@ -109,14 +114,14 @@ export async function simulate(options: SimOptions): Promise<SimResult> {
   const faultRandom = fork(random)
   const replicas = options.replicas ?? [1, 2, 3, 3, 3, 4, 5, 5, 5, 5, 6, 7][planRandom.below(12)] ?? 3
   const durationMs = options.durationMs ?? skewed(planRandom, 6000, 60_000)
-  const survivable = options.faultModel === 'majority' ? faultKinds : failStopFaults
-  const kinds = survivable.filter((kind) => options.kinds === null || options.kinds.includes(kind))
-  const plan = drawFaults(planRandom, { replicas, durationMs, kinds, beyond: options.beyond })
+  const isBroken = options.beyond && options.faultModel === 'fail-stop'
+  const broken = isBroken ? { trustTimeouts: planRandom.below(2) === 0 } : null
+  const plan = drawFaults(planRandom, { replicas, durationMs, ...mayHappen(options, broken) })
   const tuning = drawTuning(planRandom, options.workload)
 
   const scheduler = createScheduler(() => {})
   const trace = createTrace(() => scheduler.nowMs, options.keepEvents)
-  const invariants = createInvariants()
+  const invariants = createInvariants(broken === null ? 'one' : 'each')
   const workload = workloads[options.workload]({ random: fork(clusterRandom), invariants })
   const cluster = createCluster({
     scheduler,
@@ -125,6 +130,7 @@ export async function simulate(options: SimOptions): Promise<SimResult> {
     invariants,
     replicas,
     faultModel: options.faultModel,
+    broken,
     tuning,
     // The fail-stop model came with version 2.
     firstVersion:
@@ -145,12 +151,18 @@ export async function simulate(options: SimOptions): Promise<SimResult> {
     removesRunning: options.faultModel === 'majority',
   })
   const clients = workload.begin({ cluster, scheduler, random: clientRandom, trace, invariants })
+  if (broken !== null && clients.checkEach === null)
+    throw new Error(
+      `nothing is known of what the ${options.workload} may show when sides go on without each other`,
+    )
   for (const fault of plan)
     if (options.only === null || options.only.has(fault.number))
       scheduler.at(fault.atMs, null, () => injector.inject(fault))
 
+  const parted = createParted(cluster, invariants, scheduler)
   const inspect = (): void => {
     cluster.inspect(false)
+    if (broken !== null) parted.look()
     for (const machine of cluster.machines.values())
       if (machine.disk.usedBytes > mostDiskBytes)
         invariants.fail('bounded log', `the disk of r${machine.id} holds ${machine.disk.usedBytes} bytes`)
@@ -185,7 +197,8 @@ export async function simulate(options: SimOptions): Promise<SimResult> {
     clients.stop()
   })
   const healedMs = scheduler.nowMs
-  if (injector.ruin === null) await comeBack()
+  if (broken !== null) await meetAgain()
+  else if (injector.ruin === null) await comeBack()
   else await stopSafely()
   for (const machine of cluster.machines.values()) cluster.retire(machine.id, 'removed')
   workload.close()
@@ -201,6 +214,10 @@ export async function simulate(options: SimOptions): Promise<SimResult> {
       invariants.fail('progress', `a membership change is not done ${healMs / 1000} s after the faults ended`)
     else if (missing !== null)
       invariants.fail('progress', `${missing}, ${healMs / 1000} s after the faults ended`)
+    await checkClients()
+  }
+
+  async function checkClients(): Promise<void> {
     let finished = false
     await outsidePromises(() => {
       void clients.finish().then(() => (finished = true))
@@ -210,6 +227,20 @@ export async function simulate(options: SimOptions): Promise<SimResult> {
     if (!finished) invariants.fail('progress', 'the last reads are not answered')
     cluster.inspect(true)
     clients.check()
+  }
+
+  /** Whoever has gone on without the others has halted, the rest agree, and what was acknowledged is still where it was. */
+  async function meetAgain(): Promise<void> {
+    await run(healedMs + healMs, () => clients.idle && parted.unsettled() === null)
+    if (ended()) return
+    const missing = clients.idle ? parted.unsettled() : 'calls are still open'
+    if (missing !== null)
+      return invariants.fail('progress', `${missing}, ${healMs / 1000} s after the faults ended`)
+    // Where nobody had to halt for it, nobody has gone on without the others, and all that clients saw happened in one order.
+    if (cluster.counts.diverged === 0) await checkClients()
+    else if (cluster.leader() !== null) cluster.inspect(true)
+    for (const { id } of cluster.running()) cluster.crash(id, false, Infinity)
+    clients.checkEach?.()
   }
 
   /** Nothing new is committed or answered without a quorum, every replica says that there is none, and no caller is left hanging. */
@@ -247,6 +278,8 @@ export async function simulate(options: SimOptions): Promise<SimResult> {
     const leader = cluster.leader()
     const status = leader?.process?.engine?.status()
     if (status === undefined) return 'nobody leads'
+    // Such as when the leader that is found is one of an earlier term, and does not know it yet.
+    if (status.commitIndex !== status.lastIndex) return 'something is not committed'
     for (const { id } of status.members) {
       const process = cluster.machines.get(id)?.process ?? null
       if (process === null || process.app === null || process.engine === null) return `r${id} is not running`
@@ -274,6 +307,21 @@ export async function simulate(options: SimOptions): Promise<SimResult> {
     unknown: clients.unknown,
     trace: trace.kept(),
   }
+}
+
+/** What may go wrong at all, as the fault model, and what is wanted of it, go. */
+function mayHappen(
+  { faultModel, beyond, kinds }: SimOptions,
+  broken: { readonly trustTimeouts: boolean } | null,
+): Pick<Parameters<typeof drawFaults>[1], 'kinds' | 'atLeastOneOf' | 'ruin'> {
+  const wanted = (all: readonly FaultKind[]): readonly FaultKind[] =>
+    all.filter((kind) => kinds === null || kinds.includes(kind))
+  if (faultModel === 'majority') return { kinds: wanted(faultKinds), atLeastOneOf: [], ruin: beyond }
+  if (broken === null) return { kinds: wanted(failStopFaults), atLeastOneOf: [], ruin: false }
+  const breakers = broken.trustTimeouts ? failStopBreakers : failStopBreakers.slice(0, 2)
+  // A replica that is taken out by its operator takes with it what it alone has.
+  const survivable = failStopFaults.filter((kind) => kind !== 'membership')
+  return { kinds: wanted([...failStopBreakers, ...survivable]), atLeastOneOf: wanted(breakers), ruin: false }
 }
 
 /** The plan in words, as far as it was used. */

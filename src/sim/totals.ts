@@ -26,6 +26,8 @@ export function createTotals(): Totals {
     snapshots: 0,
     compactions: 0,
     membershipChanges: 0,
+    takenForDead: 0,
+    diverged: 0,
     messages: 0,
     lost: 0,
   }
@@ -62,6 +64,8 @@ export function createTotals(): Totals {
       sums.snapshots += result.cluster.snapshots
       sums.compactions += result.cluster.compactions
       sums.membershipChanges += result.cluster.membershipChanges
+      sums.takenForDead += result.cluster.takenForDead
+      sums.diverged += result.cluster.diverged
       sums.messages += result.network.delivered
       sums.lost += result.network.lost
       for (const [kind, count] of result.faults) faults.set(kind, (faults.get(kind) ?? 0) + count)
@@ -72,6 +76,9 @@ export function createTotals(): Totals {
         line(),
         `calls ${sums.operations}, answered ${sums.answered}, outcome never known ${sums.unknown}`,
         `crashes ${sums.crashes}, power cuts ${sums.powerCuts}, membership changes ${sums.membershipChanges}, compactions ${sums.compactions}`,
+        ...(sums.takenForDead + sums.diverged > 0
+          ? [`halted: taken for dead ${sums.takenForDead}, gone on without others ${sums.diverged}`]
+          : []),
         `messages ${sums.messages}, lost ${sums.lost}`,
         `faults: ${[...faults].map(([kind, count]) => `${kind} ${count}`).join(', ')}`,
       ].join('\n'),

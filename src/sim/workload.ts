@@ -48,4 +48,9 @@ export interface Clients {
   reset(replica: ReplicaId): void
   /** Checks what the clients saw. */
   check(): void
+  /**
+   * Checks what each replica by itself has answered, whatever the others have: what it acknowledged is still in its files. When no process runs any more. Null where clients go from replica
+   * to replica and nothing can be said of what they see then.
+   */
+  readonly checkEach: (() => void) | null
 }
