@@ -18,7 +18,11 @@ const settings = {
   },
   max_message_bytes: { key: 'maxMessageBytes', type: 'number', says: 'largest message, 1 to 65536' },
   messages_per_minute: { key: 'messagesPerMinute', type: 'number', says: 'of one account; 0 = no limit' },
-  session_lifetime_s: { key: 'sessionLifetimeS', type: 'number', says: 'seconds that a session lasts, 60 at least' },
+  session_lifetime_s: {
+    key: 'sessionLifetimeS',
+    type: 'number',
+    says: 'seconds that a session lasts, 60 at least',
+  },
   retention_s: {
     key: 'retentionS',
     type: 'duration',
