@@ -4,7 +4,7 @@ import { appendFileSync, mkdirSync, mkdtempSync, rmSync, rmdirSync } from 'node:
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { createClient } from '../src/client/index.ts'
+import { type Client, createClient, ParleyError } from '../src/client/index.ts'
 import { startCluster } from './support/cluster.ts'
 import { Ledger, until } from './support/ledger.ts'
 import { checkSameState } from './support/state.ts'
@@ -117,6 +117,76 @@ test('a replica without space sends its clients to the others, and catches up wh
     assert.ok((await checkSameState(cluster)) >= 3)
   } finally {
     spawnSync('umount', [disk])
+    rmSync(folder, { recursive: true })
+  }
+})
+
+test('followers without space under a leader that has some: who writes is told, reads go on, and all goes on when there is space again', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'parley-full-followers-'))
+  const disks = [1, 2, 3].map((id) => join(folder, `r${id}`))
+  for (const disk of disks) {
+    mkdirSync(disk)
+    const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=160m', 'parley-test', disk])
+    if (mounted.status === 0) continue
+    for (const other of disks) spawnSync('umount', [other])
+    rmSync(folder, { recursive: true })
+    t.skip('only root can make a small disk for this test')
+    return
+  }
+  try {
+    await using cluster = await startCluster({ folder, replicas: 3, environment: { PARLEY_LOG_MIB: '2' } })
+    using ledger = new Ledger(cluster.addresses)
+    await ledger.open(3)
+    const leader = await cluster.untilServing()
+    const clients = cluster.addresses.map((address) =>
+      createClient({ addresses: [address], discover: false, timeoutMs: 3000 }),
+    )
+    t.after(() => {
+      for (const client of clients) client.close()
+    })
+    for (const client of clients) await client.logIn({ name: 'talker0', password: 'a password for tests' })
+    ledger.start(8)
+    await ledger.progress(200)
+    const full = disks.filter((_, i) => i + 1 !== leader)
+    const to = { target: { $case: 'room', value: 'ledger' } } as const
+    let sent = 0
+    const send = (client: Client): Promise<string> =>
+      client
+        .call('sendMessage', { to, text: `${(sent += 1)} ${'x'.repeat(16_000)}` })
+        .then(() => 'sent')
+        .catch((error: unknown) => (error instanceof ParleyError ? error.reason : String(error)))
+    // Whoever has no space itself says so; the leader has some, and sees only that nothing is written. Without a leader none can be elected, since a vote takes space too.
+    const filling = setInterval(() => {
+      // What the log gives back is taken at once.
+      for (const disk of full) fill(join(disk, 'ballast'))
+    }, 20)
+    t.after(() => clearInterval(filling))
+    const clear = new Set(['REASON_NO_SPACE', 'REASON_OVERLOADED', 'REASON_NO_QUORUM'])
+    await until(
+      async () => {
+        const reasons = await Promise.all(clients.map(send))
+        return reasons.every((reason) => clear.has(reason))
+      },
+      'who writes is told why not, by each replica',
+      60_000,
+    )
+    for (let i = 0; i < 3; i += 1)
+      for (const reason of await Promise.all(clients.map(send))) assert.ok(clear.has(reason), reason)
+    for (const client of clients) {
+      const page = await client.call('listMessages', { conversation: to, pageSize: 5 }, { read: 'best' })
+      assert.equal(page.messages.length, 5, 'what is stored can be read')
+    }
+    assert.equal(cluster.running.size, 3, `every replica lives on\n${cluster.lines.join('\n')}`)
+    clearInterval(filling)
+    for (const disk of full) rmSync(join(disk, 'ballast'))
+    await ledger.progress(200)
+    for (const client of clients)
+      await until(async () => (await send(client)) === 'sent', 'each takes writes', 30_000)
+    await ledger.stop()
+    await ledger.check(cluster.addresses)
+    assert.ok((await checkSameState(cluster)) >= 3)
+  } finally {
+    for (const disk of disks) spawnSync('umount', [disk])
     rmSync(folder, { recursive: true })
   }
 })

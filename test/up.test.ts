@@ -32,7 +32,9 @@ test('a killed leader is told, and the next one, and nothing that would alarm an
   const { leader } = await up.event('serving')
   const { pid } = await up.event('started', ({ replica }) => replica === leader)
   process.kill(pid, 'SIGKILL')
-  await up.event('leader', (event) => event.leader !== leader)
+  const next = await up.event('leader', (event) => event.leader !== leader)
+  const started = await up.event('started', ({ replica }) => replica === next.leader)
+  assert.equal(next.pid, started.pid, 'whoever leads can be killed next')
   assert.deepEqual(
     up.lines.filter((line) => line.includes('"noQuorum"')),
     [],

@@ -36,8 +36,12 @@ export function failed(error: ApiError): Result {
 }
 
 export function unavailable(why: Unavailable): Result {
-  return failed(makeError(reasonOf[why], { retryAfterMs: retryAfterMs[why] }))
+  const message = why === 'stalled' ? { message: stalledWords } : {}
+  return failed(makeError(reasonOf[why], { retryAfterMs: retryAfterMs[why], ...message }))
 }
+
+const stalledWords =
+  'Nothing has been written for a while although the replicas answer: the disks of some are full, or hang. Read-only until they take something.'
 
 /** The response to what a command came to. */
 export function resultOf(executed: Executed): Result {
@@ -66,6 +70,7 @@ const reasonOf = {
   upgradePending: Reason.UPGRADE_PENDING,
   catchingUp: Reason.CATCHING_UP,
   overloaded: Reason.OVERLOADED,
+  stalled: Reason.OVERLOADED,
   deadline: Reason.DEADLINE_EXCEEDED,
 } as const satisfies Record<Unavailable, Reason>
 
@@ -76,5 +81,6 @@ const retryAfterMs = {
   upgradePending: 0,
   catchingUp: 200,
   overloaded: 100,
+  stalled: 1000,
   deadline: 0,
 } as const satisfies Record<Unavailable, number>

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { makeUuidV7 } from '../base/ids.ts'
-import { Reason, type Target } from '../gen/parley/v1/model.ts'
+import { Policy, Reason, type Target } from '../gen/parley/v1/model.ts'
 import {
   commandViolations,
   isBlank,
@@ -133,6 +133,20 @@ test('a policy is checked in the fields that are set', () => {
   assert.deepEqual(set('session_lifetime_s'), ['policy.session_lifetime_s'])
   assert.deepEqual(set('idle_logout_s'), [])
   assert.deepEqual(set('color', 'toString'), ['fields', 'fields'])
+})
+
+test('a policy that would sign people out within a minute is refused to who asks for it, and applied where it was decided', () => {
+  const cases = [
+    ['idle_logout_s', { idleLogoutS: 59 }, 'must be 0, or at least 60'],
+    ['session_lifetime_s', { sessionLifetimeS: 59 }, 'must be at least 60'],
+  ] as const
+  for (const [field, policy, description] of cases) {
+    const value = { id, policy: Policy.create({ sessionLifetimeS: 60, ...policy }), fields: [field] }
+    assert.deepEqual(violations({ $case: 'setPolicy', value }), [{ field: `policy.${field}`, description }])
+    assert.deepEqual(commandViolations({ $case: 'setPolicy', value }), [])
+    const other = { ...value, fields: ['registration_open'] }
+    assert.deepEqual(violations({ $case: 'setPolicy', value: other }), [])
+  }
 })
 
 test('a text above every limit is too large a message, not just an invalid argument', () => {

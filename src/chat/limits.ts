@@ -31,6 +31,8 @@ export const limits = {
   /** Messages of one conversation that an account can mark one by one, before it has to mark up to one. */
   marksPerConversation: 1000,
   sessionsPerAccount: 100,
+  /** The least that a policy can let people stay signed in. */
+  signedInS: 60,
   backupBytesAtOnce: 1024 * 1024,
   addressBytes: 300,
   /** The highest number that a replica can have. */
@@ -155,6 +157,11 @@ export function violations(op: RequestOp): readonly FieldViolation[] {
       break
     case 'transferLeadership':
       found.range('replica', op.value.replica, 0, limits.replica)
+      break
+    case 'setPolicy':
+      found.id(op.value.id)
+      checkSame(found, op)
+      checkSignedInTimes(found, op.value)
       break
     default:
       found.id(op.value.id)
@@ -371,6 +378,17 @@ function checkPolicy(found: Violations, { policy, fields }: SetPolicyRequest): v
     if (field === 'retention_s' && policy.retentionS > 0)
       found.range('policy.retention_s', policy.retentionS, leastRetentionS, mostRetentionS)
   }
+}
+
+/** Nobody could go on under shorter ones, whoever would set them right included. Only who asks is told: the log may hold shorter ones, of an earlier version. */
+function checkSignedInTimes(found: Violations, { policy, fields }: SetPolicyRequest): void {
+  const isSet = (field: PolicyField): boolean => fields.length === 0 || fields.includes(field)
+  const least = limits.signedInS
+  if (policy === undefined) return
+  if (isSet('idle_logout_s') && policy.idleLogoutS > 0 && policy.idleLogoutS < least)
+    found.add('policy.idle_logout_s', `must be 0, or at least ${least}`)
+  if (isSet('session_lifetime_s') && policy.sessionLifetimeS > 0 && policy.sessionLifetimeS < least)
+    found.add('policy.session_lifetime_s', `must be at least ${least}`)
 }
 
 function isTargetInOrder(target: Target | undefined): boolean {

@@ -42,14 +42,20 @@ export function touchSessions(state: State, command: TouchSessionsCommand): void
 }
 
 export function endSessions(state: State): void {
-  const idleSinceMs = idleSince(state.nowMs, state.policy.idleLogoutS)
+  const idleSinceMs = idleSince(state.nowMs, state.policy.idleLogoutS, state.version)
   for (const session of state.sessions.due(state.nowMs, idleSinceMs, endedAtOnce))
     endSession(state, session, Reason.SESSION_EXPIRED)
 }
 
-/** Sessions that were last active before this have been idle for too long; 0 when the policy does not mind. */
-export function idleSince(nowMs: number, idleLogoutS: number): number {
-  return idleLogoutS === 0 ? 0 : Math.max(0, nowMs - idleLogoutS * 1000)
+/** What a session did is written down so late at most: what many do is told together, now and then (src/replica/housekeeping.ts). */
+const activityToldWithinMs = 30_000
+
+/** Sessions that were last active before this, as far as is written down, have been idle for too long for certain; 0 when the policy does not mind. */
+export function idleSince(nowMs: number, idleLogoutS: number, version: number): number {
+  if (idleLogoutS === 0) return 0
+  // Version 1 signed out people who had just done something that was not written down yet.
+  const lateMs = version < 2 ? 0 : activityToldWithinMs
+  return Math.max(0, nowMs - idleLogoutS * 1000 - lateMs)
 }
 
 /** The session ended: it is connected nowhere any more. */

@@ -511,8 +511,9 @@ class Queries implements ChatQueries {
   }
 
   sessionsDue(atMs: number): boolean {
-    const nowMs = Math.max(atMs, integer(this.get('SELECT now_ms FROM chat_state')?.['now_ms']))
-    const idleSinceMs = idleSince(nowMs, this.policy().idleLogoutS)
+    const state = this.get('SELECT now_ms, version FROM chat_state')
+    const nowMs = Math.max(atMs, integer(state?.['now_ms']))
+    const idleSinceMs = idleSince(nowMs, this.policy().idleLogoutS, integer(state?.['version']))
     return (
       this.get('SELECT 1 FROM session WHERE expires_at_ms <= ? LIMIT 1', nowMs) !== undefined ||
       this.get('SELECT 1 FROM session WHERE last_active_at_ms < ? LIMIT 1', idleSinceMs) !== undefined

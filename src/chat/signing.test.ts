@@ -159,8 +159,11 @@ test('a session that is idle for longer than the policy allows is ended, one tha
   const admin = chat.register('admin')
   const bob = chat.register('bob')
   setPolicy(chat, admin, { idleLogoutS: 60 })
+  chat.apply(chat.command(nobody, { $case: 'raiseVersion', value: { version: 2 } }, noBytes))
   const endSessions: Op = { $case: 'endSessions', value: {} }
-  chat.nowMs += 50_000
+  chat.nowMs += 80_000
+  chat.apply(chat.command(nobody, endSessions, noBytes))
+  assert.deepEqual(chat.applied.at(-1)?.endedSessions, [], 'what they did may not be written down yet')
   chat.apply(
     chat.command(nobody, { $case: 'touchSessions', value: { sessions: [admin.session, 99] } }, noBytes),
   )

@@ -65,6 +65,8 @@ export class Calls {
   private flushPlanned = false
   private cancelRetry: Cancel | null = null
   private refusedInARow = 0
+  /** Why calls are refused at present: for those that wait behind the refused ones. */
+  private refusal: WireError | null = null
   /** The oldest of the refused calls, tried alone: while it is refused again nothing may overtake it. */
   private trial: Call | null = null
   private nextDeadlineMs = Infinity
@@ -161,6 +163,7 @@ export class Calls {
     if (result?.$case === 'error') this.refused(call, result.value)
     else if (result?.$case === call.op.$case) {
       this.refusedInARow = 0
+      this.refusal = null
       this.finish(call, null, result.value)
     } else
       this.finish(call, new ParleyError('REASON_INTERNAL', 'the answer is not one to this request'), null)
@@ -307,6 +310,7 @@ export class Calls {
     }
     call.refusal = error
     if (kind === 'unknown' && call.mutation) call.uncertain = true
+    else this.refusal = error
     if (this.trial === call) this.trial = null
     if (call.read === 'best' && error.reason === 'REASON_NO_QUORUM') {
       call.read = 'local'
@@ -337,6 +341,7 @@ export class Calls {
     this.cancelRetry?.()
     this.cancelRetry = null
     this.refusedInARow = 0
+    this.refusal = null
     this.trial = null
   }
 
@@ -396,7 +401,8 @@ export class Calls {
       )
     if (this.link === null)
       return new ParleyError('REASON_DEADLINE_EXCEEDED', `no replica could be reached ${within}`)
-    if (call.refusal !== null) return errorFromWire(call.refusal, 'notDone')
+    const refusal = call.refusal ?? (call.inFlight || this.isLocal(call) ? null : this.refusal)
+    if (refusal !== null) return errorFromWire(refusal, 'notDone')
     if (this.link.state?.quorum === false && !this.isLocal(call))
       return new ParleyError(
         'REASON_NO_QUORUM',

@@ -281,6 +281,31 @@ test('a refusal that lasts until the deadline is the error, and nothing was done
   assert.equal(sent.error?.outcome, 'notDone')
 })
 
+test('a call that waits behind a refused one until its deadline is told the same reason', async () => {
+  const network = new FakeNetwork(1)
+  const client = signedIn(network, { timeoutMs: 3000 })
+  let refuses = true
+  network.replica(1).fault = (request) =>
+    request.op?.$case === 'sendMessage' && refuses ? { refuse: 'REASON_NO_SPACE', retryAfterMs: 5000 } : null
+  for (const text of ['a', 'b', 'c']) {
+    const sent = watch(client.call('sendMessage', { to: bob, text }))
+    await network.clock.pass(3100)
+    assert.deepEqual([sent.error?.reason, sent.error?.outcome], ['REASON_NO_SPACE', 'notDone'], text)
+  }
+  refuses = false
+  const sent = watch(client.call('sendMessage', { to: bob, text: 'd' }, { timeoutMs: 10_000 }))
+  await network.clock.pass(6000)
+  assert.ok(sent.value !== undefined)
+  network.replica(1).fault = () => 'loseAnswer'
+  const read = watch(client.call('getMe', {}))
+  await network.clock.pass(3100)
+  assert.equal(
+    read.error?.reason,
+    'REASON_DEADLINE_EXCEEDED',
+    'what was refused before is no reason any more',
+  )
+})
+
 test('an outcome that was unknown once stays unknown through later refusals', async () => {
   const network = new FakeNetwork(2)
   const client = signedIn(network)

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { seededRandom } from '../base/random.ts'
+import { Account } from '../gen/parley/v1/model.ts'
 import { createClient } from './client.ts'
 import { history } from './history.ts'
 import { FakeNetwork } from './testing.ts'
@@ -9,7 +10,7 @@ for (const count of [0, 1, 499, 500, 501, 1000, 1001, 1700])
   test(`all of ${count} messages are read from the first one on`, async () => {
     const network = new FakeNetwork(1)
     for (let i = 1; i <= count; i += 1)
-      network.chat.send({ id: Uint8Array.of(i >> 8, i), to: undefined, text: '' })
+      network.chat.send({ id: Uint8Array.of(i >> 8, i), to: undefined, text: '' }, Account.create())
     const client = createClient({
       addresses: network.addresses,
       clock: network.clock,

@@ -107,7 +107,10 @@ export class FakeChat {
     for (const listener of this.listeners) listener()
   }
 
-  send(request: Extract<NonNullable<Request['op']>, { $case: 'sendMessage' }>['value']): {
+  send(
+    request: Extract<NonNullable<Request['op']>, { $case: 'sendMessage' }>['value'],
+    sender: Account,
+  ): {
     result: Result
     position: number
   } {
@@ -115,7 +118,15 @@ export class FakeChat {
     const known = this.outcomes.get(id)
     if (known !== undefined) return known
     const seq = this.messages.length + 1
-    const message = Message.create({ conversation: 7, seq, id: request.id, text: request.text })
+    const { id: account, name } = sender
+    const message = Message.create({
+      conversation: 7,
+      seq,
+      id: request.id,
+      text: request.text,
+      sender: account,
+      senderName: name,
+    })
     this.messages.push(message)
     this.happen({ $case: 'message', value: message })
     const outcome = {
@@ -280,6 +291,11 @@ export class FakeReplica {
           },
           position,
         ]
+      case 'listConversations':
+        return [
+          { $case: 'listConversations', value: { conversations: [], nextPageToken: '', position } },
+          position,
+        ]
       case 'markRead':
         if (!this.quorum) return [error('REASON_NO_QUORUM'), 0]
         return [{ $case: 'markRead', value: { marks: undefined } }, position]
@@ -301,7 +317,7 @@ export class FakeReplica {
       }
       case 'sendMessage': {
         if (connection.signedIn === null) return [error('REASON_NOT_SIGNED_IN'), 0]
-        const sent = this.chat.send(op.value)
+        const sent = this.chat.send(op.value, connection.signedIn.account)
         return [sent.result, sent.position]
       }
       default:

@@ -21,7 +21,10 @@ export interface HousekeepingOptions {
 const tickMs = 2000
 /** The sessions of a replica that cannot be reached for so long are shown as gone: until then most have come back through another one, and nobody need be told anything. */
 const unreachableMs = 20_000
+/** Replicas that can write have told by then what their sessions did while they could not. */
 const endSessionsMs = 15_000
+/** With the tick, and with what a command takes, well below `activityToldWithinMs` of src/chat/presence.ts. */
+const touchedTellMs = 12_000
 /** Between two commands that remove messages for their age: others come first. */
 const expirePauseMs = 50
 const maxSessionsPerCommand = 10_000
@@ -63,10 +66,11 @@ export class Housekeeping {
   private tick(nowMs: number): void {
     this.options.lookAtClock()
     const status = this.options.status()
-    if (!status.available) return
-    this.tellTouched(nowMs)
-    if (status.leader !== status.self) {
+    if (status.available) this.tellTouched(nowMs)
+    if (!status.available || status.leader !== status.self) {
       this.unreachableSinceMs.clear()
+      // Who leads anew ends none at once: all replicas tell first what was done while nothing could be written.
+      this.sessionsEndedMs = nowMs
       return
     }
     this.raiseVersion(status)
@@ -80,15 +84,17 @@ export class Housekeeping {
   }
 
   private tellTouched(nowMs: number): void {
-    if (this.touched.size === 0) return
-    const idleLogoutMs = this.options.queries().policy().idleLogoutS * 1000
+    if (this.touched.size === 0 || this.underWay.has('touchSessions')) return
     // Only an idle log-out needs to know early; otherwise it just shows in the list of sessions.
-    const everyMs = idleLogoutMs === 0 ? 300_000 : Math.min(60_000, idleLogoutMs / 4)
+    const everyMs = this.options.queries().policy().idleLogoutS === 0 ? 300_000 : touchedTellMs
     if (nowMs - this.touchedToldMs < everyMs) return
-    this.touchedToldMs = nowMs
     const sessions = [...this.touched].slice(0, maxSessionsPerCommand)
     for (const session of sessions) this.touched.delete(session)
-    this.run('touchSessions', { $case: 'touchSessions', value: { sessions } })
+    // The next ones at once, if these were not all.
+    if (this.touched.size === 0) this.touchedToldMs = nowMs
+    this.run('touchSessions', { $case: 'touchSessions', value: { sessions } }, (result) => {
+      if (result.kind !== 'applied') for (const session of sessions) this.touched.add(session)
+    })
   }
 
   /** Somebody leads, or has been met. A command that waits for the version should not wait for the next tick as well. */

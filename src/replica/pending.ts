@@ -69,8 +69,10 @@ export class PendingCommands {
   private totalBytes = 0
   private sealScheduled = false
   private paused = false
-  /** When something came back, or was proposed while nothing was under way. */
+  /** When something came back, or was proposed while nothing was under way; or what is under way was proposed again. */
   private progressMs = 0
+  /** The same, but for what was proposed again without anybody saying that it was lost. */
+  private settledMs = 0
   private cancelSweep: Cancel | null = null
 
   constructor(options: PendingOptions) {
@@ -90,6 +92,11 @@ export class PendingCommands {
   /** Commands that wait or are under way. */
   get size(): number {
     return this.totalCommands
+  }
+
+  /** A quorum answers, but nothing comes back: its disks take nothing. Whatever came in now would only wait for its time to run out. */
+  get isStalled(): boolean {
+    return !this.paused && this.batches.length > 0 && this.clock.monotonicMs() - this.settledMs >= stalledMs
   }
 
   /** Takes a command in. Calls back once, never before this returns. */
@@ -120,13 +127,15 @@ export class PendingCommands {
       this.finish(this.batches.shift(), null)
     this.finish(this.batches.shift(), applied)
     this.progressMs = this.clock.monotonicMs()
+    this.settledMs = this.progressMs
     this.scheduleSeal()
   }
 
   /** Proposes everything under way again, in order. */
   proposeAgain(): void {
-    this.paused = false
     this.progressMs = this.clock.monotonicMs()
+    if (this.paused) this.settledMs = this.progressMs
+    this.paused = false
     for (const batch of this.batches) this.propose(batch.encoded)
     this.scheduleSeal()
   }
@@ -138,9 +147,7 @@ export class PendingCommands {
 
   /** Answers everything that has not been answered: what was never proposed did not happen, of the rest nobody knows yet. */
   giveUp(why: Unavailable): void {
-    const waiting = this.waiting
-    this.waiting = []
-    for (const item of waiting) this.refuse(item, why)
+    this.refuseWaiting(why)
     for (const batch of this.batches) {
       for (let i = 0; i < batch.callbacks.length; i += 1) {
         const callback = batch.callbacks[i]
@@ -189,7 +196,10 @@ export class PendingCommands {
       atMs: this.nowMs(),
       commands: items.map((item) => item.command),
     }).finish()
-    if (this.batches.length === 0) this.progressMs = this.clock.monotonicMs()
+    if (this.batches.length === 0) {
+      this.progressMs = this.clock.monotonicMs()
+      this.settledMs = this.progressMs
+    }
     this.batches.push({
       number,
       encoded,
@@ -218,6 +228,12 @@ export class PendingCommands {
     }
   }
 
+  private refuseWaiting(why: Unavailable): void {
+    const { waiting } = this
+    this.waiting = []
+    for (const item of waiting) this.refuse(item, why)
+  }
+
   private refuse(item: Waiting, why: Unavailable): void {
     this.totalCommands -= 1
     this.totalBytes -= item.bytes
@@ -238,6 +254,7 @@ export class PendingCommands {
       this.progressMs = nowMs
       this.onStuck()
     }
+    if (this.isStalled) this.refuseWaiting('stalled')
     const late = this.waiting.filter((item) => item.deadlineMs <= nowMs)
     if (late.length > 0) {
       this.waiting = this.waiting.filter((item) => item.deadlineMs > nowMs)
@@ -259,6 +276,8 @@ export class PendingCommands {
 const sweepMs = 50
 /** Much longer than a batch takes, and than it takes to hear that it was lost. */
 const stuckMs = 2000
+/** Longer than a disk that is only busy takes. */
+const stalledMs = 5000
 
 /** An upper bound, near enough, of what the command takes in its batch: texts are up to three bytes for each UTF-16 unit. */
 function roughBytes(command: Command): number {

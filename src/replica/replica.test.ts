@@ -17,7 +17,7 @@ import type {
 } from '../log/port.ts'
 import { ManualClock } from './manual-clock.ts'
 import { createReplica, type ReplicaStore } from './replica.ts'
-import { registerCommand, sendCommand, type TestAccount } from './testing.ts'
+import { commandOf, registerCommand, sendCommand, testId, type TestAccount } from './testing.ts'
 import type { Executed } from './types.ts'
 
 /** A log of one replica whose entries are committed when the test says so, and lost when it says so. */
@@ -801,4 +801,78 @@ test('a command that some replica may not know is refused before it is proposed'
   clock.run(0)
   assert.deepEqual([results, log.waiting], [['refused upgradePending'], []])
   settle()
+})
+
+/** A replica that leads a cluster in which sessions end that are idle for so long. */
+async function setUpIdleLogout(idleLogoutS: number, leadsAfterMs: number) {
+  const all = await setUp()
+  const { clock, log, replica, signUp } = all
+  const leads = (leader: number): void => {
+    log.leader = leader
+    log.setAvailable(true)
+  }
+  log.otherVersion = 2
+  leads(1)
+  const busy: number[] = []
+  const pass = (ms: number): void => {
+    for (let leftMs = ms; leftMs > 0; leftMs -= 100) {
+      for (const session of busy) replica.touch(session)
+      clock.run(100)
+      log.commit()
+    }
+  }
+  pass(3000)
+  const admin = signUp('admin')
+  // Somebody else does something all the time.
+  busy.push(signUp('bob').session)
+  // It leads from later on only, so it looks for sessions at other moments than those at which it tells what they do, as the leader does for those of other replicas.
+  leads(2)
+  pass(leadsAfterMs)
+  leads(1)
+  const id = testId(clock.wallMs())
+  const value = { id, policy: Policy.create({ idleLogoutS }), fields: ['idle_logout_s'] }
+  replica.execute(commandOf(admin, id, { $case: 'setPolicy', value }), 1000, () => undefined)
+  pass(1000)
+  assert.deepEqual([replica.queries.policy().idleLogoutS, replica.versionInUse], [idleLogoutS, 2])
+  return { ...all, admin, pass }
+}
+
+for (const idleLogoutS of [3, 60, 100])
+  test(`who does something within ${idleLogoutS} s is not signed out for having idled so long, and who does nothing is`, async () => {
+    for (let leadsAfterMs = 15_000; leadsAfterMs < 32_000; leadsAfterMs += 2000) {
+      const { replica, admin, pass } = await setUpIdleLogout(idleLogoutS, leadsAfterMs)
+      for (let pauseMs = idleLogoutS * 1000 - 100; pauseMs > idleLogoutS * 500; pauseMs -= idleLogoutS * 17) {
+        replica.touch(admin.session)
+        pass(pauseMs)
+        assert.ok(replica.queries.sessionExists(admin.session), `signed out after ${pauseMs} ms`)
+      }
+      pass((idleLogoutS + 60) * 1000)
+      assert.ok(!replica.queries.sessionExists(admin.session))
+    }
+  })
+
+test('after a time without writes nobody is signed out for idling before all replicas could tell what was done', async () => {
+  const { log, replica, admin, pass } = await setUpIdleLogout(60, 23_000)
+  pass(40_000)
+  log.setAvailable(false)
+  pass(300_000)
+  log.setAvailable(true)
+  // As the word of a replica that notices a little later that it can write.
+  pass(5000)
+  replica.touch(admin.session)
+  pass(60_000)
+  assert.ok(replica.queries.sessionExists(admin.session))
+})
+
+test('activity that could not be told is told later', async () => {
+  const { clock, log, replica, admin, pass } = await setUpIdleLogout(60, 23_000)
+  pass(50_000)
+  replica.touch(admin.session)
+  // What is told is lost on the way.
+  for (let i = 0; i < 200; i += 1) {
+    clock.run(100)
+    log.waiting = []
+  }
+  pass(40_000)
+  assert.ok(replica.queries.sessionExists(admin.session))
 })

@@ -284,6 +284,7 @@ class LogReplica implements RunningReplica, LogConsumer {
       connections: this.subscriptions.size,
       vitals: this.options.vitals(),
       problemWith: this.options.problemWith ?? (() => ''),
+      stalled: this.pending.isStalled,
       clockProblem: this.time.problem,
     })
   }
@@ -461,6 +462,7 @@ class LogReplica implements RunningReplica, LogConsumer {
   private unwritable(): Unavailable | null {
     if (!this.hasQuorum()) return 'noQuorum'
     if (this.logStatus.full) return 'noSpace'
+    if (this.pending.isStalled) return 'stalled'
     return this.isBehind ? 'catchingUp' : null
   }
 

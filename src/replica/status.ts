@@ -32,6 +32,7 @@ export interface StatusParts {
   /** What is wrong between this replica and another one; empty when nothing is. */
   readonly problemWith: (replica: number) => string
   /** Empty when this replica's clock agrees with the others. */
+  readonly stalled: boolean
   readonly clockProblem: string
 }
 
@@ -80,8 +81,14 @@ function own(parts: StatusParts, member: LogMember): ReplicaStatus {
     residentBytes: vitals.residentBytes,
     cpuUs: vitals.cpuUs,
     appliedCommands: parts.appliedCommands,
-    problem: vitals.problem || (log.full ? 'the disk has no space left' : parts.clockProblem),
+    problem: vitals.problem || problemOf(parts),
   }
+}
+
+function problemOf({ log, stalled, clockProblem }: StatusParts): string {
+  if (log.full) return 'the disk has no space left'
+  if (stalled) return 'nothing is written: the disks of other replicas are full, or hang'
+  return clockProblem
 }
 
 function another(member: LogMember, leader: number): ReplicaStatus {

@@ -86,6 +86,8 @@ export type Unavailable =
   | 'draining'
   | 'catchingUp'
   | 'overloaded'
+  /** Nothing that was proposed comes back although a quorum answers: its disks are full, or hang. */
+  | 'stalled'
   | 'deadline'
   /** A command that some replica may not know yet. */
   | 'upgradePending'

@@ -32,7 +32,7 @@ export type UpEvent =
   | { readonly event: 'creating'; readonly replicas: number; readonly data: string }
   | ({ readonly event: 'started'; readonly replica: number; readonly pid: number } & Addresses)
   | { readonly event: 'serving'; readonly leader: number; readonly mayFail: number }
-  | { readonly event: 'leader'; readonly leader: number }
+  | { readonly event: 'leader'; readonly leader: number; readonly pid: number | null }
   | { readonly event: 'noQuorum' }
   | {
       readonly event: 'ended'
@@ -309,7 +309,12 @@ class Up {
       this.tell({ event: 'serving', leader, mayFail }, this.servingText(leader, mayFail))
       this.served = true
     } else if (changed) {
-      this.tell({ event: 'leader', leader: this.leader }, `${replicaName(this.leader)} leads now.`)
+      // One that was started by hand is no process of this program's.
+      const pid = this.supervisor.running.get(this.leader) ?? null
+      this.tell(
+        { event: 'leader', leader: this.leader, pid },
+        `${replicaName(this.leader)} leads now${pid === null ? '' : ` (process ${pid})`}.`,
+      )
     }
   }
 
@@ -331,7 +336,7 @@ class Up {
       `  talk      http://${web} in a browser, or: ${name}${server}`,
       `  look      ${name} status --watch${server}`,
       `  watch it  http://${web}/#/cluster/${this.controlKey}`,
-      `  try it    kill -9 ${pid}   (that is ${replicaName(leader)}, the leader: nobody will notice)`,
+      `  try it    kill -9 ${pid}   (that is ${replicaName(leader)}, which leads: nobody will notice. "${name} status" shows who leads later, and its process)`,
       '  stop      Ctrl-C',
       '',
     ].join('\n')

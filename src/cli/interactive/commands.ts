@@ -2,7 +2,7 @@ import { ParleyError } from '../../client/index.ts'
 import type { Settings } from '../config.ts'
 import { CliError, type Io, UsageError } from '../io.ts'
 import { everyone, findConversation, parseRef, parseRoom, parseTarget } from '../names.ts'
-import { closest, type Paint, printable } from '../text.ts'
+import { closest, type Paint, printable, wrapWords } from '../text.ts'
 import type { Report } from '../verb.ts'
 import {
   draftsReport,
@@ -268,19 +268,7 @@ const commands: readonly Command[] = [
     synonyms: ['?', 'h'],
     usage: '/help',
     summary: 'this list',
-    run(_, { talk, colors }) {
-      talk.print(
-        [
-          'A plain line goes to the open conversation; // in front sends a line that begins with /.',
-          // A usage that is too long for its column has a line of its own, or every line would be too long for most terminals.
-          ...commands.map(({ usage, summary }) =>
-            usage.length > usageColumns
-              ? `${colors.bold(usage)}\n${' '.repeat(usageColumns)}  ${summary}`
-              : `${colors.bold(usage)}${' '.repeat(usageColumns - usage.length)}  ${summary}`,
-          ),
-        ].join('\n'),
-      )
-    },
+    run: (_, { talk, colors, io }) => talk.print(helpLines(io.columns(), colors).join('\n')),
   },
   {
     name: 'quit',
@@ -290,6 +278,23 @@ const commands: readonly Command[] = [
     run: (_, { quit }) => quit(),
   },
 ]
+
+/** Two columns where they fit, else what a command does below the command. */
+export function helpLines(columns: number, colors: Paint): readonly string[] {
+  const indent = columns < 2 * usageColumns ? 4 : usageColumns + 2
+  const intro = 'A plain line goes to the open conversation; // in front sends a line that begins with /.'
+  return [
+    ...wrapWords(intro, columns),
+    ...commands.flatMap(({ usage, summary }) => {
+      const [first = '', ...rest] = wrapWords(summary, columns - indent).map(
+        (line) => ' '.repeat(indent) + line,
+      )
+      const isBeside = usage.length + 2 <= indent
+      const head = wrapWords(usage, columns).map(colors.bold)
+      return isBeside ? [colors.bold(usage) + first.slice(usage.length), ...rest] : [...head, first, ...rest]
+    }),
+  ]
+}
 
 /** Does what a line says; what goes wrong is printed. */
 export function runLine(line: string, context: CommandContext): void {

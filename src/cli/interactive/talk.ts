@@ -26,7 +26,7 @@ export interface TalkPorts {
 
 /** Marks are sent together after so long. */
 const markAfterMs = 300
-/** What this device sent comes back as events; so many ids are remembered to leave those out. */
+/** What this device sent comes back as an answer and as an event; so many ids are remembered to print it once. */
 const rememberedIds = 1000
 const historyShown = 10
 
@@ -39,7 +39,8 @@ export class Talk {
   /** Up to where each conversation has left the inbox. */
   private readonly opened = new Map<number, number>()
   private readonly peers = new Map<string, boolean>()
-  private readonly ownIds = new Set<string>()
+  /** What this device sent, by id, and whether it has been printed: when its answer came, or its event, whichever was first, so that lines stand in the order of the messages. */
+  private readonly own = new Map<string, boolean>()
   private readonly dueMarks = new Map<number, { upTo: number; read: boolean }>()
   private cancelMarks: (() => void) | null = null
   private current: { readonly target: Target; readonly label: string; id: number | null } | null = null
@@ -246,9 +247,11 @@ export class Talk {
     if ((this.opened.get(conversation) ?? 0) >= seq - 1) this.mark(conversation, seq, isOpen || mine)
     else if (isOpen) this.mark(conversation, seq, true)
     if (!isOpen && !mine) this.unread.set(conversation, (this.unread.get(conversation) ?? 0) + 1)
-    // Shown already, when its answer came.
-    if (mine && this.ownIds.has(toHex(message.id))) return null
-    return this.line(message)
+    const id = toHex(message.id)
+    if (!mine || !this.own.has(id)) return this.line(message)
+    if (this.own.get(id) === true) return null
+    this.own.set(id, true)
+    return `${this.line(message)} ${this.ports.colors.green('✓')}`
   }
 
   private mark(conversation: number, upTo: number, read: boolean): void {
@@ -278,16 +281,22 @@ export class Talk {
     switch (change.kind) {
       case 'added':
       case 'retried':
-        this.ownIds.add(toHex(change.item.id))
-        if (this.ownIds.size > rememberedIds)
-          for (const id of this.ownIds) {
-            this.ownIds.delete(id)
+        this.own.set(toHex(change.item.id), false)
+        if (this.own.size > rememberedIds)
+          for (const id of this.own.keys()) {
+            this.own.delete(id)
             break
           }
         break
-      case 'sent':
-        this.print(this.sentLine(change.item.to, change.item.text, change.response))
+      case 'sent': {
+        const { item, response } = change
+        this.printed = this.printed.then(() => {
+          const isPrinted = this.own.get(toHex(item.id)) === true
+          this.own.set(toHex(item.id), true)
+          if (!isPrinted) this.print(this.sentLine(item.to, item.text, response))
+        })
         break
+      }
       case 'failed': {
         const { to, text, key, status } = change.item
         const why = status.kind === 'failed' ? status.message : ''

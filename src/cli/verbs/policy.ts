@@ -14,11 +14,15 @@ const settings = {
   idle_logout_s: {
     key: 'idleLogoutS',
     type: 'number',
-    says: 'seconds without activity until a session ends; 0 = never',
+    says: 'seconds without activity until a session ends, 60 at least; 0 = never',
   },
   max_message_bytes: { key: 'maxMessageBytes', type: 'number', says: 'largest message, 1 to 65536' },
   messages_per_minute: { key: 'messagesPerMinute', type: 'number', says: 'of one account; 0 = no limit' },
-  session_lifetime_s: { key: 'sessionLifetimeS', type: 'number', says: 'seconds that a session lasts' },
+  session_lifetime_s: {
+    key: 'sessionLifetimeS',
+    type: 'number',
+    says: 'seconds that a session lasts, 60 at least',
+  },
   retention_s: {
     key: 'retentionS',
     type: 'duration',

@@ -178,7 +178,7 @@ function Policies({ policy }: { readonly policy: Policy }) {
           type="number"
           value={idle}
           onChange={setIdle}
-          hint="0 = never"
+          hint="0 = never; 60 at least"
         />
         <Field
           label="Largest message, in bytes"

@@ -548,13 +548,13 @@ export interface Policy {
   readonly registrationOpen: boolean;
   /** A new log-in ends the account's other sessions. */
   readonly singleSession: boolean;
-  /** A session that was not active for so long is ended; 0 = never. */
+  /** A session that was not active for so long is ended, within about a minute; 0 = never, and 60 is the least. */
   readonly idleLogoutS: number;
   /** 1 to 65536; default 16384. */
   readonly maxMessageBytes: number;
   /** Messages that one account may send in a minute; 0 = no limit. */
   readonly messagesPerMinute: number;
-  /** How long a session lasts; default 90 days. */
+  /** How long a session lasts; default 90 days, and 60 is the least. */
   readonly sessionLifetimeS: number;
   /** Messages are removed for good when they are so old; 0 = never, which is the default. A room may have its own. */
   readonly retentionS: number;
