@@ -31,8 +31,9 @@ export interface StatusParts {
   readonly vitals: Vitals
   /** What is wrong between this replica and another one; empty when nothing is. */
   readonly problemWith: (replica: number) => string
-  /** Empty when this replica's clock agrees with the others. */
+  /** A quorum answers, and its disks take nothing. */
   readonly stalled: boolean
+  /** Empty when this replica's clock agrees with the others. */
   readonly clockProblem: string
 }
 
