@@ -31,6 +31,8 @@ export interface Machine {
   incarnation: number
   /** Of what its next process knows of messages and commands. */
   newestVersion: number
+  /** The newest version that any process of it has known: others may count on that until they hear otherwise. */
+  knewVersion: number
   process: SimProcess | null
   /** Why it does not start any more: its disk was lost or is damaged, or it was removed. */
   retired: 'broken' | 'removed' | null
@@ -244,6 +246,7 @@ export function createCluster(options: ClusterOptions): Cluster {
       initial,
       incarnation: 0,
       newestVersion: version,
+      knewVersion: version,
       process: null,
       retired: null,
       crashIn: null,
@@ -256,6 +259,7 @@ export function createCluster(options: ClusterOptions): Cluster {
     const machine = machines.get(id)
     if (machine === undefined || machine.process !== null || machine.retired !== null) return
     machine.incarnation += 1
+    machine.knewVersion = Math.max(machine.knewVersion, machine.newestVersion)
     counts.starts += 1
     const name = `${replicaName(id)} (run ${machine.incarnation})`
     const process: Owner & { machine: Machine; app: App | null; engine: Engine | null } = {
@@ -358,8 +362,16 @@ export function createCluster(options: ClusterOptions): Cluster {
       return
     }
     if (isOfLaterVersion(error) && machine.newestVersion < newestVersion) {
-      // As it should: its operator starts the newer version again.
+      // As it should, when it has been of that version: its operator starts the newer version again.
       counts.refusedVersions += 1
+      const isMember = leader()
+        ?.process?.engine?.status()
+        .members.some(({ id }) => id === machine.id)
+      if (machine.knewVersion < newestVersion && isMember === true)
+        invariants.fail(
+          'nothing is proposed too early',
+          `the cluster uses what no process of r${machine.id} has ever known: ${text}`,
+        )
       machine.newestVersion = newestVersion
     } else if (!isDiskError) {
       const stack = error instanceof Error ? (error.stack ?? '') : ''
