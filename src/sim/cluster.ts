@@ -13,7 +13,7 @@ import { DamagedError } from '../storage/types.ts'
 import { createSimClock, type ClockCondition } from './clock.ts'
 import { createSimDisk, type DiskCondition, type SimDisk } from './disk.ts'
 import { skewed } from './faults.ts'
-import type { Invariants } from './invariants.ts'
+import type { Invariants, Voters } from './invariants.ts'
 import { createSimNetwork, type SimNetwork } from './network.ts'
 import type { Owner, Scheduler } from './scheduler.ts'
 import type { Trace } from './trace.ts'
@@ -175,8 +175,7 @@ export function createCluster(options: ClusterOptions): Cluster {
     oldestVersion: options.firstVersion,
     onSend: (frame, from, to) => {
       mustBeRead(frame, from, to)
-      if (frame.kind === 'message')
-        invariants.sent(frame.message, () => machines.get(from)?.process?.engine?.status().voters ?? 0)
+      if (frame.kind === 'message') invariants.sent(frame.message, () => votersOf(from))
     },
   })
   const soundDisk: DiskCondition = {
@@ -194,6 +193,12 @@ export function createCluster(options: ClusterOptions): Cluster {
   }))
   for (const { id } of members)
     addMachine(id, { faultModel: options.faultModel, members }, options.firstVersion)
+
+  function votersOf(replica: ReplicaId): Voters {
+    const members = machines.get(replica)?.process?.engine?.status().members ?? []
+    const ids = members.filter(({ voter }) => voter).map(({ id }) => id)
+    return { ids, quorum: options.faultModel === 'majority' ? Math.floor(ids.length / 2) + 1 : ids.length }
+  }
 
   /** What is in the log must not be more than a member can read. */
   function mustBeRead(frame: Frame, from: ReplicaId, to: ReplicaId): void {
