@@ -26,7 +26,13 @@ interface ServerSide {
   closed(): void
 }
 
-export function createEntrance(replica: RunningReplica, clock: Clock, random: Random): Entrance {
+/** @param fail a rule is broken. */
+export function createEntrance(
+  replica: RunningReplica,
+  clock: Clock,
+  random: Random,
+  fail: (rule: string, message: string) => void,
+): Entrance {
   const service = createService(replica, {
     operatorToken: null,
     join: null,
@@ -41,7 +47,7 @@ export function createEntrance(replica: RunningReplica, clock: Clock, random: Ra
   })
   return {
     accept(send) {
-      const connection = new Connection({ replica, service, clock, random, send }, () =>
+      const connection = new Connection({ replica, service, clock, random, send, fail }, () =>
         connections.delete(connection),
       )
       connections.add(connection)
@@ -57,6 +63,7 @@ interface ConnectionParts {
   readonly clock: Clock
   readonly random: Random
   readonly send: (frame: Uint8Array) => void
+  readonly fail: (rule: string, message: string) => void
 }
 
 class Connection implements Caller, Receiver, ServerSide {
@@ -72,6 +79,8 @@ class Connection implements Caller, Receiver, ServerSide {
   private authenticating = false
   private waiting: Request[] = []
   private subscription: Subscription | null = null
+  /** The client was shown everything up to here, or has said so. */
+  private shownUpTo = 0
   private isClosed = false
 
   constructor(parts: ConnectionParts, onClosed: () => void) {
@@ -97,7 +106,17 @@ class Connection implements Caller, Receiver, ServerSide {
   }
 
   events(encoded: readonly Uint8Array[]): boolean {
-    for (const bytes of encoded) this.due.push(Event.decode(bytes))
+    const before = this.shownUpTo
+    for (const bytes of encoded) {
+      const event = Event.decode(bytes)
+      this.due.push(event)
+      if (event.event?.$case !== 'resync' && event.position < before)
+        this.parts.fail(
+          'streams go on behind their cursor',
+          `r${this.parts.replica.state.self} shows a ${event.event?.$case} of ${event.position} to a client that knows everything up to ${before}`,
+        )
+      this.shownUpTo = event.position
+    }
     this.flushSoon()
     if (this.parts.random.below(50) > 0) return true
     // The client does not read for a while.
@@ -120,6 +139,7 @@ class Connection implements Caller, Receiver, ServerSide {
       const { op } = request
       if (op?.$case === 'subscribe') {
         this.subscription?.close()
+        this.shownUpTo = op.value.cursor
         this.subscription = this.parts.service.subscribe(this, op.value.cursor, this)
         this.answer(
           request,
@@ -155,6 +175,11 @@ class Connection implements Caller, Receiver, ServerSide {
       this.flushing = false
       if (this.isClosed) return
       const { replica } = this.parts
+      // What is said at once need not come at once: a connection may break in between.
+      const shown = this.parts.random.below(2) === 0 ? this.parts.random.below(this.due.length + 1) : 0
+      const first = this.due.splice(0, shown)
+      if (first.length > 0)
+        this.parts.send(ServerFrame.encode({ responses: [], events: first, state: undefined }).finish())
       const frame = ServerFrame.encode({
         responses: this.responses,
         events: this.due,
@@ -186,7 +211,7 @@ export interface ClientNetwork {
   connectFor(client: Owner): Connect
   /** Connections to a replica carry nothing for a while. */
   freeze(replica: ReplicaId, durationMs: number): void
-  /** All connections to a replica are reset. */
+  /** All connections to a replica are reset: at once, or in the middle of what comes next. */
   reset(replica: ReplicaId): void
 }
 
@@ -206,13 +231,15 @@ export function createClientNetwork(options: {
       frozenUntilMs.set(replica, scheduler.nowMs + durationMs)
     },
     reset(replica) {
-      for (const end of open.get(replica) ?? []) end()
+      for (const reset of open.get(replica) ?? []) reset()
     },
     connectFor: (client) => (address, handlers) => {
       const replica = Number(address.replace('sim:', ''))
       let side: ServerSide | null = null
       let process: SimProcess | null = null
       let ended = false
+      /** What is sent from now on comes through no further than its first frame. */
+      let lastFrameIsDue = false
       let lastToServerMs = 0
       let lastToClientMs = 0
       const arrival = (lastMs: number): number =>
@@ -224,10 +251,15 @@ export function createClientNetwork(options: {
       const end = (): void => {
         if (ended) return
         ended = true
-        open.get(replica)?.delete(end)
+        open.get(replica)?.delete(reset)
         const { nowMs } = scheduler
         if (process !== null) scheduler.at(nowMs + delayMs, process, () => side?.closed())
         scheduler.at(nowMs + delayMs, client, () => handlers.closed())
+      }
+      const reset = (): void => {
+        if (random.below(2) === 0) return end()
+        lastFrameIsDue = true
+        scheduler.at(scheduler.nowMs + 1000, null, end)
       }
       /** A process that dies resets its connections, which the client notices when it is told or when it asks. */
       const watch = (): void => {
@@ -247,8 +279,11 @@ export function createClientNetwork(options: {
           side = entrance.accept((frame) => {
             if (ended) return
             lastToClientMs = arrival(lastToClientMs)
+            const isLast = lastFrameIsDue
             scheduler.at(lastToClientMs, client, () => {
-              if (!ended) handlers.received(frame)
+              if (ended) return
+              handlers.received(frame)
+              if (isLast) end()
             })
           })
           let set = open.get(replica)
@@ -256,7 +291,7 @@ export function createClientNetwork(options: {
             set = new Set()
             open.set(replica, set)
           }
-          set.add(end)
+          set.add(reset)
           lastToClientMs = arrival(lastToClientMs)
           scheduler.at(lastToClientMs, client, () => {
             if (!ended) handlers.opened()
