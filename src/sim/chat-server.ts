@@ -18,8 +18,11 @@ import type { Owner, Scheduler } from './scheduler.ts'
 
 /** Where connections of clients come in at one process of a replica: what `api/` does over WebSockets, over simulated connections. */
 export interface Entrance {
-  accept(send: (frame: Uint8Array) => void): ServerSide
+  accept(send: SendFrame): ServerSide
 }
+
+/** @param more the rest of what happened at once follows in another frame. */
+type SendFrame = (frame: Uint8Array, more: boolean) => void
 
 interface ServerSide {
   received(frame: Uint8Array): void
@@ -62,7 +65,7 @@ interface ConnectionParts {
   readonly service: Service
   readonly clock: Clock
   readonly random: Random
-  readonly send: (frame: Uint8Array) => void
+  readonly send: SendFrame
   readonly fail: (rule: string, message: string) => void
 }
 
@@ -176,10 +179,10 @@ class Connection implements Caller, Receiver, ServerSide {
       if (this.isClosed) return
       const { replica } = this.parts
       // What is said at once need not come at once: a connection may break in between.
-      const shown = this.parts.random.below(2) === 0 ? this.parts.random.below(this.due.length + 1) : 0
-      const first = this.due.splice(0, shown)
-      if (first.length > 0)
-        this.parts.send(ServerFrame.encode({ responses: [], events: first, state: undefined }).finish())
+      if (this.due.length > 1 && this.parts.random.below(2) === 0) {
+        const events = this.due.splice(0, 1 + this.parts.random.below(this.due.length - 1))
+        this.parts.send(ServerFrame.encode({ responses: [], events, state: undefined }).finish(), true)
+      }
       const frame = ServerFrame.encode({
         responses: this.responses,
         events: this.due,
@@ -201,7 +204,7 @@ class Connection implements Caller, Receiver, ServerSide {
       this.responses = []
       this.due = []
       this.stateDue = false
-      this.parts.send(frame)
+      this.parts.send(frame, false)
     })
   }
 }
@@ -238,8 +241,8 @@ export function createClientNetwork(options: {
       let side: ServerSide | null = null
       let process: SimProcess | null = null
       let ended = false
-      /** What is sent from now on comes through no further than its first frame. */
-      let lastFrameIsDue = false
+      /** It breaks in the middle of what happens at once. */
+      let isBreaking = false
       let lastToServerMs = 0
       let lastToClientMs = 0
       const arrival = (lastMs: number): number =>
@@ -258,8 +261,8 @@ export function createClientNetwork(options: {
       }
       const reset = (): void => {
         if (random.below(2) === 0) return end()
-        lastFrameIsDue = true
-        scheduler.at(scheduler.nowMs + 1000, null, end)
+        isBreaking = true
+        scheduler.at(scheduler.nowMs + 5000, null, end)
       }
       /** A process that dies resets its connections, which the client notices when it is told or when it asks. */
       const watch = (): void => {
@@ -276,10 +279,10 @@ export function createClientNetwork(options: {
           const entrance = options.entranceOf(running)
           if (ended) return
           if (entrance === null) return end()
-          side = entrance.accept((frame) => {
+          side = entrance.accept((frame, more) => {
             if (ended) return
             lastToClientMs = arrival(lastToClientMs)
-            const isLast = lastFrameIsDue
+            const isLast = isBreaking && more
             scheduler.at(lastToClientMs, client, () => {
               if (ended) return
               handlers.received(frame)
