@@ -18,15 +18,24 @@ import type { Owner, Scheduler } from './scheduler.ts'
 
 /** Where connections of clients come in at one process of a replica: what `api/` does over WebSockets, over simulated connections. */
 export interface Entrance {
-  accept(send: (frame: Uint8Array) => void): ServerSide
+  accept(send: SendFrame): ServerSide
 }
+
+/** @param more the rest of what happened at once follows in another frame. */
+type SendFrame = (frame: Uint8Array, more: boolean) => void
 
 interface ServerSide {
   received(frame: Uint8Array): void
   closed(): void
 }
 
-export function createEntrance(replica: RunningReplica, clock: Clock, random: Random): Entrance {
+/** @param fail a rule is broken. */
+export function createEntrance(
+  replica: RunningReplica,
+  clock: Clock,
+  random: Random,
+  fail: (rule: string, message: string) => void,
+): Entrance {
   const service = createService(replica, {
     operatorToken: null,
     join: null,
@@ -41,7 +50,7 @@ export function createEntrance(replica: RunningReplica, clock: Clock, random: Ra
   })
   return {
     accept(send) {
-      const connection = new Connection({ replica, service, clock, random, send }, () =>
+      const connection = new Connection({ replica, service, clock, random, send, fail }, () =>
         connections.delete(connection),
       )
       connections.add(connection)
@@ -56,7 +65,8 @@ interface ConnectionParts {
   readonly service: Service
   readonly clock: Clock
   readonly random: Random
-  readonly send: (frame: Uint8Array) => void
+  readonly send: SendFrame
+  readonly fail: (rule: string, message: string) => void
 }
 
 class Connection implements Caller, Receiver, ServerSide {
@@ -72,6 +82,8 @@ class Connection implements Caller, Receiver, ServerSide {
   private authenticating = false
   private waiting: Request[] = []
   private subscription: Subscription | null = null
+  /** The client was shown everything up to here, or has said so. */
+  private shownUpTo = 0
   private isClosed = false
 
   constructor(parts: ConnectionParts, onClosed: () => void) {
@@ -97,7 +109,17 @@ class Connection implements Caller, Receiver, ServerSide {
   }
 
   events(encoded: readonly Uint8Array[]): boolean {
-    for (const bytes of encoded) this.due.push(Event.decode(bytes))
+    const before = this.shownUpTo
+    for (const bytes of encoded) {
+      const event = Event.decode(bytes)
+      this.due.push(event)
+      if (event.event?.$case !== 'resync' && event.position < before)
+        this.parts.fail(
+          'streams go on behind their cursor',
+          `r${this.parts.replica.state.self} shows a ${event.event?.$case} of ${event.position} to a client that knows everything up to ${before}`,
+        )
+      this.shownUpTo = event.position
+    }
     this.flushSoon()
     if (this.parts.random.below(50) > 0) return true
     // The client does not read for a while.
@@ -120,6 +142,7 @@ class Connection implements Caller, Receiver, ServerSide {
       const { op } = request
       if (op?.$case === 'subscribe') {
         this.subscription?.close()
+        this.shownUpTo = op.value.cursor
         this.subscription = this.parts.service.subscribe(this, op.value.cursor, this)
         this.answer(
           request,
@@ -155,6 +178,11 @@ class Connection implements Caller, Receiver, ServerSide {
       this.flushing = false
       if (this.isClosed) return
       const { replica } = this.parts
+      // What is said at once need not come at once: a connection may break in between.
+      if (this.due.length > 1 && this.parts.random.below(2) === 0) {
+        const events = this.due.splice(0, 1 + this.parts.random.below(this.due.length - 1))
+        this.parts.send(ServerFrame.encode({ responses: [], events, state: undefined }).finish(), true)
+      }
       const frame = ServerFrame.encode({
         responses: this.responses,
         events: this.due,
@@ -176,7 +204,7 @@ class Connection implements Caller, Receiver, ServerSide {
       this.responses = []
       this.due = []
       this.stateDue = false
-      this.parts.send(frame)
+      this.parts.send(frame, false)
     })
   }
 }
@@ -186,7 +214,7 @@ export interface ClientNetwork {
   connectFor(client: Owner): Connect
   /** Connections to a replica carry nothing for a while. */
   freeze(replica: ReplicaId, durationMs: number): void
-  /** All connections to a replica are reset. */
+  /** All connections to a replica are reset: at once, or in the middle of what comes next. */
   reset(replica: ReplicaId): void
 }
 
@@ -206,13 +234,15 @@ export function createClientNetwork(options: {
       frozenUntilMs.set(replica, scheduler.nowMs + durationMs)
     },
     reset(replica) {
-      for (const end of open.get(replica) ?? []) end()
+      for (const reset of open.get(replica) ?? []) reset()
     },
     connectFor: (client) => (address, handlers) => {
       const replica = Number(address.replace('sim:', ''))
       let side: ServerSide | null = null
       let process: SimProcess | null = null
       let ended = false
+      /** It breaks in the middle of what happens at once. */
+      let isBreaking = false
       let lastToServerMs = 0
       let lastToClientMs = 0
       const arrival = (lastMs: number): number =>
@@ -224,10 +254,15 @@ export function createClientNetwork(options: {
       const end = (): void => {
         if (ended) return
         ended = true
-        open.get(replica)?.delete(end)
+        open.get(replica)?.delete(reset)
         const { nowMs } = scheduler
         if (process !== null) scheduler.at(nowMs + delayMs, process, () => side?.closed())
         scheduler.at(nowMs + delayMs, client, () => handlers.closed())
+      }
+      const reset = (): void => {
+        if (random.below(2) === 0) return end()
+        isBreaking = true
+        scheduler.at(scheduler.nowMs + 5000, null, end)
       }
       /** A process that dies resets its connections, which the client notices when it is told or when it asks. */
       const watch = (): void => {
@@ -244,11 +279,14 @@ export function createClientNetwork(options: {
           const entrance = options.entranceOf(running)
           if (ended) return
           if (entrance === null) return end()
-          side = entrance.accept((frame) => {
+          side = entrance.accept((frame, more) => {
             if (ended) return
             lastToClientMs = arrival(lastToClientMs)
+            const isLast = isBreaking && more
             scheduler.at(lastToClientMs, client, () => {
-              if (!ended) handlers.received(frame)
+              if (ended) return
+              handlers.received(frame)
+              if (isLast) end()
             })
           })
           let set = open.get(replica)
@@ -256,7 +294,7 @@ export function createClientNetwork(options: {
             set = new Set()
             open.set(replica, set)
           }
-          set.add(end)
+          set.add(reset)
           lastToClientMs = arrival(lastToClientMs)
           scheduler.at(lastToClientMs, client, () => {
             if (!ended) handlers.opened()

@@ -180,7 +180,9 @@ export class ChatDoors {
     if (known !== undefined) return known
     const app = this.appOf(process.machine)
     if (app === null || process.machine.process !== process || !app.isUp) return null
-    const entrance = createEntrance(app.replica, app.clock, fork(this.random))
+    const entrance = createEntrance(app.replica, app.clock, fork(this.random), (rule, message) =>
+      this.context.invariants.fail(rule, message),
+    )
     this.entrances.set(process, entrance)
     return entrance
   }

@@ -14,7 +14,7 @@ import { DamagedError } from '../storage/types.ts'
 import { createSimClock, type ClockCondition } from './clock.ts'
 import { createSimDisk, type DiskCondition, type SimDisk } from './disk.ts'
 import { skewed } from './faults.ts'
-import type { Invariants } from './invariants.ts'
+import type { Invariants, Voters } from './invariants.ts'
 import { createSimNetwork, type SimNetwork } from './network.ts'
 import type { Owner, Scheduler } from './scheduler.ts'
 import type { Trace } from './trace.ts'
@@ -32,6 +32,8 @@ export interface Machine {
   incarnation: number
   /** Of what its next process knows of messages and commands. */
   newestVersion: number
+  /** The newest version that any process of it has known: others may count on that until they hear otherwise. */
+  knewVersion: number
   process: SimProcess | null
   /** Why it does not start any more: its disk was lost or is damaged, it was removed, or it has gone on without the others. */
   retired: 'broken' | 'removed' | 'diverged' | null
@@ -186,8 +188,7 @@ export function createCluster(options: ClusterOptions): Cluster {
     trustTimeouts: options.broken?.trustTimeouts === true,
     onSend: (frame, from, to) => {
       mustBeRead(frame, from, to)
-      if (frame.kind === 'message')
-        invariants.sent(frame.message, () => machines.get(from)?.process?.engine?.status().voters ?? 0)
+      if (frame.kind === 'message') invariants.sent(frame.message, () => votersOf(from))
     },
   })
   const soundDisk: DiskCondition = {
@@ -205,6 +206,12 @@ export function createCluster(options: ClusterOptions): Cluster {
   }))
   for (const { id } of members)
     addMachine(id, { faultModel: options.faultModel, members }, options.firstVersion)
+
+  function votersOf(replica: ReplicaId): Voters {
+    const members = machines.get(replica)?.process?.engine?.status().members ?? []
+    const ids = members.filter(({ voter }) => voter).map(({ id }) => id)
+    return { ids, quorum: options.faultModel === 'majority' ? Math.floor(ids.length / 2) + 1 : ids.length }
+  }
 
   /** What is in the log must not be more than a member can read. */
   function mustBeRead(frame: Frame, from: ReplicaId, to: ReplicaId): void {
@@ -257,6 +264,7 @@ export function createCluster(options: ClusterOptions): Cluster {
       initial,
       incarnation: 0,
       newestVersion: version,
+      knewVersion: version,
       process: null,
       retired: null,
       alarms: 0,
@@ -273,6 +281,7 @@ export function createCluster(options: ClusterOptions): Cluster {
       invariants.fail('stays halted', `r${id} has gone on without the others and starts again`)
     machine.incarnation += 1
     machine.alarms = 0
+    machine.knewVersion = Math.max(machine.knewVersion, machine.newestVersion)
     counts.starts += 1
     const name = `${replicaName(id)} (run ${machine.incarnation})`
     const process: Owner & { machine: Machine; app: App | null; engine: Engine | null } = {
@@ -385,8 +394,16 @@ export function createCluster(options: ClusterOptions): Cluster {
       return
     }
     if (isOfLaterVersion(error) && machine.newestVersion < newestVersion) {
-      // As it should: its operator starts the newer version again.
+      // As it should, when it has been of that version: its operator starts the newer version again.
       counts.refusedVersions += 1
+      const isMember = leader()
+        ?.process?.engine?.status()
+        .members.some(({ id }) => id === machine.id)
+      if (machine.knewVersion < newestVersion && isMember === true)
+        invariants.fail(
+          'nothing is proposed too early',
+          `the cluster uses what no process of r${machine.id} has ever known: ${text}`,
+        )
       machine.newestVersion = newestVersion
     } else if (!isDiskError) {
       const stack = error instanceof Error ? (error.stack ?? '') : ''

@@ -22,9 +22,9 @@ export interface Invariants {
    * One vote a term, log matching, leader completeness, what leaders may commit and when they may change the replica set, and that what was acknowledged stays, by what replicas
    * send (Raft §5.2 to §5.4, dissertation §4.1 with Ongaro's correction of 2015).
    *
-   * @param voters how many voters the sender knows.
+   * @param voters those that the sender knows.
    */
-  sent(message: Message, voters: () => number): void
+  sent(message: Message, voters: () => Voters): void
   /** State-machine safety: every replica applies the same at each index, and nothing twice or out of turn (Raft §5.4.3). */
   applied(
     by: { readonly replica: ReplicaId; readonly process: string },
@@ -45,6 +45,12 @@ export interface Invariants {
   readonly newestCommit: Index
   /** In how many terms somebody led. */
   readonly terms: number
+}
+
+export interface Voters {
+  readonly ids: readonly ReplicaId[]
+  /** How many of them must have an entry before it is committed. */
+  readonly quorum: number
 }
 
 /** So many entries behind the newest applied one are remembered. */
@@ -75,6 +81,11 @@ export function createInvariants(histories: 'one' | 'each', begin: Index = 0): I
   const votes = new Map<ReplicaId, Map<Term, ReplicaId>>()
   /** The highest entry that each replica acknowledged in the newest term in which it did. */
   const acknowledged = new Map<ReplicaId, { term: Term; index: Index }>()
+  /** How far each replica has acknowledged the log of the leader of a term, and the commit index and the voters when that leader last told of another one. */
+  const terms = new Map<
+    Term,
+    { readonly acknowledged: Map<ReplicaId, Index>; told: { commit: Index; voters: Voters } | null }
+  >()
   /** The entries with which leaders opened their terms. */
   const openings = new Map<Term, Index>()
   /** Which configurations the leader of each term has sent. */
@@ -143,14 +154,47 @@ export function createInvariants(histories: 'one' | 'each', begin: Index = 0): I
   }
 
   /** What was not known to be committed becomes so by an entry of the leader's own term, which a quorum has only if it was sent. */
-  function commitsTo({ from, term }: Message, commit: Index, voters: () => number): void {
+  function commitsTo({ from, term }: Message, commit: Index, voters: () => Voters): void {
+    countsRightly(from, term, commit, voters)
     if (commit <= Math.max(newestCommit, newestApplied)) return
     newestCommit = commit
     const known = entries.get(commit)
-    if (known === undefined || known.has(term) || voters() < 2) return
+    if (known === undefined || known.has(term) || voters().ids.length < 2) return
     fail(
       'commit by counting',
       `${replicaName(from)}, which leads in term ${term}, takes entry ${commit} for committed, and that is of term ${[...known.keys()].join(' or ')}`,
+    )
+  }
+
+  function inTerm(term: Term): NonNullable<ReturnType<(typeof terms)['get']>> {
+    let known = terms.get(term)
+    if (known === undefined) {
+      known = { acknowledged: new Map(), told: null }
+      terms.set(term, known)
+    }
+    return known
+  }
+
+  function acknowledges({ from, term }: Message, index: Index): void {
+    const known = inTerm(term).acknowledged
+    known.set(from, Math.max(known.get(from) ?? 0, index))
+  }
+
+  /** A leader takes for committed only what a quorum has acknowledged to it in its own term. */
+  function countsRightly(from: ReplicaId, term: Term, commit: Index, voters: () => Voters): void {
+    const known = inTerm(term)
+    const { acknowledged: by, told } = known
+    if (told !== null && commit <= told.commit) return
+    const now = voters()
+    known.told = { commit, voters: now }
+    // What it had committed when its term began.
+    if (told === null) return
+    // Right after it was counted the replica set may have changed.
+    for (const { ids, quorum } of [now, told.voters])
+      if (ids.filter((id) => id === from || (by.get(id) ?? 0) >= commit).length >= quorum) return
+    fail(
+      'commit by a quorum',
+      `${replicaName(from)} takes entry ${commit} for committed in term ${term}, and was told of it only by ${[...by.keys()].filter((id) => (by.get(id) ?? 0) >= commit).join(', ')}`,
     )
   }
 
@@ -220,6 +264,8 @@ export function createInvariants(histories: 'one' | 'each', begin: Index = 0): I
     sent(message, voters) {
       if (message.kind === 'voteReply' && message.granted) voted(message)
       if (message.kind === 'heartbeatReply') keeps(message.from, message.term, message.lastIndex, 0)
+      if (message.kind === 'appendReply' && message.accepted) acknowledges(message, message.index)
+      if (message.kind === 'snapshotReply') acknowledges(message, message.index)
       if (message.kind === 'appendReply')
         keeps(message.from, message.term, message.lastIndex, message.accepted ? message.index : 0)
       if (message.kind === 'heartbeat') {

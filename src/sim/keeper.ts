@@ -91,6 +91,27 @@ export class Keeper {
     await this.untilDone(() => this.keep())
   }
 
+  /**
+   * All messages of the room must go although nothing is sent any more that could tell the cluster what time it is.
+   *
+   * @param clusterMs by the clock that the cluster goes by; null = nobody knows.
+   */
+  async outlive(clusterMs: () => number | null): Promise<void> {
+    if (!this.retentionIsSet || this.acknowledged.length === 0) return
+    const isOver = (): boolean => (clusterMs() ?? 0) > this.newestMs + retentionS * 1000
+    let left: number | null = null
+    for (let tries = 0; left !== 0 && tries < mostTries && isOver(); tries += 1) {
+      await this.pause(200)
+      left = (await this.look())?.length ?? left
+    }
+    if (left !== null && left > 0 && isOver())
+      this.world.fail(
+        'expired messages go',
+        `${left} messages of the room are over their time, and are still there while nobody sends anything`,
+      )
+    await this.untilDone(() => this.keep())
+  }
+
   shut(): void {
     this.owned.shut()
   }
@@ -172,10 +193,11 @@ export class Keeper {
     return true
   }
 
-  private async look(): Promise<void> {
+  /** What is there; null when it was not told. */
+  private async look(): Promise<readonly Message[] | null> {
     const known = this.acknowledged.length
     const messages = await this.list()
-    if (messages === null) return
+    if (messages === null) return null
     const first = messages[0]?.seq ?? Infinity
     if (first < this.firstSeen)
       this.world.fail('what has expired stays away', `message ${first} of the room is back`)
@@ -193,6 +215,7 @@ export class Keeper {
       this.gone.push(one)
     }
     if (first !== Infinity) this.firstSeen = first
+    return messages
   }
 
   private async tried<T>(call: () => Promise<T>): Promise<T | null> {

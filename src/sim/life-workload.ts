@@ -77,6 +77,9 @@ class Life implements Clients {
     this.passTime(longMs)
     await this.keeper.finish()
     await this.people.finish()
+    // Now nobody sends anything.
+    this.passTime(longMs)
+    await this.keeper.outlive(() => this.clusterMs())
     const kept = await restoreElsewhere(this.context, this.appOf, this.keeper, fork(this.random))
     this.context.trace.add('restored', 0, kept, () => `a new cluster has gone on from a backup`)
     this.keeper.shut()
@@ -102,13 +105,20 @@ class Life implements Clients {
     if (first?.newestVersion === newestVersion) return
     const everyMs = skewed(this.random, 200, 4000)
     let atMs = skewed(this.random, 500, 8000)
+    let lastMs = 0
     for (const id of machines.keys()) {
       this.later(atMs, () => this.start(id, newestVersion))
+      lastMs = atMs
       atMs += this.random.below(2 * everyMs)
     }
     for (let times = this.random.below(4); times > 0; times -= 1) {
       const id = 1 + this.random.below(machines.size)
-      this.later(atMs + this.random.below(10_000), () => this.start(id, newestVersion - 1))
+      // Long after, or about when the last one is upgraded: then the cluster may begin to use the version while this one is down, whom all have met with it.
+      const backMs =
+        this.random.below(2) === 0
+          ? atMs + this.random.below(10_000)
+          : Math.max(0, lastMs - 500) + this.random.below(2000)
+      this.later(backMs, () => this.start(id, newestVersion - 1))
     }
   }
 
@@ -121,6 +131,12 @@ class Life implements Clients {
     trace.add('version', id, version, () => `version ${version}`)
     // One that is down comes back by itself.
     if (machine.process !== null) cluster.crash(id, this.random.below(3) === 0, 20 + this.random.below(800))
+  }
+
+  /** What time it is for the replica that leads; null when nobody does. */
+  private clusterMs(): number | null {
+    const leader = this.context.cluster.leader()
+    return leader === null ? null : (this.appOf(leader)?.replica.nowMs ?? null)
   }
 
   /** All clocks go on at once. */

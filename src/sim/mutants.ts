@@ -402,6 +402,21 @@ export const mutants: readonly Mutant[] = [
     workload: chat,
   },
   {
+    name: 'a stream begins ahead of what its replica has applied',
+    file: 'replica/subscriptions.ts',
+    find: '    if (open.cursor > position) {\n',
+    replace: '    if (open.cursor > position + 1000) {\n',
+    workload: chat,
+  },
+  {
+    name: 'a client resumes behind events that it was shown in part',
+    file: 'client/stream.ts',
+    find: '    return this.complete\n',
+    replace: '    return Math.max(this.complete, this.openPosition)\n',
+    workload: chat,
+    kinds: ['clients'],
+  },
+  {
     name: 'a client shows again what it had shown when its connection broke',
     file: 'client/stream.ts',
     find: '    this.comesAgain = this.seenAtOpen\n',

@@ -10,6 +10,7 @@ import {
   versionOfFrame,
   type Frame,
 } from '../peer/frames.ts'
+import { skewed } from './faults.ts'
 import type { Owner, Scheduler } from './scheduler.ts'
 import { hashBytes, type Trace } from './trace.ts'
 
@@ -201,9 +202,12 @@ export function createSimNetwork(options: {
     return options.trustTimeouts && (standsStill(a) || standsStill(b))
   }
 
+  function epochOf(a: ReplicaId, b: ReplicaId): number {
+    return epochs.get(pairKey(a, b)) ?? 0
+  }
+
   function breakLink(a: ReplicaId, b: ReplicaId): void {
-    const key = pairKey(a, b)
-    epochs.set(key, (epochs.get(key) ?? 0) + 1)
+    epochs.set(pairKey(a, b), epochOf(a, b) + 1)
     counts.linksBroken += 1
   }
 
@@ -270,11 +274,13 @@ export function createSimNetwork(options: {
       trace.add('lost', endpoint.self, bytes.length, () => `to r${to}: ${describe(frame)}`)
       return
     }
-    deliver(endpoint, to, frame, bytes, sentMs, urgent)
+    const epoch = epochOf(endpoint.self, to)
+    deliver(endpoint, to, frame, bytes, sentMs, urgent, epoch)
     if (random.below(1_000_000) < condition.duplicatePpm) {
       counts.duplicated += 1
-      scheduler.at(sentMs + random.below(500), null, () =>
-        deliver(endpoint, to, frame, bytes, sentMs, urgent),
+      // Perhaps long after: others have led meanwhile.
+      scheduler.at(sentMs + skewed(random, 1, 10_000), null, () =>
+        deliver(endpoint, to, frame, bytes, sentMs, urgent, epoch),
       )
     }
   }
@@ -286,6 +292,7 @@ export function createSimNetwork(options: {
     bytes: Uint8Array,
     sentMs: number,
     urgent: boolean,
+    epoch: number,
   ): void {
     const way = direction(from.self, to)
     const { condition } = way
@@ -309,10 +316,8 @@ export function createSimNetwork(options: {
       arrivalMs = Math.max(arrivalMs, way.lastArrivalMs)
       way.lastArrivalMs = arrivalMs
     }
-    const key = pairKey(from.self, to)
-    const epoch = epochs.get(key) ?? 0
     scheduler.at(arrivalMs, receiver.process, () => {
-      if ((epochs.get(key) ?? 0) !== epoch || receiver.links.get(from.self) !== 'up') {
+      if (epochOf(from.self, to) !== epoch || receiver.links.get(from.self) !== 'up') {
         counts.lost += 1
         return
       }

@@ -90,6 +90,12 @@ interface Stream {
   readonly last: Map<number, number>
 }
 
+/** A message whose id the cluster makes: it is known when the message is found. Nobody edits it, so its text tells it from all others. */
+interface Posted {
+  readonly part: string
+  readonly input: { readonly kind: 'send'; id: string; readonly text: string }
+}
+
 interface Person {
   readonly name: string
   readonly number: number
@@ -119,6 +125,7 @@ export class People {
   private readonly random: Random
   private readonly history: History<ChatInput, ChatOutput>
   private readonly people: Person[] = []
+  private readonly posted: Posted[] = []
   private moments = 0
   private texts = 0
   private stopping = false
@@ -265,7 +272,8 @@ export class People {
 
   private act(person: Person): Promise<void> {
     const choice = person.random.below(100)
-    if (choice < 40) return this.send(person)
+    if (choice < 36) return this.send(person)
+    if (choice < 40) return this.post(person)
     if (choice < 50) return this.queue(person)
     if (choice < 68) return this.list(person)
     if (choice < 73) return this.edit(person)
@@ -307,6 +315,41 @@ export class People {
       texts.push(text)
     }
     return Promise.resolve()
+  }
+
+  /** A draft to some conversations at once: all its messages are of one position. */
+  private async post(person: Person): Promise<void> {
+    const targets = new Map<string, Target>()
+    for (let times = 1 + person.random.below(4); times > 0; times -= 1) {
+      const { part, target } = this.chooseTarget(person)
+      targets.set(part, target)
+    }
+    const client = this.clientOf(person)
+    const draftId = client.newId()
+    const text = this.newText(person)
+    const recipients = [...targets.values()]
+    const saved = await this.quietly(() =>
+      client.call('saveDraft', { draftId, baseVersion: 0, text, recipients }, { timeoutMs: callMs }),
+    )
+    if (saved === null) return
+    const calls = [...targets.keys()].map((part) => {
+      const input: Posted['input'] = { kind: 'send', id: '', text }
+      this.posted.push({ part, input })
+      return this.history.call(person.name, part, input)
+    })
+    try {
+      const { outcomes } = await client.call('sendDrafts', { draftIds: [draftId] }, { timeoutMs: callMs })
+      this.answered += 1
+      for (const [i, call] of calls.entries()) {
+        const outcome = outcomes[i]?.outcome
+        if (outcome?.$case === 'sent') {
+          this.acknowledged += 1
+          call.answered(String(outcome.value.seq))
+        } else call.refused()
+      }
+    } catch (error) {
+      for (const call of calls) this.failed(call, error, 'post')
+    }
   }
 
   private async list(person: Person): Promise<void> {
@@ -746,6 +789,10 @@ export class People {
       this.checkOutbox(person, truth)
     }
     for (const [part, messages] of truth) checkOnce(this.world, part, messages)
+    for (const { part, input } of this.posted) {
+      const message = truth.get(part)?.find(({ text }) => text === input.text)
+      if (message !== undefined) input.id = toHex(message.id)
+    }
     this.history.resolve((part, input) => {
       if (input.kind !== 'send') return undefined
       const message = truth.get(part)?.find((one) => toHex(one.id) === input.id)

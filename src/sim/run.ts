@@ -10,6 +10,8 @@ import { describePlan, simulate, workloadNames, type SimOptions, type SimResult 
 import { createTotals } from './totals.ts'
 import { traceLine } from './trace.ts'
 
+const allFaultKinds = [...new Set([...faultKinds, ...failStopFaults, ...failStopBreakers])]
+
 const help = `npm run sim -- [options]
 
   --seed N            repeat the run of this seed (or start with it, with --seeds)
@@ -23,7 +25,7 @@ const help = `npm run sim -- [options]
   --replicas N        1 to 7 instead of what the seed draws
   --duration S        seconds of virtual time with faults, instead of what the seed draws
   --faults KINDS      only these, comma-separated; "none" for none:
-                      ${faultKinds.join(' ')}
+                      ${allFaultKinds.join(' ')}
   --only NUMBERS      only these faults of the seed's plan, comma-separated
   --steps S           stop after so many events
   --no-shrink         do not look for the faults that a failure needs
@@ -156,8 +158,6 @@ function commandFor(options: SimOptions): string {
   if (options.only !== null) parts.push(`--only ${[...options.only].join(',') || '0'}`)
   return parts.join(' ')
 }
-
-const allFaultKinds = [...new Set([...faultKinds, ...failStopFaults, ...failStopBreakers])]
 
 function kindsOf(text: string): readonly FaultKind[] {
   if (text === 'none') return []

@@ -107,6 +107,17 @@ test('the same seed gives the same run in another process, to the last byte of i
   rmSync(folder, { recursive: true })
 })
 
+test('a run has only the kinds of faults that were asked for', async () => {
+  const { stdout } = await promisify(execFile)(process.execPath, [
+    join(import.meta.dirname, 'run.ts'),
+    '--seed=77',
+    '--workload=ledger',
+    '--faults=stall',
+    '--duration=6',
+  ])
+  assert.match(stdout, /^faults: stall \d+$/m)
+})
+
 test('every seam of the mutants is where it was', () => {
   assert.ok(mutants.length >= 25)
   assert.equal(new Set(mutants.map(({ name }) => name)).size, mutants.length)
