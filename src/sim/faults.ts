@@ -48,6 +48,8 @@ type FaultBody =
       readonly durationMs: number
       readonly times: number
     }
+  /** Each new leader, soon after it is elected, some times, hears again what it was sent before. */
+  | { readonly kind: 'echo'; readonly afterMs: number; readonly times: number }
   /** Two replicas do not hear each other, and one between them crashes again and again: at file operations, or after a while. */
   | {
       readonly kind: 'wedge'
@@ -168,6 +170,7 @@ export const faultKinds: readonly FaultKind[] = [
   'blackoutAtOperation',
   'storm',
   'regicide',
+  'echo',
   'wedge',
   'outage',
   'rolling',
@@ -301,6 +304,8 @@ function drawBody(random: Random, kind: FaultKind, target: Target, replicas: num
         durationMs: skewed(random, 100, 2000),
         times: 1 + random.below(10),
       }
+    case 'echo':
+      return { kind, afterMs: skewed(random, 1, 50), times: 1 + random.below(20) }
     case 'wedge':
       return {
         kind,

@@ -264,12 +264,14 @@ export function createInjector(options: {
   }
 
   /** Against the next leaders. */
-  const plots: { readonly fault: Fault & { readonly kind: 'regicide' }; left: number }[] = []
+  const plots: { readonly fault: Fault & { readonly kind: 'regicide' | 'echo' }; left: number }[] = []
   options.onLeader((id) => {
     for (const plot of plots) {
       if (plot.left === 0 || healed) continue
       plot.left -= 1
-      later(random.below(2 * plot.fault.afterMs), () => strike(plot.fault, id))
+      later(random.below(2 * plot.fault.afterMs), () =>
+        plot.fault.kind === 'echo' ? cluster.network.echo(id) : strike(plot.fault, id),
+      )
     }
   })
 
@@ -360,6 +362,7 @@ export function createInjector(options: {
         return
       }
       case 'regicide':
+      case 'echo':
         note()
         plots.push({ fault, left: fault.times })
         return

@@ -189,6 +189,15 @@ export const mutants: readonly Mutant[] = [
     workload: ledger,
   },
   {
+    name: 'count an answer to a heartbeat of an earlier term',
+    file: 'raft/core.ts',
+    find: "{ kind: 'voteReply', granted: false })\n        return\n      default:\n",
+    replace:
+      "{ kind: 'voteReply', granted: false })\n        return\n      case 'heartbeatReply':\n        this.leadership?.heartbeatReply(message)\n        return\n      default:\n",
+    workload: ledger,
+    kinds: ['echo', 'flaps', 'isolate', 'partition', 'transfer'],
+  },
+  {
     name: 'a write of entries that were overwritten counts',
     file: 'raft/core.ts',
     find: 'if (!isOld && index > state.persistedIndex && state.log.termAt(index) === term)',
@@ -518,7 +527,7 @@ export const mutants: readonly Mutant[] = [
     workload: life,
   },
   {
-    name: 'retention: leave the last page of what is due',
+    name: 'retention: remove messages two minutes late where nobody sends any',
     file: 'replica/housekeeping.ts',
     find: '!queries().isExpiryDue(nowMs())) return',
     replace: '!queries().isExpiryDue(nowMs() - 120_000)) return',

@@ -32,6 +32,8 @@ export interface SimNetwork {
   refuseFalsely(at: ReplicaId, peer: ReplicaId): void
   /** The process ended. `told`: the machine still runs and closes its sockets. */
   processDied(replica: ReplicaId, told: boolean): void
+  /** Some of what was sent to a replica comes to it once more, as far as the links that it came over are still there. */
+  echo(to: ReplicaId): void
   readonly counts: NetworkCounts
 }
 
@@ -87,7 +89,21 @@ interface Direction {
   readonly condition: LinkCondition
   lastArrivalMs: number
   busyUntilMs: number
+  /** What was sent last, oldest first. */
+  readonly sent: Sent[]
 }
+
+interface Sent {
+  readonly from: Endpoint
+  readonly frame: Frame
+  readonly bytes: Uint8Array
+  readonly sentMs: number
+  readonly urgent: boolean
+  readonly epoch: number
+}
+
+/** So much of what was sent may come again in an echo. */
+const mostEchoed = 100
 
 const retryMs = 100
 /** After so much silence a link counts as broken. */
@@ -119,7 +135,7 @@ export function createSimNetwork(options: {
     const key = from * 65_536 + to
     let found = directions.get(key)
     if (found === undefined) {
-      found = { condition: options.defaults(), lastArrivalMs: 0, busyUntilMs: 0 }
+      found = { condition: options.defaults(), lastArrivalMs: 0, busyUntilMs: 0, sent: [] }
       directions.set(key, found)
     }
     return found
@@ -267,33 +283,32 @@ export function createSimNetwork(options: {
     const other = endpoint.connectedTo.get(to)
     if (other !== undefined && versionOfFrame(frame) > spoken(endpoint, other)) return
     const bytes = joined(encodeFrame(frame))
-    const { condition } = direction(endpoint.self, to)
+    const { condition, sent } = direction(endpoint.self, to)
     const sentMs = scheduler.nowMs
     if (condition.blocked || random.below(1_000_000) < condition.lossPpm) {
       counts.lost += 1
       trace.add('lost', endpoint.self, bytes.length, () => `to r${to}: ${describe(frame)}`)
       return
     }
-    const epoch = epochOf(endpoint.self, to)
-    deliver(endpoint, to, frame, bytes, sentMs, urgent, epoch)
+    const message: Sent = {
+      from: endpoint,
+      frame,
+      bytes,
+      sentMs,
+      urgent,
+      epoch: epochOf(endpoint.self, to),
+    }
+    sent.push(message)
+    if (sent.length > mostEchoed) sent.shift()
+    deliver(message, to)
     if (random.below(1_000_000) < condition.duplicatePpm) {
       counts.duplicated += 1
       // Perhaps long after: others have led meanwhile.
-      scheduler.at(sentMs + skewed(random, 1, 10_000), null, () =>
-        deliver(endpoint, to, frame, bytes, sentMs, urgent, epoch),
-      )
+      scheduler.at(sentMs + skewed(random, 1, 10_000), null, () => deliver(message, to))
     }
   }
 
-  function deliver(
-    from: Endpoint,
-    to: ReplicaId,
-    frame: Frame,
-    bytes: Uint8Array,
-    sentMs: number,
-    urgent: boolean,
-    epoch: number,
-  ): void {
+  function deliver({ from, frame, bytes, sentMs, urgent, epoch }: Sent, to: ReplicaId): void {
     const way = direction(from.self, to)
     const { condition } = way
     const receiver = running(to)
@@ -421,6 +436,14 @@ export function createSimNetwork(options: {
       if (endpoint.links.get(peer) === 'up') breakLink(at, peer)
       setLink(endpoint, peer, 'died')
       giveUp(endpoint, peer)
+    },
+    echo(to) {
+      for (const other of endpoints.keys())
+        for (const message of other === to ? [] : direction(other, to).sent)
+          if (message.epoch === epochOf(other, to) && random.below(2) === 0) {
+            counts.duplicated += 1
+            deliver(message, to)
+          }
     },
     processDied(replica, told) {
       for (const other of endpoints.values()) {
