@@ -5,7 +5,7 @@ import { connect as connectHttp2 } from 'node:http2'
 import { connect } from 'node:net'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
-import { after, before, test } from 'node:test'
+import { after, before, mock, test } from 'node:test'
 import { BinaryReader, BinaryWriter } from '@bufbuild/protobuf/wire'
 import {
   credentials,
@@ -351,3 +351,23 @@ async function gauge(name: string): Promise<number> {
   const text = await (await fetch(`http://${host}:${server.api.httpPort}/metrics`)).text()
   return Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(text)?.[1])
 }
+
+test('thousands of calls with large answers at once are answered a few in each turn: the replica hears the others in between', async () => {
+  const status = mock.method(server.replica, 'status')
+  let most = 0
+  let seen = 0
+  let isOver = false
+  const look = (): void => {
+    most = Math.max(most, status.mock.callCount() - seen)
+    seen = status.mock.callCount()
+    if (!isOver) setImmediate(look)
+  }
+  setImmediate(look)
+  const answers = await Promise.all(Array.from({ length: 1000 }, () => ask('getStatus', {})))
+  isOver = true
+  assert.equal(status.mock.callCount(), 1000)
+  status.mock.restore()
+  assert.ok(answers.every(({ error, response }) => error === null && response['replica'] === 1))
+  // What comes in, and what goes on, may each begin as many in one turn.
+  assert.ok(most <= 32, `${most} in one turn`)
+})

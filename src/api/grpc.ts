@@ -22,8 +22,9 @@ import type { Clock } from '../base/clock.ts'
 import { Reason, type Error as ApiError } from '../gen/parley/v1/model.ts'
 import { ParleyDefinition, type MessageFns, type SubscribeRequest } from '../gen/parley/v1/service.ts'
 import type { Receiver, Subscription } from '../replica/types.ts'
-import { defaultTimeoutMs, type Call, type Caller, type Op, type Result } from './calls.ts'
+import { defaultTimeoutMs, failed, type Call, type Caller, type Op, type Result } from './calls.ts'
 import { invalid, makeError, meanings, statusDetails } from './errors.ts'
+import { LargeTurns, mayBeLarge } from './large-turns.ts'
 import type { Metrics } from './metrics.ts'
 import type { Service } from './service.ts'
 import type { ServerTls } from './start.ts'
@@ -74,6 +75,26 @@ export function createGrpcEntrance(options: GrpcOptions): GrpcEntrance {
   })
   let openRequests = 0
   const streams = new Set<EventStream>()
+  /** Calls that wait for their turn, of each connection. */
+  const waiting = new Map<string, (() => void)[]>()
+  const turns = new LargeTurns<string>(clock, beginWaiting)
+
+  function beginInTurn(peer: string, op: Op, begin: () => void): void {
+    const queue = waiting.get(peer)
+    if (!mayBeLarge(op)) begin()
+    else if (queue !== undefined) queue.push(begin)
+    else if (turns.take(peer)) begin()
+    else waiting.set(peer, [begin])
+  }
+
+  function beginWaiting(peer: string): void {
+    const queue = waiting.get(peer) ?? []
+    while (queue.length > 0) {
+      if (!turns.take(peer)) return
+      queue.shift()?.()
+    }
+    waiting.delete(peer)
+  }
 
   function callerOf(metadata: Metadata, peer: string): Caller & { readonly token: Uint8Array | null } {
     const [authorization] = metadata.get('authorization')
@@ -110,8 +131,6 @@ export function createGrpcEntrance(options: GrpcOptions): GrpcEntrance {
   ): void {
     const beganMs = clock.monotonicMs()
     if (call.request === malformed) return callback(statusOf(notDecoded))
-    const timeoutMs = timeLeftMs(call.getDeadline(), clock)
-    if (timeoutMs <= 0) return callback(statusOf(makeError(Reason.DEADLINE_EXCEEDED)))
     // The definition gives the request its type: only the pairing with its own name is beyond the compiler.
     const op = { $case: method, value: call.request } as Op
     openRequests += 1
@@ -123,9 +142,15 @@ export function createGrpcEntrance(options: GrpcOptions): GrpcEntrance {
       if (position > 0) trailer.set('parley-position', String(position))
       callback(null, result.value, trailer)
     }
-    signIn(call.metadata, call.getPeer(), timeoutMs, (caller, failure) => {
-      if (failure !== null) return answer(failure, 0)
-      service.call(caller, { timeoutMs, ...readOptions(call.metadata), op }, answer)
+    const peer = call.getPeer()
+    beginInTurn(peer, op, () => {
+      const timeoutMs = timeLeftMs(call.getDeadline(), clock)
+      // Whoever has gone meanwhile needs no answer; this one costs least.
+      if (timeoutMs <= 0 || call.cancelled) return answer(failed(makeError(Reason.DEADLINE_EXCEEDED)), 0)
+      signIn(call.metadata, peer, timeoutMs, (caller, failure) => {
+        if (failure !== null) return answer(failure, 0)
+        service.call(caller, { timeoutMs, ...readOptions(call.metadata), op }, answer)
+      })
     })
   }
 

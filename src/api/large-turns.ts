@@ -1,4 +1,5 @@
 import type { Clock } from '../base/clock.ts'
+import type { Request } from '../gen/parley/v1/frames.ts'
 
 /** So many requests whose answers may be large are begun in one turn of the event loop, over all connections. */
 const perTurn = 16
@@ -52,5 +53,29 @@ export class LargeTurns<T> {
       this.waiting = new Set([...before, ...this.waiting])
       if (this.waiting.size > 0) this.plan()
     })
+  }
+}
+
+/** Whether the answer may be so large that only a few are made at a time: all but the mutations that answer with one thing. */
+export function mayBeLarge(op: Request['op']): boolean {
+  switch (op?.$case) {
+    case 'listAccounts':
+    case 'listSessions':
+    case 'listConversations':
+    case 'listRooms':
+    case 'listMembers':
+    case 'listMessages':
+    case 'searchMessages':
+    case 'openInbox':
+    case 'getInbox':
+    case 'listDrafts':
+    case 'saveDraft':
+    case 'sendDrafts':
+    case 'getStatus':
+    case 'readBackup':
+    case 'export':
+      return true
+    default:
+      return false
   }
 }

@@ -9,7 +9,7 @@ import { Reason } from '../gen/parley/v1/model.ts'
 import type { Receiver, Subscription } from '../replica/types.ts'
 import { failed, type Caller, type Result } from './calls.ts'
 import { makeError, reasonName } from './errors.ts'
-import { LargeTurns } from './large-turns.ts'
+import { LargeTurns, mayBeLarge } from './large-turns.ts'
 import type { Metrics } from './metrics.ts'
 import type { Service } from './service.ts'
 import { strictUtf8 } from './text.ts'
@@ -358,7 +358,7 @@ class Connection implements Caller, Receiver {
 
   private mayBegin(request: Request): boolean {
     if (this.isAuthenticating) return false
-    if (!isLarge(request)) return true
+    if (!mayBeLarge(request.op)) return true
     if (this.largeRequests >= this.limits.maxLargeRequests || this.fullSinceMs !== null) return false
     return this.turns.take(this)
   }
@@ -382,10 +382,10 @@ class Connection implements Caller, Receiver {
       return
     }
     if (op?.$case === 'authenticate') this.isAuthenticating = true
-    if (isLarge(request)) this.largeRequests += 1
+    if (mayBeLarge(request.op)) this.largeRequests += 1
     this.service.call(this, request, (result, position) => {
       if (op?.$case === 'authenticate') this.isAuthenticating = false
-      if (isLarge(request)) this.dueLarge += 1
+      if (mayBeLarge(request.op)) this.dueLarge += 1
       this.answer(request, result, position, beganMs)
     })
   }
@@ -433,30 +433,6 @@ class Connection implements Caller, Receiver {
       this.subscription?.resume()
     }
     if (this.waiting.length > 0) this.beginWaiting()
-  }
-}
-
-/** Whether the answer may be so large that only a few are made at a time: all but the mutations that answer with one thing. */
-function isLarge(request: Request): boolean {
-  switch (request.op?.$case) {
-    case 'listAccounts':
-    case 'listSessions':
-    case 'listConversations':
-    case 'listRooms':
-    case 'listMembers':
-    case 'listMessages':
-    case 'searchMessages':
-    case 'openInbox':
-    case 'getInbox':
-    case 'listDrafts':
-    case 'saveDraft':
-    case 'sendDrafts':
-    case 'getStatus':
-    case 'readBackup':
-    case 'export':
-      return true
-    default:
-      return false
   }
 }
 
