@@ -300,6 +300,8 @@ class Up {
       )
       return
     }
+    // Were the leader the only one to know yet, its death would look like the end of the quorum.
+    if (!this.serving && able.length * 2 <= this.supervisor.running.size) return
     const changed = leading.leader !== this.leader
     this.leader = leading.leader
     if (!this.serving) {
