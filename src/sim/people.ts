@@ -90,12 +90,6 @@ interface Stream {
   readonly last: Map<number, number>
 }
 
-/** A message whose id the cluster makes: it is known when the message is found. Nobody edits it, so its text tells it from all others. */
-interface Posted {
-  readonly part: string
-  readonly input: { readonly kind: 'send'; id: string; readonly text: string }
-}
-
 interface Person {
   readonly name: string
   readonly number: number
@@ -125,7 +119,8 @@ export class People {
   private readonly random: Random
   private readonly history: History<ChatInput, ChatOutput>
   private readonly people: Person[] = []
-  private readonly posted: Posted[] = []
+  /** Texts of messages whose ids the cluster makes. Nobody edits or deletes them, so in the history their texts stand for their ids. */
+  private readonly posted = new Set<string>()
   private moments = 0
   private texts = 0
   private stopping = false
@@ -332,11 +327,10 @@ export class People {
       client.call('saveDraft', { draftId, baseVersion: 0, text, recipients }, { timeoutMs: callMs }),
     )
     if (saved === null) return
-    const calls = [...targets.keys()].map((part) => {
-      const input: Posted['input'] = { kind: 'send', id: '', text }
-      this.posted.push({ part, input })
-      return this.history.call(person.name, part, input)
-    })
+    this.posted.add(text)
+    const calls = [...targets.keys()].map((part) =>
+      this.history.call(person.name, part, { kind: 'send', id: text, text }),
+    )
     try {
       const { outcomes } = await client.call('sendDrafts', { draftIds: [draftId] }, { timeoutMs: callMs })
       this.answered += 1
@@ -392,7 +386,11 @@ export class People {
       return {
         text: listText(
           lastSeq,
-          messages.map(({ id, text, deleted }) => ({ id: toHex(id), text, deleted })),
+          messages.map((message) => ({
+            id: this.idOf(message),
+            text: message.text,
+            deleted: message.deleted,
+          })),
         ),
         lastSeq,
         conversation: marks?.conversation ?? 0,
@@ -789,15 +787,15 @@ export class People {
       this.checkOutbox(person, truth)
     }
     for (const [part, messages] of truth) checkOnce(this.world, part, messages)
-    for (const { part, input } of this.posted) {
-      const message = truth.get(part)?.find(({ text }) => text === input.text)
-      if (message !== undefined) input.id = toHex(message.id)
-    }
     this.history.resolve((part, input) => {
       if (input.kind !== 'send') return undefined
-      const message = truth.get(part)?.find((one) => toHex(one.id) === input.id)
+      const message = truth.get(part)?.find((one) => this.idOf(one) === input.id)
       return message === undefined ? null : String(message.seq)
     })
+  }
+
+  private idOf({ id, text }: Message): string {
+    return this.posted.has(text) ? text : toHex(id)
   }
 
   /** What each conversation holds, once all streams have shown it; or what it holds when they have had long enough. Null when no replica runs. */
