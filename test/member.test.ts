@@ -120,7 +120,7 @@ test('a replica of another cluster is refused on both sides, and harms neither',
     client.call('addReplica', { httpAddress: own.http, grpcAddress: own.grpc, peerAddress: own.peer }),
   )
   createJoiningFolder(cluster.dataOf(2), { clusterId: 'ab'.repeat(16), own })
-  cluster.adopt(own)
+  await cluster.adopt(own)
   cluster.start(2)
   const stranger = createClient({ addresses: [own.http], discover: false })
   try {

@@ -95,13 +95,14 @@ test('the same seed gives the same run in another process, to the last byte of i
     await promisify(execFile)(process.execPath, [
       join(import.meta.dirname, 'run.ts'),
       '--seed=77',
+      '--duration=10',
       `--workload=${workload}`,
       `--trace=${file}`,
     ])
-    const here = await simulate({ ...options(77, workload), keepEvents: 10_000_000 })
+    const here = await simulate({ ...options(77, workload), durationMs: 10_000, keepEvents: 10_000_000 })
     assert.ok(here.events > 1000)
     assert.equal(here.trace.map((event) => `${traceLine(event)}\n`).join(''), readFileSync(file, 'utf8'))
-    const other = await simulate(options(78, workload))
+    const other = await simulate({ ...options(78, workload), durationMs: 10_000 })
     assert.notEqual(here.digest, other.digest)
   }
   rmSync(folder, { recursive: true })
