@@ -1,6 +1,7 @@
 // Runs a TypeScript file of this repository on the pinned Node, or on any Node 24 or newer: `node bin/run.js FILE [arguments]`.
 // Plain JavaScript that Node 20 understands, since this is what an older Node meets first.
-import { spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import module from 'node:module'
 import { dirname, join } from 'node:path'
@@ -28,8 +29,12 @@ export async function run(file, args) {
     )
     process.exit(1)
   }
-  const result = spawnSync(pinned, [join(root, 'bin', 'run.js'), file, ...args], { stdio: 'inherit' })
-  process.exit(result.status ?? 1)
+  const child = spawn(pinned, [join(root, 'bin', 'run.js'), file, ...args], { stdio: 'inherit' })
+  // Whoever stops this process means that one, which decides how it ends. A terminal sends its signals to both by itself.
+  process.on('SIGTERM', () => child.kill('SIGTERM'))
+  for (const signal of ['SIGINT', 'SIGHUP']) process.on(signal, () => undefined)
+  const [code] = await once(child, 'exit')
+  process.exit(code ?? 1)
 }
 
 if (process.argv[1] && fileURLToPath(import.meta.url) === process.argv[1])

@@ -56,6 +56,22 @@ test('replicas end with a supervisor that is killed, and their cluster comes bac
   assert.equal(again.child.exitCode, 0)
 })
 
+test('SIGTERM to a Node that is too old stops the cluster that the pinned one runs for it', async (t) => {
+  const { folder, up } = await startUp(t, 1)
+  up.child.kill('SIGTERM')
+  await up.end()
+  const older = `Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '20.0.0' } })`
+  const byOlder = new Running(
+    ['up', '--json', '--data', folder],
+    ['--import', `data:text/javascript,${encodeURIComponent(older)}`],
+  )
+  await byOlder.event('serving')
+  byOlder.child.kill('SIGTERM')
+  await byOlder.event('stopped')
+  await byOlder.end()
+  assert.equal(byOlder.child.exitCode, 0)
+})
+
 async function untilServing(folder: string): Promise<Running> {
   for (;;) {
     const up = new Running(['up', '--json', '--data', folder])

@@ -171,6 +171,15 @@ test('status asks all replicas at once and waits for none that the others cannot
   assert.ok(network.clock.monotonicMs() - beganMs < 500, 'virtual time')
 })
 
+test('status says what the leader waits for, of which its followers know nothing', async () => {
+  const { network, fake, run } = start(3)
+  network.replica(1).quorum = false
+  network.replica(1).waitingFor = [3]
+  network.replica(3).silent = true
+  assert.equal(await run('status', '--server', 'r1:7400,r2:7400,r3:7400'), 5)
+  assert.match(fake.outLines.join('\n'), /No quorum: waiting for r3/)
+})
+
 test('a message whose outcome is unknown gets exit code 5 and says so', async () => {
   const { network, fake, run } = start()
   fake.environment['PARLEY_PASSWORD'] = 'secret'

@@ -327,9 +327,16 @@ export class FakeReplica {
 
   private status(): GetStatusResponse {
     const replicas = [...this.network.replicas.values()].map(({ id, address, up, silent }) =>
-      ReplicaStatus.fromPartial({ id, httpAddress: address, reachable: up && !silent, voter: true }),
+      ReplicaStatus.fromPartial({
+        id,
+        role: id === 1 ? 'leader' : 'follower',
+        httpAddress: address,
+        reachable: up && !silent,
+        voter: true,
+      }),
     )
-    return GetStatusResponse.fromPartial({ replica: this.id, leader: 1, quorum: true, replicas })
+    const { id, quorum, waitingFor } = this
+    return GetStatusResponse.fromPartial({ replica: id, leader: 1, quorum, waitingFor, replicas })
   }
 
   private reply(connection: Accepted, request: Request, result: Result, position: number): void {

@@ -17,8 +17,9 @@ export class Running {
   private listeners = new Set<() => void>()
   private ended = false
 
-  constructor(parameters: readonly string[]) {
-    this.child = spawn(process.execPath, [program, ...parameters], {
+  /** @param nodeFlags of the process that is started. */
+  constructor(parameters: readonly string[], nodeFlags: readonly string[] = []) {
+    this.child = spawn(process.execPath, [...nodeFlags, program, ...parameters], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, PARLEY_PASSWORD_MEMORY_KIB: '64' },
     })

@@ -67,7 +67,10 @@ export class Survey {
   async report(): Promise<Report> {
     const answers = await this.ask()
     const best = [...answers.values()].sort(
-      (a, b) => Number(b.status.quorum) - Number(a.status.quorum) || b.status.position - a.status.position,
+      (a, b) =>
+        Number(leadsNow(b, answers)) - Number(leadsNow(a, answers)) ||
+        Number(b.status.quorum) - Number(a.status.quorum) ||
+        b.status.position - a.status.position,
     )[0]
     if (best === undefined)
       throw new CliError(
@@ -126,6 +129,21 @@ export class Survey {
       return null
     }
   }
+}
+
+/** A follower of a leader that waits for another replica does not know it: to the follower all is well. A leader that was cut off may not have heard of a newer term. */
+function leadsNow(answer: Answer, answers: ReadonlyMap<number, Answer>): boolean {
+  return (
+    ownOf(answer)?.role === 'leader' && [...answers.values()].every((one) => termOf(one) <= termOf(answer))
+  )
+}
+
+function termOf(answer: Answer): number {
+  return ownOf(answer)?.term ?? 0
+}
+
+function ownOf({ status }: Answer): ReplicaStatus | undefined {
+  return status.replicas.find(({ id }) => id === status.replica)
 }
 
 interface Row {
