@@ -514,8 +514,10 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
     assert.equal(await settings(), 5400)
 
     await guest.open('Rooms')
-    await guest.page.getByLabel('Find').fill('cellar')
-    await guest.press('Join')
+    await guest.page
+      .locator('.list-row', { hasText: '#cellar' })
+      .getByRole('button', { name: 'Join' })
+      .click()
     await guest.composer().waitFor()
     await guest.page
       .locator('main')
