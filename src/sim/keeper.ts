@@ -214,7 +214,9 @@ export class Keeper {
         this.world.fail('no acknowledged message lost', `message ${one.seq} of the room is gone`)
       this.gone.push(one)
     }
-    if (first !== Infinity) this.firstSeen = first
+    // An empty room: all that was known of is gone.
+    const lastKnown = this.acknowledged[known - 1]?.seq ?? 0
+    this.firstSeen = first === Infinity ? Math.max(this.firstSeen, lastKnown + 1) : first
     return messages
   }
 

@@ -45,7 +45,7 @@ async function watchStatus(survey: Survey, io: Io, json: boolean): Promise<numbe
   }
 }
 
-interface Answer {
+export interface Answer {
   readonly address: string
   readonly status: GetStatusResponse
   readonly latencyMs: number
@@ -171,16 +171,14 @@ const dispensable = ['grpc', 'search', 'commit', 'state', 'log', 'answers in', '
   heads.indexOf(head),
 )
 
-function statusReport(
+/** `best`: the answer of the replica that is believed about the cluster. */
+export function statusReport(
   best: GetStatusResponse,
   answers: ReadonlyMap<number, Answer>,
   colors: Paint,
   columns: number,
 ): Report {
-  const rows: Row[] = best.replicas.map((known) => {
-    const answer = answers.get(known.id) ?? null
-    return { known: answer?.status.replicas.find(({ id }) => id === known.id) ?? known, answer }
-  })
+  const rows = best.replicas.map((known) => rowOf(known, answers))
   return {
     data: {
       clusterId: toHex(best.clusterId),
@@ -205,6 +203,15 @@ function statusReport(
     ],
     exitCode: best.quorum ? exitCodes.ok : exitCodes.unavailable,
   }
+}
+
+/** What a replica says of itself; of one that does not answer, what is known to the others: one of them may have refused it, and not the leader. */
+function rowOf(known: ReplicaStatus, answers: ReadonlyMap<number, Answer>): Row {
+  const answer = answers.get(known.id) ?? null
+  if (answer !== null) return { known: ownOf(answer) ?? known, answer }
+  const views = [...answers.values()].flatMap(({ status }) => status.replicas)
+  const told = views.find(({ id, problem }) => id === known.id && problem !== '')
+  return { known: { ...known, problem: known.problem || (told?.problem ?? '') }, answer }
 }
 
 function rowJson({ known, answer }: Row): unknown {
