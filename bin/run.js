@@ -19,7 +19,14 @@ export async function run(file, args) {
     module.enableCompileCache?.(cache)
     // For the threads that are started later.
     process.env.NODE_COMPILE_CACHE ??= cache
-    await import(pathToFileURL(join(root, file)).href)
+    try {
+      await import(pathToFileURL(join(root, file)).href)
+    } catch (error) {
+      // An option that nobody knows: where in the code that was found helps nobody.
+      if (!String(error?.code).startsWith('ERR_PARSE_ARGS')) throw error
+      console.error(error.message)
+      process.exitCode = 2
+    }
     return
   }
   const pinned = join(root, 'node_modules', 'node', 'bin', process.platform === 'win32' ? 'node.exe' : 'node')

@@ -14,6 +14,7 @@ import type { RunningReplica } from '../replica/replica.ts'
 import type { Receiver, Subscription } from '../replica/types.ts'
 import { clusterId } from './chat-app.ts'
 import type { SimProcess } from './cluster.ts'
+import { skewed } from './faults.ts'
 import type { Owner, Scheduler } from './scheduler.ts'
 
 /** Where connections of clients come in at one process of a replica: what `api/` does over WebSockets, over simulated connections. */
@@ -227,7 +228,8 @@ export function createClientNetwork(options: {
   const { scheduler, random } = options
   const frozenUntilMs = new Map<ReplicaId, number>()
   const open = new Map<ReplicaId, Set<() => void>>()
-  const delayMs = 0.2 + random.below(50) / 10
+  /** Next door, or far away. */
+  const delayMs = skewed(random, 1, 100)
 
   return {
     freeze(replica, durationMs) {

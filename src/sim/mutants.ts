@@ -361,13 +361,6 @@ export const mutants: readonly Mutant[] = [
     workload: chat,
   },
   {
-    name: 'the outbox does not wait for an answer before it sends the next',
-    file: 'client/outbox.ts',
-    find: '    this.busyTargets.add(target)\n',
-    replace: '\n',
-    workload: chat,
-  },
-  {
     name: 'what an earlier leader confirmed counts under the next one',
     file: 'raft/core.ts',
     find: '    this.verifiedIndex = state.commitIndex\n    this.acknowledge = null\n  }',

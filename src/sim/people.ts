@@ -294,22 +294,27 @@ export class People {
     })
   }
 
-  /** Through the outbox, which sends in order for as long as it takes. */
-  private queue(person: Person): Promise<void> {
+  /** Through the outbox, which sends in order for as long as it takes: often some lines one right after another. */
+  private async queue(person: Person): Promise<void> {
     const { part, target } = this.chooseTarget(person)
+    for (let lines = 1 + person.random.below(5); lines > 0; lines -= 1) {
+      this.queueOne(person, part, target)
+      await this.sleep(person.random.below(100))
+    }
+  }
+
+  private queueOne(person: Person, part: string, target: Target): void {
     const text = this.newText(person)
     const item = this.clientOf(person).outbox.add(target, text)
     const id = toHex(item.id)
     person.outboxCalls.set(id, this.history.call(person.name, part, { kind: 'send', id, text }))
-    if (this.options.poison === null || !text.includes(this.options.poison)) {
-      let texts = person.queued.get(part)
-      if (texts === undefined) {
-        texts = []
-        person.queued.set(part, texts)
-      }
-      texts.push(text)
+    if (this.options.poison !== null && text.includes(this.options.poison)) return
+    let texts = person.queued.get(part)
+    if (texts === undefined) {
+      texts = []
+      person.queued.set(part, texts)
     }
-    return Promise.resolve()
+    texts.push(text)
   }
 
   /** A draft to some conversations at once: all its messages are of one position. */
