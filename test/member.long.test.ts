@@ -117,9 +117,16 @@ test('a copy of the folder that was taken since the last start is refused by the
     rmSync(copy, { recursive: true, force: true })
     cluster.signal(id, 'SIGSTOP')
     cpSync(cluster.dataOf(id), copy, { recursive: true })
+    // The copy holds no more than the leader has by now.
+    const { lastIndex = Infinity } = (await known(cluster, leader)) ?? {}
     cluster.signal(id, 'SIGCONT')
     ledger.start(2)
     await ledger.progress(100)
+    await until(
+      async () => cluster.leader() !== leader || ((await known(cluster, id))?.lastIndex ?? 0) > lastIndex,
+      `r${id} acknowledges more than the copy holds`,
+      60_000,
+    )
     await ledger.stop()
   } while (cluster.leader() !== leader)
   await cluster.end(id, 'SIGKILL')

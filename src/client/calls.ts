@@ -43,6 +43,12 @@ const requestCharacters = 128 * 1024
 /** A replica takes 4096 requests of one connection; a few are left for the library's own. */
 const inFlightRequests = 4000
 const retryBackOff = { firstMs: 20, longestMs: 1000 }
+/** What a replica refuses writes for while it may well answer reads. */
+const onlyWrites: ReadonlySet<Reason> = new Set([
+  'REASON_NO_SPACE',
+  'REASON_OVERLOADED',
+  'REASON_UPGRADE_PENDING',
+])
 
 /** The calls that wait for their answers: sends them, sends them again after a refusal or on another connection, and fails them at their deadlines. */
 export class Calls {
@@ -67,6 +73,8 @@ export class Calls {
   private refusedInARow = 0
   /** Why calls are refused at present: for those that wait behind the refused ones. */
   private refusal: WireError | null = null
+  /** What was refused was a write, for a reason that holds back no read. */
+  private readsGoOn = false
   /** The oldest of the refused calls, tried alone: while it is refused again nothing may overtake it. */
   private trial: Call | null = null
   private nextDeadlineMs = Infinity
@@ -162,8 +170,8 @@ export class Calls {
     const result = response.result
     if (result?.$case === 'error') this.refused(call, result.value)
     else if (result?.$case === call.op.$case) {
-      this.refusedInARow = 0
-      this.refusal = null
+      // A read that is answered says nothing about writes that are refused.
+      if (call.mutation || !this.readsGoOn) this.forgetRefusals()
       this.finish(call, null, result.value)
     } else
       this.finish(call, new ParleyError('REASON_INTERNAL', 'the answer is not one to this request'), null)
@@ -238,7 +246,9 @@ export class Calls {
   private sendable(call: Call): boolean {
     if (this.link === null) return false
     if (this.isLocal(call)) return true
-    if (this.link.state?.quorum !== true || this.cancelRetry !== null) return false
+    if (this.link.state?.quorum !== true) return false
+    if (this.readsGoOn && !call.mutation) return true
+    if (this.cancelRetry !== null) return false
     return this.trial === null || this.trial === call
   }
 
@@ -312,6 +322,8 @@ export class Calls {
     if (kind === 'unknown' && call.mutation) call.uncertain = true
     else this.refusal = error
     if (this.trial === call) this.trial = null
+    this.readsGoOn = call.mutation && onlyWrites.has(error.reason)
+    if (this.readsGoOn) this.planFlush()
     if (call.read === 'best' && error.reason === 'REASON_NO_QUORUM') {
       call.read = 'local'
       this.waiting.push(call)
@@ -340,9 +352,14 @@ export class Calls {
   private endRetry(): void {
     this.cancelRetry?.()
     this.cancelRetry = null
+    this.forgetRefusals()
+    this.trial = null
+  }
+
+  private forgetRefusals(): void {
     this.refusedInARow = 0
     this.refusal = null
-    this.trial = null
+    this.readsGoOn = false
   }
 
   private collectWaiting(): void {

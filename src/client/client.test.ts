@@ -306,6 +306,48 @@ test('a call that waits behind a refused one until its deadline is told the same
   )
 })
 
+test('reads are answered while writes are refused for what concerns only writes', async () => {
+  const network = new FakeNetwork(1)
+  const client = signedIn(network)
+  let refuses = true
+  network.replica(1).fault = (request) =>
+    request.op?.$case === 'sendMessage' && refuses ? { refuse: 'REASON_NO_SPACE', retryAfterMs: 500 } : null
+  const sent = watch(client.call('sendMessage', { to: bob, text: 'a' }, { timeoutMs: Infinity }))
+  const beside = watch(client.call('getMe', {}))
+  await network.clock.pass(100)
+  assert.ok(beside.value !== undefined)
+  // Whether the write waits to be tried again, or is being tried.
+  for (let i = 0; i < 20; i += 1) {
+    const read = watch(client.call('getMe', {}))
+    await network.clock.pass(100)
+    assert.ok(read.value !== undefined)
+  }
+  const tries = network.replica(1).seenOps.filter((name) => name === 'sendMessage').length
+  assert.ok(
+    tries >= 3 && tries <= 6,
+    `${tries} tries: a read that is answered is no reason to ask more often`,
+  )
+  const behind = watch(client.call('sendMessage', { to: bob, text: 'b' }))
+  refuses = false
+  await network.clock.pass(1000)
+  assert.deepEqual([sent.value?.seq, behind.value?.seq], [1, 2])
+})
+
+test('reads wait as well while a replica refuses them', async () => {
+  const network = new FakeNetwork(1)
+  const client = signedIn(network)
+  network.replica(1).fault = (request) =>
+    request.op?.$case === 'getMe' ? { refuse: 'REASON_CATCHING_UP', retryAfterMs: 500 } : null
+  const read = watch(client.call('getMe', {}))
+  await network.clock.pass(100)
+  const next = watch(client.call('getMe', {}))
+  await network.clock.pass(100)
+  assert.equal(network.replica(1).seenOps.filter((name) => name === 'getMe').length, 1)
+  network.replica(1).fault = () => null
+  await network.clock.pass(1000)
+  assert.ok(read.value !== undefined && next.value !== undefined)
+})
+
 test('an outcome that was unknown once stays unknown through later refusals', async () => {
   const network = new FakeNetwork(2)
   const client = signedIn(network)

@@ -155,7 +155,8 @@ class LogReplica implements RunningReplica, LogConsumer {
       clock,
       nowMs: () => this.time.nowMs,
       propose: (batch) => log.propose(batch),
-      onStuck: () => this.interrupted(),
+      // Nobody said that anything is lost, so what follows need not wait for it.
+      onStuck: () => this.proposeAgainSoon(0),
     })
     const execute = (command: Command, done: (result: Executed) => void): void =>
       this.executeOwn(command, done)
