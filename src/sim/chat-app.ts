@@ -254,6 +254,7 @@ function simulatedWorker(files: ChatStore, clock: Clock, random: Random): StateW
     },
     read: (path, offset, length) => inline.read(path, offset, length),
     write: (path, offset, bytes) => inline.write(path, offset, bytes),
+    remove: (path) => inline.remove(path),
     close: () => inline.close(),
   }
 }

@@ -59,12 +59,12 @@ export class Snapshots {
     try {
       made = await shared.ready
     } catch (error) {
-      this.release(shared)
+      await this.release(shared)
       throw error
     }
     if (made.offer.index < neededIndex) {
       // It was begun before what is wanted had been committed.
-      this.release(shared)
+      await this.release(shared)
       return this.take(databasePath, neededIndex)
     }
     let open = true
@@ -73,8 +73,9 @@ export class Snapshots {
       engineState: made.engineState,
       read: (offset, maxBytes) => this.worker.read(shared.path, offset, maxBytes),
       close: async () => {
-        if (open) this.release(shared)
+        if (!open) return
         open = false
+        await this.release(shared)
       },
     }
   }
@@ -115,11 +116,11 @@ export class Snapshots {
     return shared
   }
 
-  private release(shared: SharedCopy): void {
+  private async release(shared: SharedCopy): Promise<void> {
     shared.handles -= 1
     if (shared.handles > 0) return
     if (this.shared === shared) this.shared = null
-    rmSync(shared.path, { force: true })
+    await this.worker.remove(shared.path)
   }
 }
 
@@ -181,7 +182,7 @@ class Sink implements SnapshotSink {
   async abandon(): Promise<void> {
     if (this.state === 'ended') return
     this.state = 'ended'
-    rmSync(this.path, { force: true })
+    await this.worker.remove(this.path)
   }
 
   /** Another one takes its place; what came may be of use to it. */

@@ -99,6 +99,28 @@ for (const kind of ['thread', 'inline'] as const)
     await copy.close()
   })
 
+test('a copy that is made in many steps holds one moment, and is made once, whatever is written meanwhile', async () => {
+  const source = open(newFolder(), 'thread')
+  const long = 'x'.repeat(10_000)
+  for (let i = 1; i <= 1000; i += 1) write(source, i, `${i} ${long}`)
+  const copying = { ended: false }
+  const taking = source.takeSnapshot().finally(() => (copying.ended = true))
+  for (let i = 1001; !copying.ended; i += 1) {
+    write(source, i, `${i} ${long}`)
+    await new Promise(setImmediate)
+  }
+  const copy = await taking
+  assert.ok(source.appliedIndex > copy.index + 10, 'some was written meanwhile')
+  const target = open(newFolder(), 'thread')
+  const sink = await target.receiveSnapshot(offerOf(copy))
+  await transfer(copy, sink)
+  await sink.finish()
+  sink.install()
+  assert.equal(target.appliedIndex, copy.index)
+  assert.deepEqual(texts(target), texts(source).slice(0, copy.index))
+  await copy.close()
+})
+
 test('several followers share one copy, and it is removed when all have closed it', async () => {
   const folder = newFolder()
   const store = open(folder)

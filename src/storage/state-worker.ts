@@ -1,5 +1,5 @@
-import { closeSync, openSync, readSync, writeFileSync, writeSync } from 'node:fs'
-import { open } from 'node:fs/promises'
+import { closeSync, openSync, readSync, rmSync, writeFileSync, writeSync } from 'node:fs'
+import { open, rm } from 'node:fs/promises'
 import { DatabaseSync } from 'node:sqlite'
 import { Worker } from 'node:worker_threads'
 import type { Cancel, Clock } from '../base/clock.ts'
@@ -20,6 +20,8 @@ export interface StateThreadData {
 
 /** A thread that had nothing to do for so long is ended: it holds some 15 MB. */
 const idleMs = 10_000
+/** Of what comes from another replica. A large file that is flushed in one go holds up all others on its disk. */
+const flushBytes = 1024 * 1024
 
 /** Threads for the jobs, started when there is one; reads and writes go to the thread pool. */
 export function createStateWorker(clock: Clock): StateWorker {
@@ -46,10 +48,13 @@ export function createStateWorker(clock: Clock): StateWorker {
         let written = 0
         while (written < bytes.length)
           written += (await handle.write(bytes, written, undefined, offset + written)).bytesWritten
+        const end = offset + bytes.length
+        if (Math.floor(end / flushBytes) > Math.floor(offset / flushBytes)) await handle.datasync()
       } finally {
         await handle.close()
       }
     },
+    remove: (path) => rm(path, { force: true }),
     async close() {
       await Promise.all([checkpoints.close(), copies.close()])
     },
@@ -164,6 +169,9 @@ export function createInlineStateWorker(soon: (callback: () => void) => void): S
       } finally {
         closeSync(descriptor)
       }
+    },
+    async remove(path) {
+      rmSync(path, { force: true })
     },
     close() {
       jobs.close()

@@ -2,12 +2,14 @@ import { flushCompileCache } from 'node:module'
 import { backup, DatabaseSync } from 'node:sqlite'
 import { parentPort, workerData } from 'node:worker_threads'
 import { standBack } from './background.ts'
-import { describeCopy, failed, StateJobs } from './state-jobs.ts'
+import { describeCopy, failed, flushFile, StateJobs } from './state-jobs.ts'
 import type { StateThreadData } from './state-worker.ts'
 import type { StateJob, StateJobResult } from './types.ts'
 
-/** More pages than any database has: then the copy is made in one step, under one read transaction, and no writer can make it begin again. */
-const allPages = 2 ** 31 - 1
+/** About a megabyte is copied at a time, and flushed: what the disk has yet to write of a copy would hold up the log's flushes for a second and more. */
+const stepPages = 256
+/** So long nothing is copied after each step, which takes about 10 ms: the disk is for what people wait for. A gigabyte takes half a minute. */
+const restMs = 20
 
 // Threads do not get as far as writing it by themselves when the process is killed. Without it the next start strips this file of its types again, which takes 20 MB.
 flushCompileCache()
@@ -15,6 +17,8 @@ flushCompileCache()
 const { ended, standsBack } = workerData as StateThreadData
 if (standsBack) standBack()
 const jobs = new StateJobs()
+/** Nobody notifies it. */
+const rest = new Int32Array(new SharedArrayBuffer(4))
 
 parentPort?.on('message', ({ number, job }: { readonly number: number; readonly job: StateJob }) => {
   void runJob(job).then((result) => {
@@ -40,9 +44,15 @@ async function runJob(job: StateJob): Promise<StateJobResult> {
 async function copy(path: string, to: string): Promise<void> {
   const db = new DatabaseSync(path)
   try {
-    db.exec('PRAGMA wal_autocheckpoint = 0')
+    // A read transaction over the whole copy: what is written meanwhile is not in it, and cannot make it begin again.
+    db.exec('PRAGMA wal_autocheckpoint = 0; BEGIN')
+    db.prepare('SELECT count(*) FROM sqlite_schema').get()
+    const progress = (): void => {
+      flushFile(to)
+      Atomics.wait(rest, 0, 0, restMs)
+    }
     // Unlike VACUUM INTO this keeps the pages as they are, row numbers included, and it is quicker.
-    await backup(db, to, { rate: allPages })
+    await backup(db, to, { rate: stepPages, progress })
   } finally {
     db.close()
   }

@@ -121,8 +121,10 @@ export interface StateWorker {
   runAndWait(job: StateJob, forMs: number, done: (result: StateJobResult) => void): void
   /** Fewer bytes than asked for at the end of the file. */
   read(path: string, offset: number, length: number): Promise<Uint8Array>
-  /** Makes the file when there is none. */
+  /** Makes the file when there is none. Now and then what was written is flushed, so that little is left for the end. */
   write(path: string, offset: number, bytes: Uint8Array): Promise<void>
+  /** Whether the file is there or not. */
+  remove(path: string): Promise<void>
   close(): Promise<void>
 }
 
