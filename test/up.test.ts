@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { rmSync } from 'node:fs'
+import { readdirSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 
@@ -79,6 +79,16 @@ test('a replica whose folder is lost does not come back, and does not keep the o
   t.after(() => last.child.kill('SIGKILL'))
   await last.event('started', ({ replica }) => replica === 4)
   assert.ok(last.lines.every((line) => !line.includes('"lost"')))
+})
+
+test('nobody else may read what a replica stores, even in a folder that is open to all', async (t) => {
+  const { folder, up } = await startUp(t, 1)
+  const own = join(folder, 'r1')
+  const files = readdirSync(own, { recursive: true, encoding: 'utf8' })
+  const isOpen = (name: string): boolean => (statSync(join(own, name)).mode & 0o077) !== 0
+  assert.ok(files.includes('state-1.db') && files.includes('parley.log'))
+  assert.deepEqual(files.filter(isOpen), [])
+  up.child.kill('SIGKILL')
 })
 
 test('SIGTERM to a Node that is too old stops the cluster that the pinned one runs for it', async (t) => {
