@@ -115,6 +115,13 @@ test('a lost replica that was removed is forgotten by its local cluster, and a r
   await lose(4)
   done(await parley(['replica', 'remove', 'r4', '--data', folder]))
   assert.deepEqual(known(), [1, 2])
+  up.child.kill('SIGTERM')
+  await up.end()
+  const silent = await parley(['token', 'create', '--data', folder])
+  assert.equal(silent.code, 5)
+  assert.ok(silent.err.endsWith(`Start it first: parley up --data ${folder}`), silent.err)
+  const one = await parley(['leave', '--data', join(folder, 'r1')])
+  assert.ok(one.err.endsWith(`Start it first: parley serve --data ${join(folder, 'r1')}`), one.err)
 })
 
 test('what is missing on the command line is said, with what works', async () => {
