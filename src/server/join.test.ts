@@ -16,6 +16,7 @@ import type { ServerIo } from './io.ts'
 import { beginJoining } from './join-cluster.ts'
 import { runJoin, type Cluster } from './join.ts'
 import { initOptions, joinOptions, readOptions, type InitOptions } from './options.ts'
+import { problemOf } from './problems.ts'
 
 const clusterId = 'ab'.repeat(16)
 let authority: Authority
@@ -40,20 +41,12 @@ function options(data: string, more: Readonly<Record<string, unknown>> = {}): In
   return readOptions(initOptions, { flags, environment: {}, file: {} })
 }
 
-interface Told extends ServerIo {
-  readonly errors: string[]
-}
-
-function io(): Told {
-  const errors: string[] = []
-  return {
-    errors,
-    out: () => undefined,
-    err: (line) => errors.push(line),
-    environment: {},
-    onStop: () => () => undefined,
-    supervisor: null,
-  }
+const io: ServerIo = {
+  out: () => undefined,
+  err: () => undefined,
+  environment: {},
+  onStop: () => () => undefined,
+  supervisor: null,
 }
 
 /** A cluster that nobody should ask. */
@@ -65,9 +58,11 @@ const nobody: Cluster = {
 
 /** What `parley join` says when it fails. */
 async function refusal(word: string, given: InitOptions, cluster = nobody): Promise<string> {
-  const told = io()
-  assert.equal(await runJoin(word, given, false, told, () => cluster), 1)
-  return told.errors.join('\n')
+  try {
+    return `ended with ${await runJoin(word, given, false, io, () => cluster)}`
+  } catch (error) {
+    return problemOf(error)
+  }
 }
 
 async function answer(
@@ -124,14 +119,14 @@ test('what keeps a machine from joining is said in words, before the cluster is 
 
 test('init does not touch a folder that has something in it', async (t) => {
   const folder = temporary(t)
-  const told = io()
   writeFileSync(join(folder, 'notes.txt'), '')
-  assert.equal(await runInit(options(folder), false, told), 1)
-  assert.match(told.errors.join(''), /not empty/)
+  await assert.rejects(runInit(options(folder), false, io), /not empty/)
   const replica = { version: 1, clusterId, replica: 2, incarnation: 1, begun: true, replicas: [] }
   writeFileSync(join(folder, 'replica.json'), JSON.stringify(replica))
-  assert.equal(await runInit(options(folder), false, told), 1)
-  assert.match(told.errors.join(''), /has r2 of the cluster abab.* parley serve --data/)
+  await assert.rejects(
+    runInit(options(folder), false, io),
+    /has r2 of the cluster abab.* parley serve --data/,
+  )
   assert.deepEqual(readdirSync(folder).sort(), ['notes.txt', 'replica.json'])
 })
 
