@@ -16,6 +16,7 @@ import { checkEmpty, findPlace, type Place } from './make-replica.ts'
 import type { JoinOptions } from './options.ts'
 import { ServerError } from './problems.ts'
 import { rememberOptions } from './remembered.ts'
+import { checkFiles } from './security.ts'
 
 /** An attempt to join a cluster. */
 export type Joining =
@@ -64,6 +65,7 @@ export async function beginJoining(options: JoinOptions, token: JoinToken): Prom
     )
   }
   checkEmpty(data)
+  checkFiles(options)
   const place = await findPlace(options)
   makeFolder(data)
   rememberOptions(data, options)

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -104,6 +104,12 @@ test('what keeps a machine from joining is said in words, before the cluster is 
   t.after(() => taken.close())
   const { port } = taken.address() as AddressInfo
   assert.match(await refusal(word, options(data, { peerPort: port })), /in use .*--peer-port/)
+  const missing = join(folder, 'no.pem')
+  assert.match(await refusal(word, options(data, { tlsCert: missing })), /--tls-key are given together/)
+  const files = { tlsCert: missing, tlsKey: missing }
+  assert.match(await refusal(word, options(data, files)), /no\.pem cannot be read/)
+  await assert.rejects(runInit(options(data, files), false, io), /no\.pem cannot be read/)
+  assert.ok(!existsSync(data))
   mkdirSync(data)
   const foreign = {
     version: 1,
