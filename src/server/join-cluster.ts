@@ -57,7 +57,8 @@ export async function beginJoining(options: JoinOptions, token: JoinToken): Prom
   const present = readIdentity(data)
   if (present !== null) {
     if (present.clusterId === token.clusterId) {
-      rememberOptions(data, options)
+      // Once it has run, serve.toml is its owner's.
+      if (!present.begun) rememberOptions(data, options)
       return { kind: 'joined', replica: present.replica }
     }
     throw new ServerError(

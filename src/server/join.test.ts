@@ -163,6 +163,20 @@ test('what the cluster answers is kept whole, and joining again goes on from the
   assert.deepEqual(await beginJoining(options(data), token), { kind: 'joined', replica: 3 })
 })
 
+test('joining again keeps what the owner of a replica that has run wrote into serve.toml', async (t) => {
+  const data = join(temporary(t), 'r3')
+  const joining = await beginJoining(options(data), token)
+  assert.ok(joining.kind === 'asks')
+  joining.finish(await answer(joining.request))
+  const kept = (): string => readFileSync(join(data, 'serve.toml'), 'utf8')
+  await beginJoining(options(data, { listen: '0.0.0.0' }), token)
+  assert.match(kept(), /listen = "0\.0\.0\.0"/)
+  const identity = JSON.parse(readFileSync(join(data, 'replica.json'), 'utf8')) as object
+  writeFileSync(join(data, 'replica.json'), JSON.stringify({ ...identity, begun: true }))
+  await beginJoining(options(data), token)
+  assert.match(kept(), /listen = "0\.0\.0\.0"/)
+})
+
 test('an answer of another cluster, for another key or of another time is not kept', async (t) => {
   const data = join(temporary(t), 'r3')
   const joining = await beginJoining(options(data), token)
