@@ -32,8 +32,9 @@ export async function changeReplicaSet(
     if (found !== null) return found
   }
   // A leader that is removed would go by itself, but whoever takes over then has to be elected first. Whether it may go is decided by the removal.
-  const { leader, voters } = log.status()
-  if (wanted.kind === 'remove' && wanted.replica === leader && voters > 1)
+  const { leader, voters, faultModel } = log.status()
+  // In fail-stop one that leads may not go at all.
+  if (wanted.kind === 'remove' && wanted.replica === leader && voters > 1 && faultModel !== 'fail-stop')
     await log.change({ kind: 'handOver', id: 0 }, timeoutMs)
   const result = await log.change(logChange(wanted), timeoutMs)
   if (result.ok) return { ok: true, replica: result.id }

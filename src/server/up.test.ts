@@ -96,7 +96,9 @@ test('a replica whose folder was emptied does not come back as if nothing had be
   mkdirSync(second)
   assert.deepEqual(lostReplicas(folder, cluster), [2])
   assert.equal(await serve(second), 1)
-  assert.match(errors[0] ?? '', /is not the data folder of a replica/)
+  assert.match(errors[0] ?? '', /r2 is not the data folder of a replica.*parley replica replace.*parley join/)
+  assert.equal(await serve(folder), 1)
+  assert.match(errors[1] ?? '', new RegExp(`: parley up --data ${folder}$`))
 })
 
 test('a cluster of which no folder is left is not made anew', async (t) => {
