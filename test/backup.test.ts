@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import {
+  chmodSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -210,6 +211,45 @@ test('a replica that does not run is backed up from its folder; a backup that is
       [],
       name,
     )
+  }
+})
+
+test('a backup is restored into an empty folder that is there already, though it cannot be replaced: a disk of its own, or one made for the user', async (t) => {
+  const folder = temporaryFolder(t)
+  const data = join(folder, 'replica')
+  const file = join(folder, 'parley.backup')
+  unpackFolder('0.1.0/r1', data)
+  assert.equal((await parley({}, 'backup', file, '--data', data)).code, 0)
+  const parent = join(folder, 'parent')
+  const target = join(parent, 'target')
+  mkdirSync(target, { recursive: true })
+  const isRoot = process.getuid?.() === 0
+  // Nothing is forbidden to root, but where a disk is mounted stays where it is.
+  if (!isRoot) chmodSync(parent, 0o500)
+  else if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=64m', 'parley-test', target]).status !== 0) {
+    t.skip('no disk can be mounted for this test')
+    return
+  }
+  try {
+    const port = await freePorts(3)
+    const ports = ['--http-port', port, '--grpc-port', port + 1, '--peer-port', port + 2].map(String)
+    const restore = (from: string, to: string): Promise<Ran> =>
+      parley({}, 'restore', from, '--data', to, '--replicas', '1', ...ports)
+    const damaged = join(folder, 'damaged.backup')
+    const bytes = readFileSync(file)
+    writeFileSync(damaged, bytes)
+    flip(damaged, bytes.length - 5000)
+    assert.match((await restore(damaged, target)).err, /its checksum is wrong/)
+    assert.deepEqual(readdirSync(target), [])
+    const restored = await restore(file, target)
+    assert.equal(restored.code, 0, restored.err)
+    assert.deepEqual(readdirSync(target).sort(), ['cluster.json', 'r1'])
+    const other = join(folder, 'other')
+    assert.equal((await restore(file, other)).code, 0)
+    assert.deepEqual(digestOf(replicaFolder(target, 1)), digestOf(replicaFolder(other, 1)))
+  } finally {
+    if (isRoot) spawnSync('umount', [target])
+    else chmodSync(parent, 0o700)
   }
 })
 

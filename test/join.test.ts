@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { createClient } from '../src/client/index.ts'
+import { formatJoinToken, parseJoinToken } from '../src/tls/join-token.ts'
 import { readCertificates } from '../src/tls/store.ts'
 import { Ledger, until } from './support/ledger.ts'
 import { pinnedConnect, Process } from './support/machine.ts'
@@ -42,7 +43,19 @@ test('a cluster made by init and joined twice speaks TLS only, and loses nothing
     await Promise.all([second.event('member'), third.event('member')])
     const late = run('join', token, ...place(4))
     assert.equal(await late.ended, 1)
-    assert.match(late.errors.join('\n'), /used as often as it may be/)
+    const refused = JSON.parse(late.errors.at(-1) ?? '') as {
+      readonly error: Readonly<Record<string, unknown>>
+    }
+    assert.match(String(refused.error['message']), /used as often as it may be/)
+    const parsed = parseJoinToken(token)
+    assert.ok(parsed !== null)
+    const nowhere = formatJoinToken({
+      ...parsed,
+      addresses: [`parleys://127.0.0.1:1#sha256=${parsed.authority}`],
+    })
+    const lost = run('join', nowhere, ...place(4))
+    assert.equal(await lost.ended, 5)
+    assert.match(lost.errors.join('\n'), /"UNAVAILABLE".*No replica of the cluster can be reached from here/)
 
     // Without a certificate there is no talking to a peer port, and without TLS to none.
     const stranger = connect({ host: '127.0.0.1', port: port + 8, rejectUnauthorized: false })

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { rmSync } from 'node:fs'
+import { readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 
@@ -89,6 +89,39 @@ test('a local cluster is grown, its leader moved, a lost replica replaced, one r
   await up.event('ended', ({ replica }) => replica === 1)
   const last = await parley(['replica', 'list', '--json'], String(place?.['httpAddress']))
   assert.match(done(last), /"leader":4/)
+})
+
+test('a lost replica that was removed is forgotten by its local cluster, and a replacement that broke off after the removal goes on', async (t) => {
+  const { folder, up } = await startUp(t, 3)
+  const { http } = await up.event('started', ({ replica }) => replica === 1)
+  const lose = async (replica: number): Promise<void> => {
+    const { pid } = await up.event('started', (event) => event.replica === replica)
+    process.kill(pid, 'SIGKILL')
+    await up.event('ended', (event) => event.replica === replica)
+    rmSync(join(folder, `r${replica}`), { recursive: true })
+  }
+  const known = (): unknown => {
+    const { replicas } = JSON.parse(readFileSync(join(folder, 'cluster.json'), 'utf8')) as {
+      replicas: readonly { readonly id: number }[]
+    }
+    return replicas.map(({ id }) => id)
+  }
+  await lose(3)
+  // As the removal that is the first half of a replacement.
+  done(await parley(['replica', 'remove', 'r3', '--data', join(folder, 'r1')], http))
+  assert.deepEqual(known(), [1, 2, 3])
+  assert.match(done(await parley(['replica', 'replace', 'r3', '--data', folder])), /r4 is added.*has a vote/)
+  assert.deepEqual(known(), [1, 2, 4])
+  await lose(4)
+  done(await parley(['replica', 'remove', 'r4', '--data', folder]))
+  assert.deepEqual(known(), [1, 2])
+  up.child.kill('SIGTERM')
+  await up.end()
+  const silent = await parley(['token', 'create', '--data', folder])
+  assert.equal(silent.code, 5)
+  assert.ok(silent.err.endsWith(`Start it first: parley up --data ${folder}`), silent.err)
+  const one = await parley(['leave', '--data', join(folder, 'r1')])
+  assert.ok(one.err.endsWith(`Start it first: parley serve --data ${join(folder, 'r1')}`), one.err)
 })
 
 test('what is missing on the command line is said, with what works', async () => {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { readdirSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 
@@ -54,6 +55,40 @@ test('replicas end with a supervisor that is killed, and their cluster comes bac
   again.child.kill('SIGTERM')
   await again.end()
   assert.equal(again.child.exitCode, 0)
+})
+
+test('a replica whose folder is lost does not come back, and does not keep the others from starting', async (t) => {
+  const { folder, up } = await startUp(t, 3)
+  up.child.kill('SIGTERM')
+  await up.end()
+  rmSync(join(folder, 'r2'), { recursive: true })
+  const again = new Running(['up', '--json', '--data', folder])
+  t.after(() => again.child.kill('SIGKILL'))
+  await again.event('serving')
+  assert.deepEqual(await again.event('lost'), { event: 'lost', replica: 2, data: join(folder, 'r2') })
+  const way = await again.line(
+    'the way out',
+    (line) => /parley replica replace r2 --data .*/.exec(line)?.[0] ?? null,
+  )
+  const replacing = new Running(way.replace(/^parley /, '').split(' '))
+  await replacing.end()
+  assert.match(replacing.lines.join('\n'), /r4 is added, has caught up and has a vote/)
+  again.child.kill('SIGTERM')
+  await again.end()
+  const last = new Running(['up', '--json', '--data', folder])
+  t.after(() => last.child.kill('SIGKILL'))
+  await last.event('started', ({ replica }) => replica === 4)
+  assert.ok(last.lines.every((line) => !line.includes('"lost"')))
+})
+
+test('nobody else may read what a replica stores, even in a folder that is open to all', async (t) => {
+  const { folder, up } = await startUp(t, 1)
+  const own = join(folder, 'r1')
+  const files = readdirSync(own, { recursive: true, encoding: 'utf8' })
+  const isOpen = (name: string): boolean => (statSync(join(own, name)).mode & 0o077) !== 0
+  assert.ok(files.includes('state-1.db') && files.includes('parley.log'))
+  assert.deepEqual(files.filter(isOpen), [])
+  up.child.kill('SIGKILL')
 })
 
 test('SIGTERM to a Node that is too old stops the cluster that the pinned one runs for it', async (t) => {

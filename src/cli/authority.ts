@@ -48,8 +48,9 @@ async function openWithFolder(io: Io, data: string): Promise<Authority> {
       client.close()
     }
   }
+  const start = localReplicas(io, data).length > 0 ? 'up' : 'serve'
   throw new CliError(
-    `No replica of ${data} answers. Start it first: parley serve --data ${data}`,
+    `No replica of ${data} answers. Start it first: parley ${start} --data ${data}`,
     exitCodes.unavailable,
   )
 }

@@ -106,7 +106,10 @@ test('a replica of another cluster is refused, and both are told why', async (t)
   await b.until(() => b.refusals.length > 0)
   assert.deepEqual(summary(a.refusals), [{ peer: 2, by: 'peer', code: 'otherCluster' }])
   assert.deepEqual(summary(b.refusals), [{ peer: 1, by: 'self', code: 'otherCluster' }])
-  assert.match(a.refusals[0]?.reason ?? '', /r1 belongs to another cluster than r2/)
+  assert.match(
+    a.refusals[0]?.reason ?? '',
+    /r1 belongs to another cluster than r2, .* parley serve --peer HOST:PORT/,
+  )
   assert.equal(a.links.isUp(2), false)
 })
 
@@ -304,7 +307,10 @@ test('a later version of the protocol is refused in words', async (t) => {
     address: '127.0.0.1:1',
   })
   const [answer] = await readAll(socket)
-  assert.match(answer ?? '', /r2 speaks versions 1 to 2 of the peer protocol, r1 7 to 9/)
+  assert.match(
+    answer ?? '',
+    /r2 speaks versions 1 to 2 of the peer protocol, r1 7 to 9: start the older one with a later version/,
+  )
   assert.deepEqual(summary(b.refusals), [{ peer: 1, by: 'self', code: 'version' }])
 })
 

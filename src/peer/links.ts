@@ -274,13 +274,13 @@ export class PeerLinks implements Transport {
       return {
         ok: false,
         code: 'version',
-        reason: `${replicaName(self)} speaks versions ${oldest} to ${newest} of the peer protocol, ${replicaName(hello.from)} ${hello.oldestVersion} to ${hello.newestVersion}`,
+        reason: `${replicaName(self)} speaks versions ${oldest} to ${newest} of the peer protocol, ${replicaName(hello.from)} ${hello.oldestVersion} to ${hello.newestVersion}: start the older one with a later version of Parley`,
       }
     if (!equalBytes(hello.clusterId, clusterId))
       return {
         ok: false,
         code: 'otherCluster',
-        reason: `${replicaName(hello.from)} belongs to another cluster than ${replicaName(self)}`,
+        reason: `${replicaName(hello.from)} belongs to another cluster than ${replicaName(self)}, and one of them has the address of the other: put the right data folder in its place, or start it at an address of its own with parley serve --peer HOST:PORT`,
       }
     if (hello.to !== self)
       return {

@@ -19,11 +19,13 @@ function logOf(
     earlier = [],
     leader = 1,
     refuses = null,
+    faultModel = 'majority',
   }: {
     down?: readonly number[]
     earlier?: readonly number[]
     leader?: number
     refuses?: ReplicaSetRefusal | null
+    faultModel?: string
   },
 ): Pick<ReplicatedLog, 'change' | 'status'> & { readonly asked: LogChange[] } {
   const asked: LogChange[] = []
@@ -41,7 +43,7 @@ function logOf(
       return Promise.resolve(refuses === null ? { ok: true, id: change.id } : { ok: false, refused: refuses })
     },
     // The rest of the status says nothing here.
-    status: () => ({ leader, self: 1, voters: voters.length, members }) as unknown as LogStatus,
+    status: () => ({ leader, self: 1, voters: voters.length, members, faultModel }) as unknown as LogStatus,
   }
 }
 
@@ -62,11 +64,32 @@ test('a refusal for the sake of the quorum names who is needed, and what works i
   )
   assert.equal(
     await refusal({ kind: 'remove', replica: 1 }, logOf([1], { refuses })),
-    'QUORUM_AT_RISK: r1 is the only replica with a vote: without it nothing would be left. Add another one first: parley replica add',
+    'QUORUM_AT_RISK: r1 is the only replica with a vote: without it nothing would be left. Add another one first: parley replica add, or parley join',
   )
   assert.equal(
     await refusal({ kind: 'promote', replica: 9 }, logOf([1, 2, 3], { down: [2, 3], refuses })),
     'QUORUM_AT_RISK: With a vote for r9, 3 replicas would be needed, and fewer can be reached. Start r2 and r3 first.',
+  )
+})
+
+test('in the fault model fail-stop all must be there, and none that may live can go instead', async () => {
+  const faultModel = 'fail-stop'
+  const refuses = 'quorumAtRisk'
+  assert.equal(
+    await refusal({ kind: 'remove', replica: 9 }, logOf([1, 2, 3], { down: [3, 9], refuses, faultModel })),
+    'QUORUM_AT_RISK: Without r9, all of r1, r2 and r3 would be needed, and only r1 and r2 can be reached. Start r3 first.',
+  )
+  assert.equal(
+    await refusal({ kind: 'promote', replica: 9 }, logOf([1, 2, 3], { down: [3], refuses, faultModel })),
+    'QUORUM_AT_RISK: With a vote for r9, all 4 replicas would be needed, and fewer can be reached. Start r3 first.',
+  )
+  assert.equal(
+    await refusal({ kind: 'remove', replica: 2 }, logOf([1, 2], { refuses: 'stillAlive', faultModel })),
+    'REPLICA_NOT_READY: r2 still runs. In the fault model fail-stop a replica must be stopped before it is removed: stop r2, wait until parley replica list shows it as a learner, and on the machine of another replica: parley replica remove r2 --data DIR',
+  )
+  assert.match(
+    await refusal({ kind: 'remove', replica: 1 }, logOf([1], { refuses: 'stillAlive', faultModel })),
+    /^QUORUM_AT_RISK: r1 is the only replica with a vote/,
   )
 })
 
@@ -127,12 +150,18 @@ test('a replica that was added before it lost the answer is added once; another 
 })
 
 test('a leader that is removed hands over first, when there is somebody to hand over to', async () => {
-  const kinds = async (voters: readonly number[], replica: number): Promise<readonly string[]> => {
-    const log = logOf(voters, {})
+  const kinds = async (
+    voters: readonly number[],
+    replica: number,
+    faultModel = 'majority',
+  ): Promise<readonly string[]> => {
+    const log = logOf(voters, { faultModel })
     await changeReplicaSet(log, { kind: 'remove', replica }, 1000)
     return log.asked.map(({ kind }) => kind)
   }
   assert.deepEqual(await kinds([1, 2, 3], 1), ['handOver', 'remove'])
   assert.deepEqual(await kinds([1, 2, 3], 2), ['remove'])
   assert.deepEqual(await kinds([1], 1), ['remove'])
+  // It will be refused, since it runs.
+  assert.deepEqual(await kinds([1, 2, 3], 1, 'fail-stop'), ['remove'])
 })

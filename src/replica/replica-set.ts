@@ -32,8 +32,9 @@ export async function changeReplicaSet(
     if (found !== null) return found
   }
   // A leader that is removed would go by itself, but whoever takes over then has to be elected first. Whether it may go is decided by the removal.
-  const { leader, voters } = log.status()
-  if (wanted.kind === 'remove' && wanted.replica === leader && voters > 1)
+  const { leader, voters, faultModel } = log.status()
+  // In fail-stop one that leads may not go at all.
+  if (wanted.kind === 'remove' && wanted.replica === leader && voters > 1 && faultModel !== 'fail-stop')
     await log.change({ kind: 'handOver', id: 0 }, timeoutMs)
   const result = await log.change(logChange(wanted), timeoutMs)
   if (result.ok) return { ok: true, replica: result.id }
@@ -126,9 +127,11 @@ function explain(refused: ReplicaSetRefusal, wanted: ReplicaSetChange, status: L
     case 'quorumAtRisk':
       return { reason: Reason.QUORUM_AT_RISK, message: explainRisk(wanted, status) }
     case 'stillAlive':
+      // The only one is asked to stop in no case.
+      if (status.voters === 1) return { reason: Reason.QUORUM_AT_RISK, message: explainRisk(wanted, status) }
       return {
         reason: Reason.REPLICA_NOT_READY,
-        message: `${name} still runs. In the fault model fail-stop a replica must be stopped before it is removed: stop ${name}, wait until parley status shows it as a learner, and try again.`,
+        message: `${name} still runs. In the fault model fail-stop a replica must be stopped before it is removed: stop ${name}, wait until parley replica list shows it as a learner, and on the machine of another replica: parley replica remove ${name} --data DIR`,
       }
     case 'upgradePending':
       return { reason: Reason.UPGRADE_PENDING, message: explainUpgrade(wanted, status) }
@@ -145,22 +148,23 @@ function explain(refused: ReplicaSetRefusal, wanted: ReplicaSetChange, status: L
   }
 }
 
-function explainRisk(wanted: ReplicaSetChange, { members }: LogStatus): string {
+function explainRisk(wanted: ReplicaSetChange, { members, faultModel }: LogStatus): string {
   const name = replicaName(wanted.replica)
+  const needsAll = faultModel === 'fail-stop'
   const others = members.filter(({ id, voter }) => voter && id !== wanted.replica)
   if (wanted.kind === 'promote')
-    return `With a vote for ${name}, ${majorityOf(others.length + 1)} replicas would be needed, and fewer can be reached. Start ${names(others.filter(({ reachable }) => !reachable))} first.`
+    return `With a vote for ${name}, ${needsAll ? `all ${others.length + 1}` : majorityOf(others.length + 1)} replicas would be needed, and fewer can be reached. Start ${names(others.filter(({ reachable }) => !reachable))} first.`
   if (others.length === 0)
-    return `${name} is the only replica with a vote: without it nothing would be left. Add another one first: parley replica add`
+    return `${name} is the only replica with a vote: without it nothing would be left. Add another one first: parley replica add, or parley join`
   const up = others.filter(({ reachable }) => reachable)
   const down = others.filter(({ reachable }) => !reachable)
   const needed = majorityOf(others.length)
-  const why = `Without ${name}, ${needed} of ${names(others)} would be needed, and ${up.length === 0 ? 'none' : `only ${names(up)}`} can be reached`
+  const why = `Without ${name}, ${needsAll ? 'all' : needed} of ${names(others)} would be needed, and ${up.length === 0 ? 'none' : `only ${names(up)}`} can be reached`
   const lost = down[0]
   if (lost === undefined) return `${why}. Try again in a moment.`
-  // The one that is down can go instead when that leaves a quorum.
+  // The one that is down can go instead when that leaves a quorum, and it need not be known to be dead.
   const instead =
-    up.length + 1 >= needed
+    !needsAll && up.length + 1 >= needed
       ? `, or remove it in place of ${name}: parley replica remove ${replicaName(lost.id)}`
       : '.'
   return `${why}. Start ${replicaName(lost.id)} first${instead}`

@@ -82,14 +82,18 @@ function own(parts: StatusParts, member: LogMember): ReplicaStatus {
     residentBytes: vitals.residentBytes,
     cpuUs: vitals.cpuUs,
     appliedCommands: parts.appliedCommands,
-    problem: vitals.problem || problemOf(parts),
+    problem: problemsOf(parts).join('; '),
   }
 }
 
-function problemOf({ log, stalled, clockProblem }: StatusParts): string {
-  if (log.full) return 'the disk has no space left'
-  if (stalled) return 'nothing is written: the disks of other replicas are full, or hang'
-  return clockProblem
+/** What is wrong just now, and then what may be so for long. */
+function problemsOf({ log, stalled, clockProblem, vitals }: StatusParts): readonly string[] {
+  const disk = log.full
+    ? 'the disk has no space left'
+    : stalled
+      ? 'nothing is written: the disks of other replicas are full, or hang'
+      : ''
+  return [disk, clockProblem, vitals.problem].filter((problem) => problem !== '')
 }
 
 function another(member: LogMember, leader: number): ReplicaStatus {

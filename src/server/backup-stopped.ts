@@ -31,6 +31,8 @@ export async function backUpStopped(data: string, file: string): Promise<BackupH
     if (error instanceof FolderError && error.reason === 'inUse') return null
     throw error
   }
+  // The copy lies beside the backup for a while, and holds as much.
+  process.umask(0o077)
   const worker = createStateWorker(systemClock)
   const copyPath = `${resolve(file)}.copy-${process.pid}`
   let writer: BackupWriter | null = null

@@ -80,21 +80,24 @@ export function createCluster(folder: string, cluster: ClusterFile): ClusterFile
 }
 
 /**
- * Checks that each replica's folder is there and of this cluster. One that was emptied must not be made anew: its votes and promises are forgotten, and it could vote twice.
+ * The replicas whose folders are empty. They must not be made anew: their votes and promises are forgotten, and they could vote twice.
  *
- * @throws ServerError that says which is not.
+ * @throws ServerError that says which folder is of another cluster, or that none is left.
  */
-export function checkFolders(folder: string, cluster: ClusterFile): void {
+export function lostReplicas(folder: string, cluster: ClusterFile): readonly number[] {
+  const lost: number[] = []
   for (const { id } of cluster.replicas) {
     const own = replicaFolder(folder, id)
     const identity = readIdentity(own)
-    if (identity === null)
-      throw new ServerError(
-        `${own} is empty, and a replica that has forgotten what it promised must not take part. Put the folder back; or, to begin anew without any of the data, remove ${folder}.`,
-      )
-    if (identity.clusterId !== cluster.clusterId || identity.replica !== id)
+    if (identity === null) lost.push(id)
+    else if (identity.clusterId !== cluster.clusterId || identity.replica !== id)
       throw new ServerError(
         `${own} belongs to replica ${identity.replica} of cluster ${identity.clusterId}, not here: put the right folder in its place.`,
       )
   }
+  if (lost.length === cluster.replicas.length)
+    throw new ServerError(
+      `${lost.map((id) => replicaFolder(folder, id)).join(', ')} ${lost.length === 1 ? 'is' : 'are'} empty, and a replica that has forgotten what it promised must not take part. Put a folder back; or, to begin anew without any of the data, remove ${folder}.`,
+    )
+  return lost
 }

@@ -1,7 +1,10 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+
 import type { Configuration } from '../raft/types.ts'
 import { formatAddresses } from '../replica/addresses.ts'
 import * as storage from '../storage/identity.ts'
-import type { ClusterFile, ClusterReplica } from './cluster-file.ts'
+import { clusterFileName, type ClusterFile, type ClusterReplica } from './cluster-file.ts'
 import { checkWritable } from './make-folder.ts'
 import { ServerError } from './problems.ts'
 
@@ -66,7 +69,8 @@ export function createJoiningFolder(
  * @throws ServerError when the folder is in use, or is not a replica's, or has lost its memory.
  */
 export function openReplicaFolder(folder: string): storage.OpenedFolder<ClusterReplica> {
-  if (readIdentity(folder) !== null) checkWritable(folder)
+  if (readIdentity(folder) === null) throw new ServerError(strangeWords(folder))
+  checkWritable(folder)
   return inWords(() => storage.openIdentity<ClusterReplica>(folder))
 }
 
@@ -77,6 +81,12 @@ export function openReplicaFolder(folder: string): storage.OpenedFolder<ClusterR
  */
 export function readIdentity(folder: string): Identity | null {
   return inWords(() => storage.readIdentity<ClusterReplica>(folder))
+}
+
+function strangeWords(folder: string): string {
+  if (existsSync(join(folder, clusterFileName)))
+    return `${folder} holds all replicas of a local cluster. Start them with: parley up --data ${folder}`
+  return `${folder} is not the data folder of a replica: it has no replica.json. One whose disk is lost must not come back under its old id: "parley replica replace", at another one, says what to do. A new replica is made with "parley join", the first one of a cluster with "parley init".`
 }
 
 function inWords<T>(action: () => T, inUse?: (pid: number) => string): T {

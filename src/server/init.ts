@@ -23,25 +23,21 @@ type InitEvent =
  * Makes the first replica of a new cluster and runs it until it is told to stop.
  *
  * @returns the exit code. The caller ends the process with it.
+ * @throws ServerError when the replica cannot be made.
  */
 export async function runInit(options: InitOptions, json: boolean, io: ServerIo): Promise<number> {
   const tell = (event: InitEvent, text: string): void => io.out(json ? JSON.stringify(event) : text)
-  try {
-    const { http } = await makeFirstReplica(options)
-    tell(
-      { event: 'made', replica: 1, data: options.data, http },
-      `Made a new cluster. Its first replica, r1, is in ${options.data}, and the key of its authority too: guard that folder.`,
-    )
-    await buildWebAppApart(io.err).catch((error: unknown) =>
-      io.err(`The web app could not be built (${problemOf(error)}); everything else works without it.`),
-    )
-    return await runServe(toServe(options), json ? { ...io, out: io.err } : io, (running) => {
-      offer(running, options, tell).catch((error: unknown) => io.err(problemOf(error)))
-    })
-  } catch (error) {
-    io.err(problemOf(error))
-    return 1
-  }
+  const { http } = await makeFirstReplica(options)
+  tell(
+    { event: 'made', replica: 1, data: options.data, http },
+    `Made a new cluster. Its first replica, r1, is in ${options.data}, and the key of its authority too: guard that folder.`,
+  )
+  await buildWebAppApart(io.err).catch((error: unknown) =>
+    io.err(`The web app could not be built (${problemOf(error)}); everything else works without it.`),
+  )
+  return await runServe(toServe(options), json ? { ...io, out: io.err } : io, (running) => {
+    offer(running, options, tell).catch((error: unknown) => io.err(problemOf(error)))
+  })
 }
 
 async function offer(
@@ -63,7 +59,7 @@ async function offer(
       '',
       `  talk      parley -s '${address}'`,
       `            or in a browser: https://${address.replace(/^parleys:\/\/|#.*$/g, '')}`,
-      `  grow      on another machine, up to ${uses} times within ${hours} hours:`,
+      `  grow      on another machine, up to ${uses} times within ${hours === 1 ? 'an hour' : `${hours} hours`}:`,
       '',
       `parley join ${token} --host ADDRESS --data DIR`,
       '',

@@ -16,6 +16,7 @@ import { checkEmpty, findPlace, type Place } from './make-replica.ts'
 import type { JoinOptions } from './options.ts'
 import { ServerError } from './problems.ts'
 import { rememberOptions } from './remembered.ts'
+import { checkFiles } from './security.ts'
 
 /** An attempt to join a cluster. */
 export type Joining =
@@ -56,7 +57,8 @@ export async function beginJoining(options: JoinOptions, token: JoinToken): Prom
   const present = readIdentity(data)
   if (present !== null) {
     if (present.clusterId === token.clusterId) {
-      rememberOptions(data, options)
+      // Once it has run, serve.toml is its owner's.
+      if (!present.begun) rememberOptions(data, options)
       return { kind: 'joined', replica: present.replica }
     }
     throw new ServerError(
@@ -64,6 +66,7 @@ export async function beginJoining(options: JoinOptions, token: JoinToken): Prom
     )
   }
   checkEmpty(data)
+  checkFiles(options)
   const place = await findPlace(options)
   makeFolder(data)
   rememberOptions(data, options)

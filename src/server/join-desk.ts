@@ -60,7 +60,7 @@ export function createJoinDesk(options: JoinDeskOptions): JoinDesk {
     const id = added.replica
     const { faultModel, replicas } = replica.status()
     const subject = { clusterId: toHex(clusterId), replica: id, hosts }
-    logger.info({ replica: replicaName(id), ...addresses }, 'a new replica was let in')
+    logger.info({ joined: replicaName(id), ...addresses }, 'a new replica was let in')
     return {
       $case: 'joinCluster',
       value: {

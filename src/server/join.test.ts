@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -16,6 +16,7 @@ import type { ServerIo } from './io.ts'
 import { beginJoining } from './join-cluster.ts'
 import { runJoin, type Cluster } from './join.ts'
 import { initOptions, joinOptions, readOptions, type InitOptions } from './options.ts'
+import { problemOf } from './problems.ts'
 
 const clusterId = 'ab'.repeat(16)
 let authority: Authority
@@ -40,20 +41,12 @@ function options(data: string, more: Readonly<Record<string, unknown>> = {}): In
   return readOptions(initOptions, { flags, environment: {}, file: {} })
 }
 
-interface Told extends ServerIo {
-  readonly errors: string[]
-}
-
-function io(): Told {
-  const errors: string[] = []
-  return {
-    errors,
-    out: () => undefined,
-    err: (line) => errors.push(line),
-    environment: {},
-    onStop: () => () => undefined,
-    supervisor: null,
-  }
+const io: ServerIo = {
+  out: () => undefined,
+  err: () => undefined,
+  environment: {},
+  onStop: () => () => undefined,
+  supervisor: null,
 }
 
 /** A cluster that nobody should ask. */
@@ -65,9 +58,11 @@ const nobody: Cluster = {
 
 /** What `parley join` says when it fails. */
 async function refusal(word: string, given: InitOptions, cluster = nobody): Promise<string> {
-  const told = io()
-  assert.equal(await runJoin(word, given, false, told, () => cluster), 1)
-  return told.errors.join('\n')
+  try {
+    return `ended with ${await runJoin(word, given, false, io, () => cluster)}`
+  } catch (error) {
+    return problemOf(error)
+  }
 }
 
 async function answer(
@@ -109,6 +104,12 @@ test('what keeps a machine from joining is said in words, before the cluster is 
   t.after(() => taken.close())
   const { port } = taken.address() as AddressInfo
   assert.match(await refusal(word, options(data, { peerPort: port })), /in use .*--peer-port/)
+  const missing = join(folder, 'no.pem')
+  assert.match(await refusal(word, options(data, { tlsCert: missing })), /--tls-key are given together/)
+  const files = { tlsCert: missing, tlsKey: missing }
+  assert.match(await refusal(word, options(data, files)), /no\.pem cannot be read/)
+  await assert.rejects(runInit(options(data, files), false, io), /no\.pem cannot be read/)
+  assert.ok(!existsSync(data))
   mkdirSync(data)
   const foreign = {
     version: 1,
@@ -124,14 +125,14 @@ test('what keeps a machine from joining is said in words, before the cluster is 
 
 test('init does not touch a folder that has something in it', async (t) => {
   const folder = temporary(t)
-  const told = io()
   writeFileSync(join(folder, 'notes.txt'), '')
-  assert.equal(await runInit(options(folder), false, told), 1)
-  assert.match(told.errors.join(''), /not empty/)
+  await assert.rejects(runInit(options(folder), false, io), /not empty/)
   const replica = { version: 1, clusterId, replica: 2, incarnation: 1, begun: true, replicas: [] }
   writeFileSync(join(folder, 'replica.json'), JSON.stringify(replica))
-  assert.equal(await runInit(options(folder), false, told), 1)
-  assert.match(told.errors.join(''), /has r2 of the cluster abab.* parley serve --data/)
+  await assert.rejects(
+    runInit(options(folder), false, io),
+    /has r2 of the cluster abab.* parley serve --data/,
+  )
   assert.deepEqual(readdirSync(folder).sort(), ['notes.txt', 'replica.json'])
 })
 
@@ -160,6 +161,20 @@ test('what the cluster answers is kept whole, and joining again goes on from the
   assert.equal(kept?.authority.key, authority.key)
   assert.ok(!readFileSync(join(data, 'replica.json'), 'utf8').includes('KEY'))
   assert.deepEqual(await beginJoining(options(data), token), { kind: 'joined', replica: 3 })
+})
+
+test('joining again keeps what the owner of a replica that has run wrote into serve.toml', async (t) => {
+  const data = join(temporary(t), 'r3')
+  const joining = await beginJoining(options(data), token)
+  assert.ok(joining.kind === 'asks')
+  joining.finish(await answer(joining.request))
+  const kept = (): string => readFileSync(join(data, 'serve.toml'), 'utf8')
+  await beginJoining(options(data, { listen: '0.0.0.0' }), token)
+  assert.match(kept(), /listen = "0\.0\.0\.0"/)
+  const identity = JSON.parse(readFileSync(join(data, 'replica.json'), 'utf8')) as object
+  writeFileSync(join(data, 'replica.json'), JSON.stringify({ ...identity, begun: true }))
+  await beginJoining(options(data), token)
+  assert.match(kept(), /listen = "0\.0\.0\.0"/)
 })
 
 test('an answer of another cluster, for another key or of another time is not kept', async (t) => {

@@ -29,6 +29,7 @@ export interface Cluster {
  *
  * @param connect is given the addresses of replicas.
  * @returns the exit code. The caller ends the process with it.
+ * @throws ServerError when the replica cannot be made, or what `connect` was refused with.
  */
 export async function runJoin(
   word: string,
@@ -62,9 +63,6 @@ export async function runJoin(
         if (isVoter) tell({ event: 'member', replica }, `${name} has caught up and has a vote.`)
       })
     })
-  } catch (error) {
-    io.err(problemOf(error))
-    return 1
   } finally {
     cluster?.close()
   }

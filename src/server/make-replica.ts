@@ -15,7 +15,7 @@ import type { InitOptions, JoinOptions, ServeOptions } from './options.ts'
 import { formatHostPort } from './ports.ts'
 import { problemOf, ServerError } from './problems.ts'
 import { rememberedFiles, rememberOptions } from './remembered.ts'
-import { hostsOf } from './security.ts'
+import { checkFiles, hostsOf } from './security.ts'
 
 /** Where a replica that is being made will be found. */
 export type Place = Omit<ClusterReplica, 'id'>
@@ -46,6 +46,7 @@ export async function makeFirstReplica(
       `${data} has ${replicaName(present.replica)} of the cluster ${present.clusterId} already. Start it with: parley serve --data ${data}`,
     )
   checkEmpty(data)
+  checkFiles({ tlsCert: '', tlsKey: '', ...options })
   const own = { id: 1, ...(await findPlace(options)) }
   const clusterId = toHex(randomBytes(16))
   const nowMs = Date.now()

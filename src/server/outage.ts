@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, rmSync } from 'node:fs'
+import { chownSync, existsSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 
 import type { Cancel, Clock } from '../base/clock.ts'
@@ -80,7 +80,15 @@ export function readWaiting(folder: string): WaitingFile | null {
 /** Lets the replica of `folder` go on without those that it waits for. */
 export function orderRecovery(folder: string, { waitingFor }: WaitingFile): void {
   const order: RecoverFile = { version: 1, without: waitingFor }
-  writeJson(join(folder, recoverName), order)
+  const path = join(folder, recoverName)
+  const fresh = `${path}.order`
+  writeJson(fresh, order)
+  // An operator who is root may give orders to a replica that is not.
+  if (process.getuid?.() === 0) {
+    const { uid, gid } = statSync(folder)
+    chownSync(fresh, uid, gid)
+  }
+  renameSync(fresh, path)
 }
 
 /** What is lost when those that are waited for are given up, in lines for people. */

@@ -53,6 +53,17 @@ test('refusing others, or being refused for what may pass, is a problem to be sh
   assert.deepEqual(ends, [])
 })
 
+test('that a removed replica or a stranger was refused is not shown for ever, though neither will ever be let in', () => {
+  const { refusals, later } = setUp()
+  refusals.add(refusal('removed', 'self'))
+  assert.equal(refusals.problem, 'r2 was refused: the reason')
+  refusals.add({ ...refusal('malformed', 'self'), peer: 0 })
+  refusals.add({ ...refusal('incarnation', 'self'), peer: 3 })
+  for (const look of later) look()
+  assert.equal(refusals.problem, 'r3 was refused: the reason')
+  assert.equal(refusals.problemWith(2), '')
+})
+
 test('a replica that seems to run already ends when that is still so after a while, and not when it is let in meanwhile', () => {
   const lasting = setUp()
   lasting.refusals.add(refusal('runsAlready'))

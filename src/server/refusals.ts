@@ -12,6 +12,8 @@ export interface RefusalsOptions {
 
 /** So long may a process that died without a word be taken for one that runs. */
 const runsAlreadyMs = 5000
+/** So long is shown that somebody was refused who does not belong to the cluster. */
+const shownMs = 60_000
 
 /** What replicas refuse each other for: shown in `status`; and the end of this process when it is this one that must not take part. */
 export class Refusals {
@@ -25,7 +27,12 @@ export class Refusals {
 
   add(refusal: Refusal): void {
     this.known.set(refusal.peer, refusal)
-    if (refusal.by === 'self') return
+    if (refusal.by === 'self') {
+      // Such a one never comes up: without this it would be shown to the end of this process.
+      if (refusal.code === 'removed' || refusal.peer === 0)
+        this.options.clock.after(shownMs, () => this.forget(refusal))
+      return
+    }
     if (isFinal(refusal)) this.end(refusal)
     else if (refusal.code === 'runsAlready')
       // The links tell it only once, as long as it stays so.
@@ -55,6 +62,10 @@ export class Refusals {
       if (problem !== '') return problem
     }
     return ''
+  }
+
+  private forget(refusal: Refusal): void {
+    if (this.known.get(refusal.peer) === refusal) this.known.delete(refusal.peer)
   }
 
   private end({ peer, code, reason }: Refusal): void {

@@ -20,9 +20,10 @@ import { createNodeDisk } from '../storage/node-disk.ts'
 import { flushFolder } from '../storage/state-jobs.ts'
 import { openBackup, type BackupHeader } from './backup-file.ts'
 import { systemClock } from './clock.ts'
-import { replicaFolder, type ClusterFile } from './cluster-file.ts'
+import { clusterFileName, replicaFolder, type ClusterFile } from './cluster-file.ts'
 import { checkPorts, createCluster, faultModelOf, planCluster } from './create-cluster.ts'
 import { initialConfiguration, readIdentity } from './folders.ts'
+import { makeFolder } from './make-folder.ts'
 import { makeFirstReplica } from './make-replica.ts'
 import type { RestoreOptions } from './options.ts'
 import { isLoopback } from './ports.ts'
@@ -42,7 +43,8 @@ export interface Restored {
 /**
  * Makes a new cluster that begins with what a backup holds. It has a new id, so that its replicas and those of the old one never take each other for their own.
  *
- * Everything is made beside the folder, which gets its name when all of it is there.
+ * Everything is made beside the folder, which gets its name when all of it is there. A folder that is there already may be where a disk is mounted, or in one that this user
+ * may not write to: then everything is made within it, and moved to its place at the end.
  *
  * @param onProgress told what part is done, from 0 to 1.
  * @throws ServerError that says what is wrong; then there is no new folder.
@@ -53,17 +55,17 @@ export async function restore(
   onProgress: (part: number) => void,
 ): Promise<Restored> {
   const folder = resolve(options.data)
-  checkEmpty(folder)
+  const isThere = checkEmpty(folder)
   const isLocal = isLoopback(options.host)
   if (!isLocal && options.replicas > 1)
     throw new ServerError(
       `A cluster on several machines begins with one replica: use --replicas 1 with --host ${options.host}, and let the others join with "parley token create" and "parley join".`,
     )
   const backup = openBackup(file)
-  const building = `${folder}.restoring-${process.pid}`
+  const building = isThere ? join(folder, '.restoring') : `${folder}.restoring-${process.pid}`
   const state = `${building}.state`
   try {
-    mkdirSync(dirname(folder), { recursive: true })
+    makeFolder(isThere ? folder : dirname(folder))
     mkdirSync(building, { mode: 0o700 })
     await backup.extract(state, (doneBytes) => onProgress((doneBytes / backup.header.sizeBytes) * 0.7))
     const { accounts, messages } = prepare(state, options.logOutAll)
@@ -79,9 +81,9 @@ export async function restore(
       onProgress(0.7 + (0.3 * (i + 1)) / folders.length)
     }
     flushFolder(building)
-    removeEmpty(folder)
-    renameSync(building, folder)
-    flushFolder(dirname(folder))
+    if (isThere) moveUp(building, folder)
+    else renameSync(building, folder)
+    flushFolder(isThere ? folder : dirname(folder))
     return {
       header: backup.header,
       clusterId: cluster.clusterId,
@@ -136,26 +138,30 @@ function begin(path: string, point: SnapshotPoint): void {
   }
 }
 
-function checkEmpty(folder: string): void {
+/** Returns whether the folder is there. */
+function checkEmpty(folder: string): boolean {
   let names: readonly string[]
   try {
     names = readdirSync(folder)
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return false
     throw error
   }
   if (names.length > 0)
     throw new ServerError(
       `${folder} is not empty: a backup is restored into a new folder only. Choose another one with --data.`,
     )
+  return true
 }
 
-function removeEmpty(folder: string): void {
-  try {
-    rmdirSync(folder)
-  } catch (error) {
-    if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error
-  }
+/** What says that the folder is that of a cluster, or of a replica, comes last: nothing starts without it. */
+function moveUp(from: string, to: string): void {
+  const names = readdirSync(from)
+  const isLast = (name: string): boolean => name === clusterFileName || name === 'replica.json'
+  for (const name of names) if (!isLast(name)) renameSync(join(from, name), join(to, name))
+  flushFolder(to)
+  for (const name of names) if (isLast(name)) renameSync(join(from, name), join(to, name))
+  rmdirSync(from)
 }
 
 function flushFile(path: string): void {

@@ -9,6 +9,7 @@ import type { Authority } from '../tls/authority.ts'
 import {
   fileCredentials,
   keepReplicaCredentials,
+  readPair,
   withAuthority,
   type Credentials,
 } from '../tls/credentials.ts'
@@ -18,6 +19,8 @@ import type { ClusterReplica } from './cluster-file.ts'
 import type { ServeOptions } from './options.ts'
 import { isLoopback, parseHostPort } from './ports.ts'
 import { ServerError } from './problems.ts'
+
+type FileOptions = Pick<ServeOptions, 'tlsCert' | 'tlsKey'>
 
 /** How a replica's ports are protected. */
 export interface Security {
@@ -111,18 +114,27 @@ export function hostsOf(replica: Omit<ClusterReplica, 'id'>): readonly string[] 
   return [...new Set(hosts)].filter((host) => host !== '')
 }
 
-function openFiles({ options, clock, logger }: SecurityOptions): Credentials | null {
-  const { tlsCert, tlsKey } = options
-  if (tlsCert === '' && tlsKey === '') return null
+/**
+ * Whether a certificate for clients comes out of files, which are read once for that.
+ *
+ * @throws ServerError when they cannot be used.
+ */
+export function checkFiles({ tlsCert, tlsKey }: FileOptions): boolean {
+  if (tlsCert === '' && tlsKey === '') return false
   if (tlsCert === '' || tlsKey === '')
     throw new ServerError(
       '--tls-cert and --tls-key are given together: a certificate is no use without its key.',
     )
   try {
-    return fileCredentials(tlsCert, tlsKey, { clock, logger })
+    readPair(tlsCert, tlsKey)
+    return true
   } catch (error) {
     throw new ServerError(error instanceof Error ? `${error.message}.` : String(error), { cause: error })
   }
+}
+
+function openFiles({ options, clock, logger }: SecurityOptions): Credentials | null {
+  return checkFiles(options) ? fileCredentials(options.tlsCert, options.tlsKey, { clock, logger }) : null
 }
 
 function openToAll(replica: number, whom: string): string {

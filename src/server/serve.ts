@@ -73,6 +73,8 @@ export async function runServe(
   try {
     if (options.data === '')
       throw new ServerError('Which replica? Name its data folder: parley serve --data DIR/r1')
+    // Messages and hashes of passwords are in what it writes, and the folder may be one that others can enter.
+    process.umask(0o077)
     const opened = openReplicaFolder(options.data)
     try {
       checkNotDiverged(options.data)

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 
 import { replicaFolder } from './cluster-file.ts'
-import { createCluster, planCluster } from './create-cluster.ts'
+import { createCluster, lostReplicas, planCluster } from './create-cluster.ts'
 import { claimFolder } from './folders.ts'
 import type { ServerIo } from './io.ts'
 import { readOptions, serveOptions, upOptions } from './options.ts'
@@ -88,15 +88,25 @@ test('a second "parley up" over the same folder is told of the first', async (t)
 })
 
 test('a replica whose folder was emptied does not come back as if nothing had been promised', async (t) => {
-  const { folder, errors, up, serve } = setUp(t)
-  createCluster(folder, planCluster(plan))
+  const { folder, serve, errors } = setUp(t)
+  const cluster = createCluster(folder, planCluster(plan))
   const second = replicaFolder(folder, 2)
   rmSync(second, { recursive: true })
-  assert.equal(await up(), 1)
-  assert.match(errors[0] ?? '', /r2 is empty, and a replica that has forgotten/)
+  assert.deepEqual(lostReplicas(folder, cluster), [2])
   mkdirSync(second)
+  assert.deepEqual(lostReplicas(folder, cluster), [2])
   assert.equal(await serve(second), 1)
-  assert.match(errors[1] ?? '', /is not the data folder of a replica/)
+  assert.match(errors[0] ?? '', /r2 is not the data folder of a replica.*parley replica replace.*parley join/)
+  assert.equal(await serve(folder), 1)
+  assert.match(errors[1] ?? '', new RegExp(`: parley up --data ${folder}$`))
+})
+
+test('a cluster of which no folder is left is not made anew', async (t) => {
+  const { folder, errors, up } = setUp(t)
+  const cluster = createCluster(folder, planCluster(plan))
+  for (const { id } of cluster.replicas) rmSync(replicaFolder(folder, id), { recursive: true })
+  assert.equal(await up(), 1)
+  assert.match(errors[0] ?? '', /r1, .*r2, .*r3 are empty, .* Put a folder back/)
 })
 
 test('a folder of another cluster is recognised', async (t) => {

@@ -15,7 +15,7 @@ import {
   type ClusterFile,
   type ClusterReplica,
 } from './cluster-file.ts'
-import { checkFolders, checkPorts, createCluster, faultModelOf, planCluster } from './create-cluster.ts'
+import { checkPorts, createCluster, faultModelOf, lostReplicas, planCluster } from './create-cluster.ts'
 import { claimFolder, readIdentity } from './folders.ts'
 import { dropReplica, wasRemoved } from './grow-cluster.ts'
 import { makeFolder } from './make-folder.ts'
@@ -43,6 +43,8 @@ export type UpEvent =
     }
   | { readonly event: 'line'; readonly replica: number; readonly line: string }
   | { readonly event: 'building' }
+  /** Its folder is empty, so it is not started. */
+  | { readonly event: 'lost'; readonly replica: number; readonly data: string }
   | { readonly event: 'stopping' }
   | { readonly event: 'stopped' }
 
@@ -87,7 +89,9 @@ async function superviseIn(folder: string, options: UpOptions, io: ServerIo): Pr
       `${folder} is served by another "parley up" already (process ${pid}). Talk to it with "${program(io)}", stop it with Ctrl-C there or "kill ${pid}", or use another folder with --data.`,
   )
   try {
-    return await new Up(options, io, await prepare(options, io)).run()
+    const cluster = await prepare(options, io)
+    const lost = lostReplicas(folder, cluster)
+    return await new Up(options, io, cluster).run(lost)
   } finally {
     claim.release()
   }
@@ -97,10 +101,7 @@ async function superviseIn(folder: string, options: UpOptions, io: ServerIo): Pr
 async function prepare(options: UpOptions, io: ServerIo): Promise<ClusterFile> {
   const folder = options.data
   const known = readClusterFile(folder)
-  if (known?.complete === true) {
-    checkFolders(folder, known)
-    return known
-  }
+  if (known?.complete === true) return known
   const cluster = known ?? planCluster({ ...options, faultModel: faultModelOf(options.faultModel) })
   if (known === null) {
     checkHost(options)
@@ -157,7 +158,8 @@ class Up {
     })
   }
 
-  async run(): Promise<number> {
+  /** @param lost they are not started. */
+  async run(lost: readonly number[]): Promise<number> {
     const ended = new Promise<number>((resolve) => {
       this.finish = resolve
     })
@@ -173,7 +175,8 @@ class Up {
     await once(control, 'listening')
     // An address of this kind, since it listens on a port and not on a path.
     this.controlKey = `${(control.address() as AddressInfo).port}-${token}`
-    for (const { id } of this.cluster.replicas) this.supervisor.start(id)
+    for (const id of lost) this.tellLost(id)
+    for (const { id } of this.cluster.replicas) if (!lost.includes(id)) this.supervisor.start(id)
     // `parley replica` adds to the cluster's file, and takes from it.
     const watcher = watch(this.options.data, (_, name) => {
       if (name === null || name === clusterFileName) this.readCluster()
@@ -185,6 +188,15 @@ class Up {
     control.closeAllConnections()
     rmSync(this.upFile, { force: true })
     return code
+  }
+
+  private tellLost(replica: number): void {
+    const name = replicaName(replica)
+    const data = replicaFolder(this.options.data, replica)
+    this.tell({ event: 'lost', replica, data }, `${name} is not started: ${data} is empty.`)
+    this.io.err(
+      `${name} has forgotten what it promised, and must not take part. Put ${data} back; or, while the others serve, put a new replica in its place: ${program(this.io)} replica replace ${name} --data ${this.options.data}`,
+    )
   }
 
   private async buildWeb(): Promise<void> {

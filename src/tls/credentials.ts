@@ -172,7 +172,8 @@ function timesOf(certificate: string): { readonly startMs: number; readonly endM
   return { startMs: Date.parse(validFrom), endMs: Date.parse(validTo) }
 }
 
-function readPair(certificatePath: string, keyPath: string): Issued {
+/** @throws Error that names the file when they are not a certificate and its key. */
+export function readPair(certificatePath: string, keyPath: string): Issued {
   const pair = { certificate: readText(certificatePath), key: readText(keyPath) }
   try {
     createSecureContext({ cert: pair.certificate, key: pair.key })

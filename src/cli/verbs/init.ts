@@ -1,5 +1,6 @@
 import { initOptions } from '../../server/options.ts'
 import { verb } from '../verb.ts'
+import { inWords } from './backup.ts'
 import { flagsOf, serverOptions } from './up.ts'
 
 export const init = verb(
@@ -16,6 +17,6 @@ export const init = verb(
     const { becomeReplicaProcess } = await import('../../server/replica-process.ts')
     becomeReplicaProcess()
     const { runInit } = await import('../../server/init.ts')
-    return runInit(options, settings.json, io.server())
+    return inWords(() => runInit(options, settings.json, io.server()))
   },
 )

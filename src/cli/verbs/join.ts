@@ -5,6 +5,7 @@ import { fetchAuthority, PinError } from '../../tls/connect.ts'
 import { followCatchUp, LeaderView } from '../catch-up.ts'
 import { CliError, exitCodes, type Io } from '../io.ts'
 import { verb } from '../verb.ts'
+import { inWords } from './backup.ts'
 import { flagsOf, serverOptions } from './up.ts'
 
 export const join = verb(
@@ -24,8 +25,10 @@ export const join = verb(
     const { becomeReplicaProcess } = await import('../../server/replica-process.ts')
     becomeReplicaProcess()
     const { runJoin } = await import('../../server/join.ts')
-    return runJoin(token, options, settings.json, io.server(), (addresses) =>
-      connect(addresses, settings.timeoutMs, io),
+    return inWords(() =>
+      runJoin(token, options, settings.json, io.server(), (addresses) =>
+        connect(addresses, settings.timeoutMs, io),
+      ),
     )
   },
 )

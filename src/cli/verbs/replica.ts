@@ -93,6 +93,11 @@ export const replicaRemove = verb(
   ({ replica, data }, context) =>
     withAuthority(context, data, async ({ client }) => {
       await client.call('removeReplica', { replica })
+      if (data !== null) {
+        // One that runs takes itself out when it ends; a lost one cannot.
+        const { dropReplica } = await import('../../server/grow-cluster.ts')
+        dropReplica(data, replica)
+      }
       return said({ removed: replica }, `${replicaName(replica)} has left the cluster.`)
     }),
 )
@@ -151,8 +156,11 @@ export const replicaReplace = verb(
         throw new CliError(
           `${name} answers the others, so there is nothing to replace. To take it out all the same: parley replica remove ${name}`,
         )
-      await authority.client.call('removeReplica', { replica })
-      if (grow !== null) return await addReplica(grow, lost ?? null, authority, context)
+      // An attempt that broke off may have removed it already.
+      const isHalfDone =
+        lost === undefined && grow?.isLocal === true && localReplicas(context.io, grow.data).includes(replica)
+      if (!isHalfDone) await authority.client.call('removeReplica', { replica })
+      if (grow !== null) return await addReplica(grow, replica, authority, context)
       return said(
         { removed: replica, added: null },
         `${name} has left the cluster. On the machine that is to take its place, with an empty folder:`,
@@ -296,16 +304,17 @@ async function untilGone({ client }: Authority, { io }: Context): Promise<void> 
   cancel()
 }
 
-/** Adds a replica, with its folder on this machine. @param lost the one in whose place it comes: its addresses are taken over. */
+/** Adds a replica, with its folder on this machine. @param inPlaceOf the one whose addresses it takes over. */
 async function addReplica(
   grow: Grow,
-  lost: ReplicaStatus | null,
+  inPlaceOf: number | null,
   { client, status }: Authority,
   { io, settings }: Context,
 ): Promise<Report> {
   const { data, isLocal, learner } = grow
   const [known = ''] = settings.servers
   const { addLocalReplica, addressesFor, makeJoiningFolder } = await import('../../server/grow-cluster.ts')
+  const lost = status.replicas.find(({ id }) => id === inPlaceOf)
   const planned = await addressesFor(isLocal ? data : null)
   const own = {
     http: grow.http ?? lost?.httpAddress ?? planned?.http ?? '',
@@ -318,7 +327,7 @@ async function addReplica(
     peerAddress: own.peer,
   })
   const name = replicaName(replica)
-  const result = { added: replica, removed: lost?.id ?? null, ...own, voter: false }
+  const result = { added: replica, removed: inPlaceOf, ...own, voter: false }
   if (!isLocal) {
     const contacts = status.replicas.map(({ id, httpAddress, grpcAddress, peerAddress }) => ({
       id,
@@ -330,7 +339,7 @@ async function addReplica(
     makeJoiningFolder(data, cluster, { id: replica, ...own }, learner)
     return said(result, `${name} is added, as a learner. Start it: parley serve --data ${data}`)
   }
-  const isRunning = addLocalReplica(data, { id: replica, ...own }, { learner, inPlaceOf: lost?.id ?? null })
+  const isRunning = addLocalReplica(data, { id: replica, ...own }, { learner, inPlaceOf })
   if (!isRunning)
     return said(result, `${name} is added, as a learner. Start it: parley serve --data ${data}/${name}`)
   const view = new LeaderView(io, client, known)
