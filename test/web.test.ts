@@ -677,6 +677,89 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
     await leave(uma)
   })
 
+  test('the longest names and words fit on a phone, and each line runs in its own direction', async () => {
+    const long = 'W'.repeat(50)
+    const word = 'Donaudampfschifffahrtsgesellschaft'.repeat(6)
+    const xia = await signUp('xia')
+    const { page } = xia
+    const sender = await client(long)
+    await sender.call('createRoom', { name: 'm'.repeat(50), topic: word })
+    await sender.call('inviteToRoom', { name: 'm'.repeat(50), account: 'xia' })
+    for (const to of [account('xia'), room('m'.repeat(50))])
+      await sender.call('sendMessage', { to, text: `${word} everywhere` })
+    await sender.call('sendMessage', { to: account('xia'), text: '42% hello\n42% \u05E9\u05DC\u05D5\u05DD' })
+    await page.setViewportSize({ width: 360, height: 740 })
+    const fits = async (where: string): Promise<void> => {
+      assert.deepEqual(await page.evaluate(wideBoxes), [], where)
+    }
+    const visit = async (hash: string, title: string): Promise<void> => {
+      await page.evaluate((to) => (location.hash = to), hash)
+      await page.getByRole('heading', { level: 1, name: title }).waitFor()
+    }
+    await page.evaluate(() => (location.hash = '#/'))
+    const hrefOf = async (title: string): Promise<string> =>
+      (await xia.entry(title).getByRole('link').getAttribute('href')) ?? ''
+    const [direct, inRoom] = [await hrefOf(long), await hrefOf(`#${'m'.repeat(50)}`)]
+    await fits('the list')
+
+    await visit('#/inbox', 'Inbox')
+    await xia.press('all')
+    await page.getByRole('region', { name: 'Opened messages' }).getByText('everywhere').first().waitFor()
+    await fits('the inbox')
+    await visit('#/search', 'Search')
+    await page.getByLabel('Words').fill('everywhere')
+    // The index follows a moment later.
+    await until(
+      async () => {
+        await page.keyboard.press('Enter')
+        return (await page.getByRole('link', { name: 'Show in place' }).count()) === 2
+      },
+      'the message is found',
+      limitMs,
+    )
+    await fits('search')
+    await visit('#/drafts', 'Drafts')
+    await xia.press('New draft')
+    await page.getByLabel('Text').fill(word)
+    await page.getByLabel('Recipients', { exact: true }).fill(long)
+    await page.keyboard.press('Enter')
+    await page.getByRole('list', { name: 'Chosen recipients' }).getByText(long).waitFor()
+    await fits('a draft')
+    await xia.press('Save')
+    await page.getByLabel('Select all').check()
+    await xia.press('Send')
+    await page.getByRole('status', { name: 'What became of the drafts' }).waitFor()
+    await fits('what became of the drafts')
+    for (const [hash, title] of [
+      ['#/people', 'People'],
+      ['#/rooms', 'Rooms'],
+      ['#/settings', 'Settings'],
+      [inRoom, `#${'m'.repeat(50)}`],
+    ] as const) {
+      await visit(hash, title)
+      await fits(title)
+    }
+    await page
+      .locator('main')
+      .getByRole('button', { name: /^[0-9]+ members?$/ })
+      .click()
+    await page.getByRole('dialog').getByText(long).waitFor()
+    await fits('the members')
+    await page.keyboard.press('Escape')
+    await visit(direct, long)
+    await xia.row('42%').waitFor()
+    await fits('a conversation')
+    const sides = await xia.row('42%').locator('.text').evaluate(sidesOfLines)
+    assert.deepEqual(sides, ['left', 'right'])
+
+    await visit('#/settings', 'Settings')
+    await xia.press('Log out')
+    await xia.giveName(long)
+    await page.getByRole('heading', { name: `Welcome back, ${long}` }).waitFor()
+    await fits('signing in')
+    await leave(xia)
+  })
+
   test('the leader and another replica are killed while both type; then there is no quorum, and a reload', async () => {
     const leader = await cluster.untilServing()
     const ids = cluster.replicas.map(({ id }) => id)
@@ -866,5 +949,32 @@ async function runAxe(regions: boolean): Promise<readonly string[]> {
   const { violations } = await page.axe.run({ rules: { region: { enabled: regions } } })
   return violations.flatMap(({ id, nodes }) =>
     nodes.map((node) => `${id}: ${node.html} ${node.failureSummary}`),
+  )
+}
+
+/** Runs in the page: what can be scrolled sideways and is not made for that, and what goes beyond the screen. */
+function wideBoxes(): readonly string[] {
+  const scrolls = (element: Element): boolean =>
+    ['auto', 'scroll'].includes(getComputedStyle(element).overflowX) &&
+    !element.matches('.scroll-x, input, textarea')
+  return [document.documentElement, ...document.querySelectorAll('body *')]
+    .filter((element) => element === document.documentElement || scrolls(element))
+    .filter((element) => element.scrollWidth > element.clientWidth)
+    .map((element) => `${element.tagName}.${element.className}: ${element.scrollWidth}`)
+}
+
+/** Runs in the page: at which side of the box each line of the text begins and ends closer. */
+function sidesOfLines(element: Element): readonly string[] {
+  const box = element.getBoundingClientRect()
+  const range = document.createRange()
+  range.selectNodeContents(element)
+  const lines = new Map<number, { readonly left: number; readonly right: number }>()
+  for (const { top, left, right, width } of range.getClientRects()) {
+    if (width === 0) continue
+    const line = lines.get(Math.round(top)) ?? { left: Infinity, right: -Infinity }
+    lines.set(Math.round(top), { left: Math.min(line.left, left), right: Math.max(line.right, right) })
+  }
+  return [...lines.values()].map(({ left, right }) =>
+    left - box.left < box.right - right ? 'left' : 'right',
   )
 }

@@ -159,7 +159,7 @@ function Outcomes(props: {
               ? 'does not exist, or has deleted their account; kept as a draft'
               : `${outcome.outcome?.$case === 'rejected' ? reasonWords(outcome.outcome.value) : 'not sent'}; kept as a draft`
           return (
-            <li key={index} className="list-row">
+            <li key={index} className="list-row results">
               <span className="grow ellipsis">{props.texts.get(toHex(outcome.draftId)) ?? ''}</span>
               <strong>{to}</strong>
               <span className={sent ? 'muted small' : 'error small'}>{words}</span>
