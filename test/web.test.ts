@@ -257,6 +257,26 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
     await leave(eve, finn)
   })
 
+  test('a conversation that one is not in is told once, on its page, and shown when one comes in', async () => {
+    const eva = await signUp('eva')
+    const { page } = eva
+    const owner = await client('finn')
+    await owner.call('createRoom', { name: 'harbour', topic: '', private: true })
+    const { conversation } = await owner.call('sendMessage', { to: room('harbour'), text: 'land ahoy' })
+    await page.evaluate((to) => (location.hash = to), `#/c/${conversation}`)
+    await eva.sees('You are not in this conversation, or it does not exist.')
+    // An answer that was asked for later has come: so has any to this page.
+    await page.evaluate(() => (location.hash = '#/rooms'))
+    await page.getByRole('heading', { level: 1, name: 'Rooms' }).waitFor()
+    await eva.seesNoMore(page.getByText('Loading…'))
+    assert.equal(await page.locator('.notice.error').count(), 0)
+    await page.evaluate((to) => (location.hash = to), `#/c/${conversation}`)
+    await eva.sees('You are not in this conversation, or it does not exist.')
+    await owner.call('inviteToRoom', { name: 'harbour', account: 'eva' })
+    await eva.row('land ahoy').waitFor()
+    await leave(eva)
+  })
+
   test('the inbox opens as many as one likes, in order; opened ones are marked and deleted', async () => {
     const gus = await signUp('gus')
     const sender = await client('hal')
@@ -293,6 +313,7 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
   test('drafts go to many at once, each with its own outcome; a failed one stays', async () => {
     const ida = await signUp('ida')
     await client('jon')
+    const jonas = await signUp('jonas')
     const { page } = ida
     await ida.open('Drafts')
     await ida.press('New draft')
@@ -306,7 +327,17 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
     await page.getByText('to jon, #everyone, nobody_at_all').waitFor()
     await ida.press('New draft')
     await page.getByLabel('Text').fill('thank you')
+    await page.getByLabel('Recipients', { exact: true }).fill('jon and ida')
+    await ida.press('Save')
+    await ida.sees('A recipient is the name of an account, or # and the name of a room.')
+    // Not the first that contains it: who is connected stands first.
     await page.getByLabel('Recipients', { exact: true }).fill('jon')
+    await page.getByRole('button', { name: 'jonas', exact: true }).waitFor()
+    await page.keyboard.press('Enter')
+    assert.deepEqual(
+      await page.getByRole('list', { name: 'Chosen recipients' }).locator('li').allInnerTexts(),
+      ['jon\n✕'],
+    )
     await ida.press('Save')
     await page.getByText('thank you').waitFor()
 
@@ -333,7 +364,7 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
     await page.getByLabel('Select all').check()
     await ida.press('Delete')
     await ida.sees('No drafts.')
-    await leave(ida)
+    await leave(ida, jonas)
   })
 
   test('two devices that edit one draft lose neither edit', async () => {
