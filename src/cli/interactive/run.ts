@@ -79,9 +79,12 @@ export async function runInteractive(context: Context): Promise<number> {
     }
     return code
   } finally {
+    const waiting = talk.waiting()
     talk.stop()
     screen.close()
     session.close()
+    if (waiting.length > 0)
+      io.err(['You have quit before it was known that these were sent:', ...waiting].join('\n'))
   }
 }
 
