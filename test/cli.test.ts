@@ -335,6 +335,29 @@ describe('the command line against a real cluster', () => {
     }
   })
 
+  async function quitsWithUnsent(person: Person): Promise<void> {
+    const terminal = new FakeTerminal(100)
+    person.fake.canAsk = true
+    person.fake.terminalShown = terminal
+    const code = runCli([], person.fake.io, runInteractive)
+    const sees = (what: string): Promise<void> =>
+      until(
+        what,
+        () => terminal.rows.join('\n').includes(what),
+        () => terminal.rows.join('\n'),
+      )
+    await sees('[no quorum: read-only] parley')
+    await terminal.type('/msg jan one\r')
+    await terminal.type('/msg jan two\r')
+    await sees('2 messages queued')
+    await terminal.type('/quit\r')
+    assert.equal(await code, 0)
+    assert.equal(
+      person.fake.errLines.at(-1),
+      'You have quit before it was known that these were sent:\njan  you: one\njan  you: two',
+    )
+  }
+
   test('the interactive client: lines, commands, people that come in, replicas that go', async () => {
     const jan = new Person('jan', cluster)
     const kim = new Person('kim', cluster)
@@ -378,6 +401,7 @@ describe('the command line against a real cluster', () => {
     await sees('[no quorum: read-only, 1 message queued] kim>')
     await terminal.type('/status\r')
     await sees('1 replica must come back')
+    await quitsWithUnsent(kim)
     cluster.start(leader, others[0] ?? 0)
     await sees('you: while there is no quorum ✓')
     const texts = shown().match(/you: (while|after)/g)

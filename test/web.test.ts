@@ -257,6 +257,26 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
     await leave(eve, finn)
   })
 
+  test('a conversation that one is not in is told once, on its page, and shown when one comes in', async () => {
+    const eva = await signUp('eva')
+    const { page } = eva
+    const owner = await client('finn')
+    await owner.call('createRoom', { name: 'harbour', topic: '', private: true })
+    const { conversation } = await owner.call('sendMessage', { to: room('harbour'), text: 'land ahoy' })
+    await page.evaluate((to) => (location.hash = to), `#/c/${conversation}`)
+    await eva.sees('You are not in this conversation, or it does not exist.')
+    // An answer that was asked for later has come: so has any to this page.
+    await page.evaluate(() => (location.hash = '#/rooms'))
+    await page.getByRole('heading', { level: 1, name: 'Rooms' }).waitFor()
+    await eva.seesNoMore(page.getByText('Loading…'))
+    assert.equal(await page.locator('.notice.error').count(), 0)
+    await page.evaluate((to) => (location.hash = to), `#/c/${conversation}`)
+    await eva.sees('You are not in this conversation, or it does not exist.')
+    await owner.call('inviteToRoom', { name: 'harbour', account: 'eva' })
+    await eva.row('land ahoy').waitFor()
+    await leave(eva)
+  })
+
   test('the inbox opens as many as one likes, in order; opened ones are marked and deleted', async () => {
     const gus = await signUp('gus')
     const sender = await client('hal')
@@ -293,6 +313,7 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
   test('drafts go to many at once, each with its own outcome; a failed one stays', async () => {
     const ida = await signUp('ida')
     await client('jon')
+    const jonas = await signUp('jonas')
     const { page } = ida
     await ida.open('Drafts')
     await ida.press('New draft')
@@ -306,7 +327,17 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
     await page.getByText('to jon, #everyone, nobody_at_all').waitFor()
     await ida.press('New draft')
     await page.getByLabel('Text').fill('thank you')
+    await page.getByLabel('Recipients', { exact: true }).fill('jon and ida')
+    await ida.press('Save')
+    await ida.sees('A recipient is the name of an account, or # and the name of a room.')
+    // Not the first that contains it: who is connected stands first.
     await page.getByLabel('Recipients', { exact: true }).fill('jon')
+    await page.getByRole('button', { name: 'jonas', exact: true }).waitFor()
+    await page.keyboard.press('Enter')
+    assert.deepEqual(
+      await page.getByRole('list', { name: 'Chosen recipients' }).locator('li').allInnerTexts(),
+      ['jon\n✕'],
+    )
     await ida.press('Save')
     await page.getByText('thank you').waitFor()
 
@@ -333,7 +364,7 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
     await page.getByLabel('Select all').check()
     await ida.press('Delete')
     await ida.sees('No drafts.')
-    await leave(ida)
+    await leave(ida, jonas)
   })
 
   test('two devices that edit one draft lose neither edit', async () => {
@@ -677,6 +708,89 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
     await leave(uma)
   })
 
+  test('the longest names and words fit on a phone, and each line runs in its own direction', async () => {
+    const long = 'W'.repeat(50)
+    const word = 'Donaudampfschifffahrtsgesellschaft'.repeat(6)
+    const otto = await signUp('otto')
+    const { page } = otto
+    const sender = await client(long)
+    await sender.call('createRoom', { name: 'm'.repeat(50), topic: word })
+    await sender.call('inviteToRoom', { name: 'm'.repeat(50), account: 'otto' })
+    for (const to of [account('otto'), room('m'.repeat(50))])
+      await sender.call('sendMessage', { to, text: `${word} everywhere` })
+    await sender.call('sendMessage', { to: account('otto'), text: '42% hello\n42% \u05E9\u05DC\u05D5\u05DD' })
+    await page.setViewportSize({ width: 360, height: 740 })
+    const fits = async (where: string): Promise<void> => {
+      assert.deepEqual(await page.evaluate(wideBoxes), [], where)
+    }
+    const visit = async (hash: string, title: string): Promise<void> => {
+      await page.evaluate((to) => (location.hash = to), hash)
+      await page.getByRole('heading', { level: 1, name: title }).waitFor()
+    }
+    await page.evaluate(() => (location.hash = '#/'))
+    const hrefOf = async (title: string): Promise<string> =>
+      (await otto.entry(title).getByRole('link').getAttribute('href')) ?? ''
+    const [direct, inRoom] = [await hrefOf(long), await hrefOf(`#${'m'.repeat(50)}`)]
+    await fits('the list')
+
+    await visit('#/inbox', 'Inbox')
+    await otto.press('all')
+    await page.getByRole('region', { name: 'Opened messages' }).getByText('everywhere').first().waitFor()
+    await fits('the inbox')
+    await visit('#/search', 'Search')
+    await page.getByLabel('Words').fill('everywhere')
+    // The index follows a moment later.
+    await until(
+      async () => {
+        await page.keyboard.press('Enter')
+        return (await page.getByRole('link', { name: 'Show in place' }).count()) === 2
+      },
+      'the message is found',
+      limitMs,
+    )
+    await fits('search')
+    await visit('#/drafts', 'Drafts')
+    await otto.press('New draft')
+    await page.getByLabel('Text').fill(word)
+    await page.getByLabel('Recipients', { exact: true }).fill(long)
+    await page.keyboard.press('Enter')
+    await page.getByRole('list', { name: 'Chosen recipients' }).getByText(long).waitFor()
+    await fits('a draft')
+    await otto.press('Save')
+    await page.getByLabel('Select all').check()
+    await otto.press('Send')
+    await page.getByRole('status', { name: 'What became of the drafts' }).waitFor()
+    await fits('what became of the drafts')
+    for (const [hash, title] of [
+      ['#/people', 'People'],
+      ['#/rooms', 'Rooms'],
+      ['#/settings', 'Settings'],
+      [inRoom, `#${'m'.repeat(50)}`],
+    ] as const) {
+      await visit(hash, title)
+      await fits(title)
+    }
+    await page
+      .locator('main')
+      .getByRole('button', { name: /^[0-9]+ members?$/ })
+      .click()
+    await page.getByRole('dialog').getByText(long).waitFor()
+    await fits('the members')
+    await page.keyboard.press('Escape')
+    await visit(direct, long)
+    await otto.row('42%').waitFor()
+    await fits('a conversation')
+    const sides = await otto.row('42%').locator('.text').evaluate(sidesOfLines)
+    assert.deepEqual(sides, ['left', 'right'])
+
+    await visit('#/settings', 'Settings')
+    await otto.press('Log out')
+    await otto.giveName(long)
+    await page.getByRole('heading', { name: `Welcome back, ${long}` }).waitFor()
+    await fits('signing in')
+    await leave(otto)
+  })
+
   test('the leader and another replica are killed while both type; then there is no quorum, and a reload', async () => {
     const leader = await cluster.untilServing()
     const ids = cluster.replicas.map(({ id }) => id)
@@ -688,6 +802,8 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
     await xia.writeTo('wes')
     await xia.say('begin')
     await wes.openConversation('xia')
+    const late = await Person.at(browser, address(stays - 1), 'late')
+    late.mayMissReplicas = true
     for (const person of [wes, xia]) {
       person.mayMissReplicas = true
       await person.untilTexts(['begin'])
@@ -720,6 +836,8 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
 
     await cluster.end(third, 'SIGKILL')
     for (const person of [wes, xia]) await person.banner().getByText('no quorum: read-only').waitFor()
+    await late.giveName('late')
+    await late.sees('no quorum: read-only')
     for (const text of ['queued 1', 'queued 2', 'queued 3']) await xia.say(text)
     await xia.banner().getByText('3 messages queued').waitFor()
     // The storage follows a moment later: what was sent just before the third was killed leaves it.
@@ -744,7 +862,7 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
     }
     await xia.seesNoMore(xia.page.locator('.message.pending'))
     await until(async () => (await storedIds(xia)).length === 0, 'nothing is left to be sent', limitMs)
-    await leave(wes, xia)
+    await leave(wes, xia, late)
   })
 
   test('with the token of the supervisor the page kills and starts replicas, and the tour loses two of five', async () => {
@@ -866,5 +984,32 @@ async function runAxe(regions: boolean): Promise<readonly string[]> {
   const { violations } = await page.axe.run({ rules: { region: { enabled: regions } } })
   return violations.flatMap(({ id, nodes }) =>
     nodes.map((node) => `${id}: ${node.html} ${node.failureSummary}`),
+  )
+}
+
+/** Runs in the page: what can be scrolled sideways and is not made for that, and what goes beyond the screen. */
+function wideBoxes(): readonly string[] {
+  const scrolls = (element: Element): boolean =>
+    ['auto', 'scroll'].includes(getComputedStyle(element).overflowX) &&
+    !element.matches('.scroll-x, input, textarea')
+  return [document.documentElement, ...document.querySelectorAll('body *')]
+    .filter((element) => element === document.documentElement || scrolls(element))
+    .filter((element) => element.scrollWidth > element.clientWidth)
+    .map((element) => `${element.tagName}.${element.className}: ${element.scrollWidth}`)
+}
+
+/** Runs in the page: at which side of the box each line of the text begins and ends closer. */
+function sidesOfLines(element: Element): readonly string[] {
+  const box = element.getBoundingClientRect()
+  const range = document.createRange()
+  range.selectNodeContents(element)
+  const lines = new Map<number, { readonly left: number; readonly right: number }>()
+  for (const { top, left, right, width } of range.getClientRects()) {
+    if (width === 0) continue
+    const line = lines.get(Math.round(top)) ?? { left: Infinity, right: -Infinity }
+    lines.set(Math.round(top), { left: Math.min(line.left, left), right: Math.max(line.right, right) })
+  }
+  return [...lines.values()].map(({ left, right }) =>
+    left - box.left < box.right - right ? 'left' : 'right',
   )
 }

@@ -57,6 +57,7 @@ test('what was mistyped is recognised, what is something else is not', () => {
   assert.equal(closest('statsu', verbs), 'status')
   assert.equal(closest('delete-acount', verbs), 'delete-account')
   assert.equal(closest('xyzzy', verbs), null)
+  assert.equal(closest('foo', ['who', 'join', 'rooms']), null)
 })
 
 test('counts and times read well', () => {

@@ -127,7 +127,7 @@ export function paint(color: boolean): Paint {
 /** The names of `among` that `word` may have been meant to be: those a few typing errors away. */
 export function closest(word: string, among: readonly string[]): string | null {
   let best: string | null = null
-  let bestDistance = Math.floor(word.length / 3) + 2
+  let bestDistance = Math.ceil(word.length / 3) + 1
   for (const name of among) {
     const distance = editDistance(word.toLowerCase(), name)
     if (distance >= bestDistance) continue

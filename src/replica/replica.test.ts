@@ -403,6 +403,36 @@ test('a short loss of the quorum is not told, a longer one is, to all who wait',
   assert.deepEqual(results, ['under way: outcomeUnknown noQuorum', 'too late: refused noQuorum'])
 })
 
+test('without a quorum no disk is blamed for what does not come back, and nobody is refused for that afterwards', async () => {
+  const { clock, log, results, replica, settle, signUp, send } = await setUp()
+  const alice = signUp('alice')
+  signUp('bob')
+  const problem = (): string | undefined => replica.status().replicas.find(({ id }) => id === 1)?.problem
+  send(alice, 'bob', 'one')
+  clock.run(100)
+  log.setAvailable(false)
+  clock.run(20_000)
+  assert.equal(replica.status().quorum, false)
+  assert.equal(problem(), '')
+  log.waiting.splice(0)
+  log.setAvailable(true)
+  send(alice, 'bob', 'two')
+  settle()
+  send(alice, 'bob', 'three')
+  settle()
+  assert.deepEqual(results, ['one: outcomeUnknown noQuorum', 'two: refused catchingUp', 'three: sendMessage'])
+})
+
+test('with a quorum the disks are blamed for what does not come back', async () => {
+  const { clock, replica, signUp, send } = await setUp()
+  const alice = signUp('alice')
+  signUp('bob')
+  send(alice, 'bob', 'one')
+  clock.run(20_000)
+  const [own] = replica.status().replicas
+  assert.equal(own?.problem, 'nothing is written: the disks of other replicas are full, or hang')
+})
+
 test('the loss of the quorum is told once even if the timer fires before its time', async () => {
   const { clock, log, replica } = await setUp()
   const states: boolean[] = []

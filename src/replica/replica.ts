@@ -497,6 +497,8 @@ class LogReplica implements RunningReplica, LogConsumer {
     this.cancelGrace = this.clock.after(graceMs, () => {
       // The timer decides, not a look at the clock: timers fire a little early now and then, and this is told only once.
       this.quorum = 'lost'
+      // What is under way cannot come back before there is a quorum again, and no disk is at fault.
+      this.interrupted()
       this.pending.giveUp('noQuorum')
       this.reads.giveUp('noQuorum')
       this.tellState()

@@ -282,7 +282,7 @@ class Up {
     } else if (!event.expected) {
       const how =
         signal === null ? (code === 0 ? 'stopped' : `ended with exit code ${code}`) : `was ended by ${signal}`
-      text = `${name} (process ${pid}) ${how}. ${this.options.restart ? 'It is started again.' : `Start it again: ${start}`}`
+      text = `${name} (process ${pid}) ${how}. ${this.options.restart ? 'It is started again.' : `Start it again:\n  ${start}`}`
     }
     this.tell({ event: 'ended', replica, pid, code, signal }, text)
     this.look()
@@ -350,7 +350,8 @@ class Up {
       `  talk      http://${web} in a browser, or: ${name}${server}`,
       `  look      ${name} status --watch${server}`,
       `  watch it  http://${web}/#/cluster/${this.controlKey}`,
-      `  try it    kill -9 ${pid}   (that is ${replicaName(leader)}, which leads: nobody will notice. "${name} status" shows who leads later, and its process)`,
+      `  try it    kill -9 ${pid}   (that is ${replicaName(leader)}, which leads: nobody will notice;`,
+      `            later "${name} status" shows who leads, and its process)`,
       '  stop      Ctrl-C',
       '',
     ].join('\n')

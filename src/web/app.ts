@@ -348,11 +348,19 @@ export class App {
   }
 
   private update(change: (chat: Chat) => Chat): void {
-    if (this.state.chat === null) return
-    const chat = change(this.state.chat)
-    if (chat === this.state.chat) return
+    const { chat: before, route } = this.state
+    if (before === null) return
+    const chat = change(before)
+    if (chat === before) return
     this.returning = this.returning.filter((one) => !hasArrived(one, chat))
     this.set({ chat, outbox: this.outboxItems() })
+    // One has come into the conversation at whose page one is.
+    if (
+      route.page === 'conversation' &&
+      !before.conversations.has(route.id) &&
+      chat.conversations.has(route.id)
+    )
+      this.showRoute(route)
     this.afterChange(chat)
   }
 
@@ -468,7 +476,8 @@ export class App {
     const conversation =
       route.page === 'conversation' ? this.state.chat?.conversations.get(route.id) : undefined
     this.set({ route, divider: conversation === undefined ? null : newDivider(this.chat(), conversation) })
-    if (route.page === 'conversation' && this.state.chat !== null) {
+    // The page itself says when one is not in the conversation.
+    if (route.page === 'conversation' && conversation !== undefined) {
       void this.attempt(() => this.openConversation(route.id, route.seq))
     }
   }

@@ -2,7 +2,7 @@ import { describeState, ParleyError } from '../../client/index.ts'
 import { exitCodes, type Io } from '../io.ts'
 import { inboxWords, greeting, signIn, type SignedIn } from '../sign-in.ts'
 import { openSession, type Session } from '../session.ts'
-import { paint, printable } from '../text.ts'
+import { paint, printable, wrapWords } from '../text.ts'
 import type { Context } from '../verb.ts'
 import { completeLine, runLine } from './commands.ts'
 import { Screen } from './screen.ts'
@@ -70,7 +70,8 @@ export async function runInteractive(context: Context): Promise<number> {
     // Who is not connected yet is told when they are.
     const connected = client.state.kind === 'connected'
     screen.print(connected ? `${welcome} ${colors.dim(`(${describeState(client.state)})`)}` : welcome)
-    screen.print(colors.dim('/query NAME opens a conversation, /inbox shows what waits, /help the rest.'))
+    const hint = '/query NAME opens a conversation, /inbox shows what waits, /help the rest.'
+    screen.print(wrapWords(hint, io.columns()).map(colors.dim).join('\n'))
     await talk.start()
     const code = await finished
     if (settings.logOut && code === exitCodes.ok) {
@@ -79,9 +80,12 @@ export async function runInteractive(context: Context): Promise<number> {
     }
     return code
   } finally {
+    const waiting = talk.waiting()
     talk.stop()
     screen.close()
     session.close()
+    if (waiting.length > 0)
+      io.err(['You have quit before it was known that these were sent:', ...waiting].join('\n'))
   }
 }
 

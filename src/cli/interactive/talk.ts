@@ -122,11 +122,17 @@ export class Talk {
   }
 
   draw(): void {
-    const pending = this.client.outbox.items.filter((item) => item.status.kind === 'pending')
-    const live = pending.map((item) =>
-      this.dim(`… ${printable(targetLabel(item.to))}  you: ${oneLine(item.text)}`),
+    this.ports.view.show(
+      this.waiting().map((line) => this.dim(`… ${line}`)),
+      this.prompt(),
     )
-    this.ports.view.show(live, this.prompt())
+  }
+
+  /** What is not known to be sent, a line each. */
+  waiting(): readonly string[] {
+    return this.client.outbox.items
+      .filter(({ status }) => status.kind === 'pending')
+      .map(({ to, text }) => `${printable(targetLabel(to))}  you: ${oneLine(text)}`)
   }
 
   private prompt(): string {

@@ -3,7 +3,7 @@ import { toHex } from '../../base/bytes.ts'
 import { addressBeside, type Client } from '../../client/index.ts'
 import type { GetStatusResponse, ReplicaStatus } from '../../gen/parley/v1/service.ts'
 import { CliError, exitCodes, type Io } from '../io.ts'
-import { byteWords, paint, type Paint, plural, printable, safeJson, tableWithin } from '../text.ts'
+import { byteWords, paint, type Paint, plural, printable, safeJson, tableWithin, wrapWords } from '../text.ts'
 import { type Report, verb } from '../verb.ts'
 
 export const status = verb(
@@ -198,8 +198,7 @@ export function statusReport(
         dispensable,
       ),
       '',
-      summary(best, colors),
-      ...housekeeping(best, rows),
+      ...[summary(best, colors), ...housekeeping(best, rows)].flatMap((line) => wrapWords(line, columns)),
     ],
     exitCode: best.quorum ? exitCodes.ok : exitCodes.unavailable,
   }

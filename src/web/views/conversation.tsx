@@ -123,10 +123,10 @@ function OpenConversation({
 function PeerLine(props: { readonly online: boolean; readonly deleted: boolean }) {
   if (props.deleted) return <>has deleted their account</>
   return (
-    <span className="row">
+    <>
       <Presence online={props.online} />{' '}
       {props.online ? 'online' : 'offline: gets your messages at the next sign-in'}
-    </span>
+    </>
   )
 }
 

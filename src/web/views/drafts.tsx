@@ -159,7 +159,7 @@ function Outcomes(props: {
               ? 'does not exist, or has deleted their account; kept as a draft'
               : `${outcome.outcome?.$case === 'rejected' ? reasonWords(outcome.outcome.value) : 'not sent'}; kept as a draft`
           return (
-            <li key={index} className="list-row">
+            <li key={index} className="list-row results">
               <span className="grow ellipsis">{props.texts.get(toHex(outcome.draftId)) ?? ''}</span>
               <strong>{to}</strong>
               <span className={sent ? 'muted small' : 'error small'}>{words}</span>
@@ -170,6 +170,8 @@ function Outcomes(props: {
     </section>
   )
 }
+
+const noRecipient = 'A recipient is the name of an account, or # and the name of a room.'
 
 function DraftEditor({ draft, onClose }: { readonly draft: Draft | null; readonly onClose: () => void }) {
   const app = useApp()
@@ -193,15 +195,16 @@ function DraftEditor({ draft, onClose }: { readonly draft: Draft | null; readonl
   const offered = known
     .filter((name) => !chosen.includes(name) && name.toLowerCase().includes(typed.trim().toLowerCase()))
     .slice(0, 8)
+  const exact = known.find((name) => name.toLowerCase() === typed.trim().toLowerCase())
   const add = (names: readonly string[]) => {
     const targets = names.map(parseTarget).filter((target) => target !== null)
-    if (targets.length < names.length)
-      app.tell('error', 'A recipient is the name of an account, or # and the name of a room.')
+    if (targets.length < names.length) app.tell('error', noRecipient)
     setRecipients([...recipients, ...targets])
     setTyped('')
   }
   const save = async () => {
     const left = typed.trim() === '' ? null : parseTarget(typed)
+    if (left === null && typed.trim() !== '') throw new Error(noRecipient)
     const response = await app.saveDraft(draft, text, left === null ? recipients : [...recipients, left])
     if (response.conflictCopy !== undefined) {
       app.tell(
@@ -257,7 +260,7 @@ function DraftEditor({ draft, onClose }: { readonly draft: Draft | null; readonl
           onKeyDown={(event) => {
             if (event.key !== 'Enter' || typed.trim() === '') return
             event.preventDefault()
-            add([offered[0] ?? typed])
+            add([exact ?? offered[0] ?? typed])
           }}
         />
         <div className="row wrap" role="group" aria-label="Matching recipients">

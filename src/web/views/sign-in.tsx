@@ -1,12 +1,14 @@
 import { useState } from 'react'
+import { describeState } from '../../client/index.ts'
 import { ActionForm, Field } from './parts.tsx'
-import { useApp } from './use-app.ts'
+import { useApp, useAppState } from './use-app.ts'
 
 type Step = { readonly kind: 'name' } | { readonly kind: 'returning' | 'new'; readonly name: string }
 
 /** Asks for the name first, greets, then asks for the password. */
 export function SignIn() {
   const app = useApp()
+  const { connection } = useAppState()
   const [step, setStep] = useState<Step>({ kind: 'name' })
   const [name, setName] = useState('')
   const [password, setPassword] = useState('')
@@ -41,6 +43,11 @@ export function SignIn() {
           <img src="./parley.svg" alt="" />
           <span>Parley</span>
         </div>
+        {(connection.kind === 'noQuorum' || connection.kind === 'reconnecting') && (
+          <p className="warning" role="status">
+            {describeState(connection)}
+          </p>
+        )}
         {step.kind === 'name' ? (
           <>
             <h1>Who are you?</h1>
