@@ -260,7 +260,7 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
   test('a conversation that one is not in is told once, on its page, and shown when one comes in', async () => {
     const eva = await signUp('eva')
     const { page } = eva
-    const owner = await client('finn')
+    const owner = await client('fred')
     await owner.call('createRoom', { name: 'harbour', topic: '', private: true })
     const { conversation } = await owner.call('sendMessage', { to: room('harbour'), text: 'land ahoy' })
     await page.evaluate((to) => (location.hash = to), `#/c/${conversation}`)
@@ -339,7 +339,7 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
       ['jon\n✕'],
     )
     await ida.press('Save')
-    await page.getByText('thank you').waitFor()
+    await page.locator('.ellipsis', { hasText: 'thank you' }).waitFor()
 
     await page.getByLabel('Select all').check()
     await ida.press('Send')
