@@ -13,7 +13,7 @@ const files =
         .sort()
 
 // Only keeps a test that hangs from hanging for ever.
-const timeoutMs = long ? 900_000 : 240_000
+const timeoutMs = long ? 900_000 : 480_000
 const result = spawnSync(
   process.execPath,
   ['--test', '--test-concurrency=2', `--test-timeout=${timeoutMs}`, ...files],
