@@ -9,12 +9,9 @@ import { startCluster } from './support/cluster.ts'
 import { Ledger, until } from './support/ledger.ts'
 import { checkSameState } from './support/state.ts'
 
-const sizeMib = 160
-
 test('without space on the disk writes are refused in words; with space again all goes on, and nothing is lost', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'parley-small-disk-'))
-  const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${sizeMib}m`, 'parley-test', folder])
-  if (mounted.status !== 0) {
+  if (!mountSmall(folder)) {
     rmdirSync(folder)
     t.skip('only root can make a small disk for this test')
     return
@@ -71,8 +68,7 @@ test('a replica without space sends its clients to the others, and catches up wh
   const folder = mkdtempSync(join(tmpdir(), 'parley-full-replica-'))
   const disk = join(folder, 'r2')
   mkdirSync(disk)
-  const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=160m', 'parley-test', disk])
-  if (mounted.status !== 0) {
+  if (!mountSmall(disk)) {
     rmSync(folder, { recursive: true })
     t.skip('only root can make a small disk for this test')
     return
@@ -126,8 +122,7 @@ test('followers without space under a leader that has some: who writes is told, 
   const disks = [1, 2, 3].map((id) => join(folder, `r${id}`))
   for (const disk of disks) {
     mkdirSync(disk)
-    const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=160m', 'parley-test', disk])
-    if (mounted.status === 0) continue
+    if (mountSmall(disk)) continue
     for (const other of disks) spawnSync('umount', [other])
     rmSync(folder, { recursive: true })
     t.skip('only root can make a small disk for this test')
@@ -191,6 +186,11 @@ test('followers without space under a leader that has some: who writes is told, 
     rmSync(folder, { recursive: true })
   }
 })
+
+/** Makes a disk of 160 MiB at `path`. Returns whether that is allowed. */
+function mountSmall(path: string): boolean {
+  return spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=160m', 'parley-test', path]).status === 0
+}
 
 /** Writes until the disk takes no more. */
 function fill(path: string): void {

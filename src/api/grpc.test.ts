@@ -19,7 +19,7 @@ import {
 } from '@grpc/grpc-js'
 import { loadFileDescriptorSetFromBuffer, loadSync, type PackageDefinition } from '@grpc/proto-loader'
 import { protoPath as healthProto } from 'grpc-health-check'
-import { host, newId, signUp, startTestApi, type TestApi } from './test-support.ts'
+import { host, newId, signUp, startTestApi, type TestApi, watchTurns } from './test-support.ts'
 
 type Fields = Readonly<Record<string, unknown>>
 type Unary = (
@@ -354,17 +354,9 @@ async function gauge(name: string): Promise<number> {
 
 test('thousands of calls with large answers at once are answered a few in each turn: the replica hears the others in between', async () => {
   const status = mock.method(server.replica, 'status')
-  let most = 0
-  let seen = 0
-  let isOver = false
-  const look = (): void => {
-    most = Math.max(most, status.mock.callCount() - seen)
-    seen = status.mock.callCount()
-    if (!isOver) setImmediate(look)
-  }
-  setImmediate(look)
+  const mostInOneTurn = watchTurns(() => status.mock.callCount())
   const answers = await Promise.all(Array.from({ length: 1000 }, () => ask('getStatus', {})))
-  isOver = true
+  const most = mostInOneTurn()
   assert.equal(status.mock.callCount(), 1000)
   status.mock.restore()
   assert.ok(answers.every(({ error, response }) => error === null && response['replica'] === 1))

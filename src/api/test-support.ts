@@ -344,3 +344,20 @@ export async function signUp(
   await client.get('authenticate', { token })
   return Object.assign(client, { token })
 }
+
+/** Watches how much `count` grows in each turn of the event loop. The result ends that, and tells the most. */
+export function watchTurns(count: () => number): () => number {
+  let most = 0
+  let seen = count()
+  let isOver = false
+  const look = (): void => {
+    most = Math.max(most, count() - seen)
+    seen = count()
+    if (!isOver) setImmediate(look)
+  }
+  setImmediate(look)
+  return () => {
+    isOver = true
+    return most
+  }
+}

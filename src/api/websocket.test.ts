@@ -5,7 +5,7 @@ import { connect, type Socket } from 'node:net'
 import { after, before, mock, test } from 'node:test'
 import { ClientFrame, ServerFrame, type Request } from '../gen/parley/v1/frames.ts'
 import { Reason } from '../gen/parley/v1/model.ts'
-import { host, newId, signUp, startTestApi, TestClient, type TestApi } from './test-support.ts'
+import { host, newId, signUp, startTestApi, TestClient, type TestApi, watchTurns } from './test-support.ts'
 import { defaultLimits } from './websocket.ts'
 
 let server: TestApi
@@ -423,21 +423,13 @@ async function until(condition: () => Promise<boolean>): Promise<void> {
 test('thousands of large requests at once are answered a few in each turn, whoever asks: the replica hears the others in between', async () => {
   const clients = await Promise.all([1, 2, 3].map(() => new TestClient(port).ready()))
   const status = mock.method(server.replica, 'status')
-  let most = 0
-  let seen = 0
-  let isOver = false
-  const look = (): void => {
-    most = Math.max(most, status.mock.callCount() - seen)
-    seen = status.mock.callCount()
-    if (!isOver) setImmediate(look)
-  }
-  setImmediate(look)
+  const mostInOneTurn = watchTurns(() => status.mock.callCount())
   const parts = clients.map((client) =>
     Array.from({ length: 1000 }, () => client.make({ $case: 'getStatus', value: {} })),
   )
   for (const [i, client] of clients.entries()) client.send((parts[i] ?? []).map(({ request }) => request))
   const results = await Promise.all(parts.flat().map(({ answer }) => answer))
-  isOver = true
+  const most = mostInOneTurn()
   assert.equal(status.mock.callCount(), 3000)
   status.mock.restore()
   assert.ok(results.every(({ $case }) => $case === 'getStatus'))

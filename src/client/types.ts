@@ -93,7 +93,7 @@ export interface Client {
    * Asks for an operation and waits for its answer. Fails over to other replicas, and retries with the same id, until the deadline.
    *
    * Calls that are open together are sent in order, and take effect in order unless a replica refuses one of them for a while. Where order must hold whatever
-   * happens, wait for each, or use the outbox.
+   * happens, wait for each, or use the outbox. Reads do not wait for writes that are refused for what concerns only writes, such as `REASON_NO_SPACE`.
    *
    * @throws ParleyError (as a rejected promise): a definite rejection, or that the deadline passed; then `outcome` says whether it may have taken effect.
    */

@@ -216,7 +216,7 @@ export function createCluster(options: ClusterOptions): Cluster {
   /** What is in the log must not be more than a member can read. */
   function mustBeRead(frame: Frame, from: ReplicaId, to: ReplicaId): void {
     const receiver = machines.get(to)
-    // One that was of the newest version when it was met may have been started as an earlier one again: then it has to stop by itself.
+    // One that was of the newest version when it was met may have been started as an earlier one again, after what it cannot read was proposed: the peer links refuse it, or it stops at its own state.
     if (receiver === undefined || receiver.knewVersion >= newestVersion || frame.kind !== 'message') return
     if (frame.message.kind !== 'append' && frame.message.kind !== 'snapshot') return
     const version = versionOfFrame(frame)

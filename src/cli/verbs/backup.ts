@@ -6,6 +6,7 @@ import { bar, StatusLine } from '../catch-up.ts'
 import { CliError, type Io, UsageError } from '../io.ts'
 import { byteWords } from '../text.ts'
 import { type Report, verb } from '../verb.ts'
+import { inWords } from './in-words.ts'
 
 const dataOption = [
   '--data <dir>',
@@ -107,16 +108,5 @@ async function fetchAll(client: Client, writer: BackupWriter, io: Io): Promise<R
         throw error
       io.err('The replica that made the copy is gone; another one makes a new one.')
     }
-  }
-}
-
-/** What goes wrong with files is said in words. */
-export async function inWords<T>(work: () => Promise<T>): Promise<T> {
-  const { problemOf } = await import('../../server/problems.ts')
-  try {
-    return await work()
-  } catch (error) {
-    if (error instanceof ParleyError || error instanceof CliError || error instanceof UsageError) throw error
-    throw new CliError(problemOf(error))
   }
 }

@@ -1,6 +1,6 @@
 import { initOptions } from '../../server/options.ts'
 import { verb } from '../verb.ts'
-import { inWords } from './backup.ts'
+import { inWords } from './in-words.ts'
 import { flagsOf, serverOptions } from './up.ts'
 
 export const init = verb(

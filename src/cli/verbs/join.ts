@@ -5,7 +5,7 @@ import { fetchAuthority, PinError } from '../../tls/connect.ts'
 import { followCatchUp, LeaderView } from '../catch-up.ts'
 import { CliError, exitCodes, type Io } from '../io.ts'
 import { verb } from '../verb.ts'
-import { inWords } from './backup.ts'
+import { inWords } from './in-words.ts'
 import { flagsOf, serverOptions } from './up.ts'
 
 export const join = verb(

@@ -3,7 +3,7 @@ import { bar, StatusLine } from '../catch-up.ts'
 import { UsageError } from '../io.ts'
 import { plural } from '../text.ts'
 import { verb } from '../verb.ts'
-import { inWords } from './backup.ts'
+import { inWords } from './in-words.ts'
 import { flagsOf, serverOptions } from './up.ts'
 
 export const restore = verb(
