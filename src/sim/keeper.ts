@@ -32,6 +32,8 @@ export class Keeper {
   readonly acknowledged: Acknowledged[] = []
   private readonly world: ChatWorld
   private readonly owned: Owned
+  private readonly settled: Promise<void>
+  private hasRoom = false
   private stopped = false
   private setsRetention = false
   private retentionIsSet = false
@@ -52,6 +54,7 @@ export class Keeper {
       storage: new MemoryStorage(),
       random: fork(world.random),
     })
+    this.settled = this.settle(() => this.stopped)
     void this.live()
   }
 
@@ -65,6 +68,9 @@ export class Keeper {
 
   /** Gives the cluster time to remove what it should, or should not. */
   async wait(): Promise<void> {
+    await this.settled
+    // Stopped before it was known whether it has its room.
+    if (!this.hasRoom) await this.settle(() => false)
     if (!this.retentionIsSet) await this.limit()
     await this.untilDone(() => this.keep())
     await this.pause(3000)
@@ -137,27 +143,31 @@ export class Keeper {
   }
 
   private async live(): Promise<void> {
-    const { client } = this.owned
-    await this.untilDone(async () => {
-      const known = this.lastReason === 'REASON_NAME_TAKEN'
-      const made = await this.tried(() => client[known ? 'logIn' : 'register']({ name, password }))
-      this.token = made?.token ?? null
-      return made !== null
-    })
-    await this.untilDone(async () => {
-      if (
-        (await this.tried(() => client.call('createRoom', { name: roomName }, { timeoutMs: callMs }))) !==
-        null
-      )
-        return true
-      return this.lastReason === 'REASON_ROOM_EXISTS'
-    })
+    await this.settled
     while (!this.stopped) {
       await this.pause(300 + this.world.random.below(3000))
       if (this.stopped) return
       if (!this.retentionIsSet) await this.limit()
       await this.keep()
       if (this.world.random.below(2) === 0) await this.look()
+    }
+  }
+
+  /** Signs in and makes its room. */
+  private async settle(isOver: () => boolean): Promise<void> {
+    const { client } = this.owned
+    while (!this.hasRoom && !isOver()) {
+      if (this.token === null) {
+        const known = this.lastReason === 'REASON_NAME_TAKEN'
+        const made = await this.tried(() => client[known ? 'logIn' : 'register']({ name, password }))
+        this.token = made?.token ?? null
+      } else {
+        const made = await this.tried(() =>
+          client.call('createRoom', { name: roomName }, { timeoutMs: callMs }),
+        )
+        this.hasRoom = made !== null || this.lastReason === 'REASON_ROOM_EXISTS'
+      }
+      if (!this.hasRoom) await this.pause(500)
     }
   }
 
@@ -239,10 +249,7 @@ export class Keeper {
   }
 
   private async untilDone(work: () => Promise<boolean>): Promise<void> {
-    while (!(await work())) {
-      if (this.stopped && this.acknowledged.length === 0) return
-      await this.pause(500)
-    }
+    while (!(await work())) await this.pause(500)
   }
 
   private pause(delayMs: number): Promise<void> {

@@ -61,6 +61,11 @@ test('a room that has become empty since its newest message has expired too is n
   await assertClean(965203793, 'life')
 })
 
+test('what the life checks at its end waits for the room that it is about', async () => {
+  // The faults lasted so long that the room was not made before they ended.
+  await assertClean(978403883, 'life')
+})
+
 test('a cluster that has lost more than it survives stops safely', async () => {
   for (const workload of workloadNames)
     for (let seed = 1; seed <= 5; seed += 1) await assertClean(seed, workload, { beyond: true })
