@@ -67,6 +67,15 @@ type FaultBody =
       readonly everyMs: number
       readonly backEveryMs: number
     }
+  /** Each new leader, some times, is left alone soon after it is elected: the others crash. It goes on for a while, crashes too, and is the last to come back. */
+  | {
+      readonly kind: 'forsake'
+      readonly power: boolean
+      readonly afterMs: number
+      readonly aloneMs: number
+      readonly downMs: number
+      readonly times: number
+    }
   /** Most replicas go on without the rest for a while, and then crash: those that are left lag behind, are no quorum, and are all that clients find. */
   | { readonly kind: 'outage'; readonly seed: number; readonly aheadMs: number; readonly downMs: number }
   /** One after another is killed and comes back. */
@@ -209,6 +218,7 @@ export const failStopFaults: readonly FaultKind[] = [
   'clockJump',
   'transfer',
   'membership',
+  'forsake',
 ]
 
 /** Those that break what the fail-stop model rests on: the network is cut, processes stand still, and who lives is taken for dead. */
@@ -322,6 +332,15 @@ function drawBody(random: Random, kind: FaultKind, target: Target, replicas: num
         power,
         everyMs: skewed(random, 1, 1200),
         backEveryMs: skewed(random, 5, 2500),
+      }
+    case 'forsake':
+      return {
+        kind,
+        power,
+        afterMs: skewed(random, 1, 100),
+        aloneMs: skewed(random, 100, 3000),
+        downMs: skewed(random, 200, 5000),
+        times: 1 + random.below(10),
       }
     case 'outage':
       return {

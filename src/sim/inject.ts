@@ -264,16 +264,40 @@ export function createInjector(options: {
   }
 
   /** Against the next leaders. */
-  const plots: { readonly fault: Fault & { readonly kind: 'regicide' | 'echo' }; left: number }[] = []
+  const plots: {
+    readonly fault: Fault & { readonly kind: 'regicide' | 'echo' | 'forsake' }
+    left: number
+  }[] = []
   options.onLeader((id) => {
     for (const plot of plots) {
       if (plot.left === 0 || healed) continue
       plot.left -= 1
-      later(random.below(2 * plot.fault.afterMs), () =>
-        plot.fault.kind === 'echo' ? cluster.network.echo(id) : strike(plot.fault, id),
-      )
+      later(random.below(2 * plot.fault.afterMs), () => fulfil(plot.fault, id))
     }
   })
+
+  function fulfil(fault: Fault & { readonly kind: 'regicide' | 'echo' | 'forsake' }, id: ReplicaId): void {
+    switch (fault.kind) {
+      case 'echo':
+        return cluster.network.echo(id)
+      case 'forsake':
+        return forsake(fault, id)
+      case 'regicide':
+        return strike(fault, id)
+      default:
+        return fault
+    }
+  }
+
+  function forsake(fault: Fault & { readonly kind: 'forsake' }, id: ReplicaId): void {
+    const others = cluster.running().filter((machine) => machine.id !== id)
+    trace.add('strike', id, fault.number, () => 'the new leader is left alone')
+    for (const other of others) {
+      cluster.crash(other.id, fault.power, Infinity)
+      later(fault.aloneMs + random.below(fault.downMs), () => cluster.start(other.id))
+    }
+    later(fault.aloneMs, () => cluster.crash(id, fault.power, fault.downMs))
+  }
 
   function strike(fault: Fault & { readonly kind: 'regicide' }, id: ReplicaId): void {
     const machine = cluster.machines.get(id)
@@ -363,6 +387,7 @@ export function createInjector(options: {
       }
       case 'regicide':
       case 'echo':
+      case 'forsake':
         note()
         plots.push({ fault, left: fault.times })
         return

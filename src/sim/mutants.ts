@@ -479,7 +479,7 @@ export const mutants: readonly Mutant[] = [
     replace: '',
     workload: ledger,
     faultModel: 'fail-stop',
-    kinds: ['dominoes', 'crash', 'crashAtOperation', 'slowLinks', 'slowDisk'],
+    kinds: ['forsake', 'blackoutAtOperation', 'crash', 'slowDisk'],
   },
   {
     name: 'fail-stop: believe a failure detector that lies',

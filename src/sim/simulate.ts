@@ -319,8 +319,8 @@ function mayHappen(
   if (faultModel === 'majority') return { kinds: wanted(faultKinds), atLeastOneOf: [], ruin: beyond }
   if (broken === null) return { kinds: wanted(failStopFaults), atLeastOneOf: [], ruin: false }
   const breakers = broken.trustTimeouts ? failStopBreakers : failStopBreakers.slice(0, 2)
-  // A replica that is taken out by its operator takes with it what it alone has.
-  const survivable = failStopFaults.filter((kind) => kind !== 'membership')
+  // A replica that is taken out by its operator takes with it what it alone has; and seeds that are kept as tests were drawn without `forsake`.
+  const survivable = failStopFaults.filter((kind) => kind !== 'membership' && kind !== 'forsake')
   return { kinds: wanted([...failStopBreakers, ...survivable]), atLeastOneOf: wanted(breakers), ruin: false }
 }
 
