@@ -1,6 +1,6 @@
 import { ParleyError } from '../client/error.ts'
 import type { Client } from '../client/types.ts'
-import type { Message, Target } from '../gen/parley/v1/model.ts'
+import type { Reason, Message, Target } from '../gen/parley/v1/model.ts'
 import type { SendMessageResponse } from '../gen/parley/v1/service.ts'
 import { fork } from './cluster.ts'
 import { MemoryStorage, type ChatWorld, type Owned } from './people.ts'
@@ -43,7 +43,7 @@ export class Keeper {
   private readonly gone: Acknowledged[] = []
   /** Those that are or were among them. */
   private readonly goneSeqs = new Set<number>()
-  private lastReason = ''
+  private lastReason: Reason | null = null
 
   constructor(world: ChatWorld) {
     this.world = world
@@ -165,7 +165,7 @@ export class Keeper {
         const made = await this.tried(() =>
           client.call('createRoom', { name: roomName }, { timeoutMs: callMs }),
         )
-        this.hasRoom = made !== null || this.lastReason === 'REASON_ROOM_EXISTS'
+        this.hasRoom = made !== null || this.lastReason === 'REASON_ROOM_NAME_TAKEN'
       }
       if (!this.hasRoom) await this.pause(500)
     }

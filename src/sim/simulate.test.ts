@@ -64,6 +64,8 @@ test('a room that has become empty since its newest message has expired too is n
 test('what the life checks at its end waits for the room that it is about', async () => {
   // The faults lasted so long that the room was not made before they ended.
   await assertClean(978403883, 'life')
+  // That it was made was never told, and making it again says that it is there.
+  await assertClean(70000523, 'life')
 })
 
 test('a cluster that has lost more than it survives stops safely', async () => {
