@@ -449,6 +449,7 @@ describe('the command line against a real cluster', () => {
       stateFreeBytes: 'number',
       searchBytes: 'number',
       messagesDue: 'number',
+      messagesDueBytes: 'number',
       newestVersion: 'number',
       httpAddress: 'string',
       grpcAddress: 'string',

@@ -29,7 +29,7 @@ import { maxPageBytes, utf8Length } from './limits.ts'
 import { messageFromRow, placeOf, positionOfPlace, viewMessage, type MessageRow } from './messages.ts'
 import { readPolicy } from './policies.ts'
 import { idleSince } from './presence.ts'
-import { countDue, isExpiryDue } from './retention.ts'
+import { expiryDue, isExpiryDue, type Due } from './retention.ts'
 import type { SqlRow, SqlValue } from './sql.ts'
 import { blob, integer, string, type Statements } from './statements.ts'
 import type { Audience } from './types.ts'
@@ -142,8 +142,8 @@ export interface ChatQueries {
   exported(scope: ExportScope, pageToken: string): ExportPage | null
   /** Whether `ExpireMessages` with this time would remove any message. */
   isExpiryDue(atMs: number): boolean
-  /** How many it would remove, counted up to 1000. */
-  messagesDue(atMs: number): number
+  /** What it would remove; it looks at 1000 messages. */
+  expiryDue(atMs: number): Due
   /** Messages that were removed for their age at positions up to this one are not among {@link messagesChangedAfter} any more. */
   removalsForgottenUpTo(): number
 }
@@ -528,8 +528,8 @@ class Queries implements ChatQueries {
     return isExpiryDue(this.sql, atMs)
   }
 
-  messagesDue(atMs: number): number {
-    return countDue(this.sql, atMs, 1000)
+  expiryDue(atMs: number): Due {
+    return expiryDue(this.sql, atMs, 1000)
   }
 
   removalsForgottenUpTo(): number {

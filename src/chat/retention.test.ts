@@ -65,7 +65,7 @@ test('what is older than the policy allows is removed, and the numbers of the ot
   chat.nowMs += 2 * dayMs
   chat.send(alice, toRoom('garden'), 'three')
   setPolicy(chat, alice, dayS)
-  assert.equal(chat.queries.messagesDue(chat.nowMs), 3)
+  assert.equal(chat.queries.expiryDue(chat.nowMs).messages, 3)
   expire(chat)
   assert.deepEqual(
     chat
@@ -79,7 +79,7 @@ test('what is older than the policy allows is removed, and the numbers of the ot
     ],
   )
   assert.deepEqual(shown(chat, bob, room), [3])
-  assert.equal(chat.queries.messagesDue(chat.nowMs), 0)
+  assert.deepEqual(chat.queries.expiryDue(chat.nowMs), { messages: 0, bytes: 0 })
   const conversation = chat.queries.conversation(bob.account, toRoom('garden'))
   assert.deepEqual([conversation?.lastSeq, conversation?.expiredUpTo, conversation?.unread], [3, 2, 1])
   assert.equal(chat.queries.conversation(bob.account, toAccount('alice'))?.lastMessage, undefined)
@@ -106,6 +106,31 @@ test('a room has its own retention, for ever included, and follows the policy ag
   assert.equal(chat.queries.conversation(bob.account, toRoom('garden'))?.retentionS, undefined)
   expireAll(chat)
   assert.deepEqual(shown(chat, bob, room), [])
+})
+
+test('what is due is told before: only what the policy reaches, and about as many bytes as become free', () => {
+  const db = new DatabaseSync(':memory:')
+  const chat = new Harness(db)
+  const alice = chat.register('alice')
+  chat.do(alice, { $case: 'createRoom', value: { id: noBytes, name: 'garden', topic: '', private: false } })
+  setRoom(chat, alice, 0)
+  for (let i = 0; i < 900; i += 1)
+    chat.send(alice, toRoom(i % 9 === 0 ? 'garden' : 'everyone'), 'x'.repeat(20 + (i % 300)))
+  setPolicy(chat, alice, dayS)
+  chat.nowMs += 2 * dayMs
+  const due = chat.queries.expiryDue(chat.nowMs)
+  assert.equal(due.messages, 800)
+  const usedBytes = (): number => {
+    db.exec('VACUUM')
+    return Number(db.prepare('PRAGMA page_count').get()?.['page_count']) * 4096
+  }
+  const before = usedBytes()
+  expireAll(chat)
+  const freed = before - usedBytes()
+  assert.ok(
+    due.bytes > freed / 1.25 && due.bytes < freed * 1.25,
+    `${due.bytes} were told, and ${freed} became free`,
+  )
 })
 
 test('the owner of a room and administrators may set its retention, nobody else; that of #everyone administrators only', () => {

@@ -12,6 +12,8 @@ import { viewConversationOf } from './views.ts'
 export const expiredAtOnce = 200
 /** What was removed so many positions ago is forgotten; an index of texts that is further behind is made anew. */
 const removedWindow = 1_000_000
+/** Of a message besides its text: its row, and what the indexes hold of it, less what is noted of its removal. */
+const rowBytes = 50
 /** More than are added, so that there is never much to do at once. */
 const forgottenAtOnce = 2 * expiredAtOnce
 
@@ -56,25 +58,41 @@ export function expireMessages(state: State): void {
     )
 }
 
-/** Whether `ExpireMessages` with this time would remove any message. */
+/** Whether `ExpireMessages` with this time would remove any message, or at least come further. */
 export function isExpiryDue(sql: Statements, atMs: number): boolean {
-  return countDue(sql, atMs, 1) > 0
+  return lookForDue(sql, atMs, 1).looked > 0
 }
 
-/** Messages that `ExpireMessages` would remove at this time, counted up to `most`. */
-export function countDue(sql: Statements, atMs: number, most: number): number {
+/** Messages that expire, and about how many bytes of the state they take. */
+export interface Due {
+  readonly messages: number
+  readonly bytes: number
+}
+
+/** What `ExpireMessages` would remove at this time; it looks at `most` messages. */
+export function expiryDue(sql: Statements, atMs: number, most: number): Due {
+  const { messages, bytes } = lookForDue(sql, atMs, most)
+  return { messages, bytes }
+}
+
+function lookForDue(sql: Statements, atMs: number, most: number): Due & { readonly looked: number } {
   const state = sql.of('SELECT now_ms, expired_place FROM chat_state').get()
   const nowMs = Math.max(atMs, integer(state?.['now_ms']))
   const policyS = integer(sql.of('SELECT retention_s FROM policy').get()?.['retention_s'])
-  let count = 0
+  const due = { looked: 0, messages: 0, bytes: 0 }
   const add = (row: ReturnType<ReturnType<Statements['of']>['get']>): void => {
-    count += integer(row?.['n'])
+    due.looked += integer(row?.['looked'])
+    due.messages += integer(row?.['messages'])
+    due.bytes += integer(row?.['bytes'])
   }
   if (policyS > 0)
     add(
       sql
         .of(
-          'SELECT count(*) AS n FROM (SELECT at_ms FROM message WHERE place > ? ORDER BY place LIMIT ?) WHERE at_ms < ?',
+          `SELECT count(*) AS looked, count(goes) AS messages, coalesce(sum(goes), 0) AS bytes FROM
+            (SELECT at_ms, iif(retention_s = ${followsPolicy}, octet_length(text) + ${rowBytes}, NULL) AS goes
+              FROM message JOIN conversation ON conversation.id = message.conversation WHERE place > ? ORDER BY place LIMIT ?)
+            WHERE at_ms < ?`,
         )
         .get(integer(state?.['expired_place']), most, nowMs - policyS * 1000),
     )
@@ -83,18 +101,20 @@ export function countDue(sql: Statements, atMs: number, most: number): number {
       `SELECT id, expired_up_to, retention_s FROM conversation WHERE retention_s <> ${followsPolicy} ORDER BY id`,
     )
     .all()) {
+    const left = most - due.looked
+    if (left <= 0) break
     const retentionS = effective(integer(room['retention_s']), policyS)
-    if (count >= most) return most
     if (retentionS > 0)
       add(
         sql
           .of(
-            'SELECT count(*) AS n FROM (SELECT at_ms FROM message WHERE conversation = ? AND seq > ? ORDER BY seq LIMIT ?) WHERE at_ms < ?',
+            `SELECT count(*) AS looked, count(*) AS messages, coalesce(sum(octet_length(text) + ${rowBytes}), 0) AS bytes FROM
+              (SELECT at_ms, text FROM message WHERE conversation = ? AND seq > ? ORDER BY seq LIMIT ?) WHERE at_ms < ?`,
           )
-          .get(integer(room['id']), integer(room['expired_up_to']), most, nowMs - retentionS * 1000),
+          .get(integer(room['id']), integer(room['expired_up_to']), left, nowMs - retentionS * 1000),
       )
   }
-  return Math.min(count, most)
+  return due
 }
 
 /** In seconds; 0 = for ever. */

@@ -276,7 +276,7 @@ class LogReplica implements RunningReplica, LogConsumer {
       appliedIndex: this.appliedIndex,
       stateBytes: this.store.sizeBytes,
       stateFreeBytes: this.store.freeBytes,
-      messagesDue: this.queries.messagesDue(this.nowMs),
+      due: this.queries.expiryDue(this.nowMs),
       position: this.position,
       versionInUse: this.versionInUse,
       quorum: this.hasQuorum(),

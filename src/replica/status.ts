@@ -1,4 +1,5 @@
 import { assumptionOf } from '../base/fault-model.ts'
+import type { Due } from '../chat/retention.ts'
 import type { GetStatusResponse, ReplicaStatus } from '../gen/parley/v1/service.ts'
 import type { LogMember, LogStatus } from '../log/port.ts'
 import { parseAddresses } from './addresses.ts'
@@ -21,7 +22,7 @@ export interface StatusParts {
   readonly appliedIndex: number
   readonly stateBytes: number
   readonly stateFreeBytes: number
-  readonly messagesDue: number
+  readonly due: Due
   readonly position: number
   readonly versionInUse: number
   readonly quorum: boolean
@@ -72,7 +73,8 @@ function own(parts: StatusParts, member: LogMember): ReplicaStatus {
     logBytes: log.logBytes,
     stateBytes: parts.stateBytes,
     stateFreeBytes: parts.stateFreeBytes,
-    messagesDue: parts.messagesDue,
+    messagesDue: parts.due.messages,
+    messagesDueBytes: parts.due.bytes,
     searchBytes: vitals.searchBytes,
     pid: vitals.pid,
     reachable: true,
@@ -128,6 +130,7 @@ function another(member: LogMember, leader: number): ReplicaStatus {
     stateFreeBytes: 0,
     searchBytes: 0,
     messagesDue: 0,
+    messagesDueBytes: 0,
   }
 }
 

@@ -229,6 +229,7 @@ function rowJson({ known, answer }: Row): unknown {
     stateFreeBytes: known.stateFreeBytes,
     searchBytes: known.searchBytes,
     messagesDue: known.messagesDue,
+    messagesDueBytes: known.messagesDueBytes,
     newestVersion: known.newestVersion,
     stateBytes: known.stateBytes,
     httpAddress: known.httpAddress,
@@ -249,11 +250,15 @@ function rowJson({ known, answer }: Row): unknown {
 /** What goes on by itself, or waits for something. */
 function housekeeping(best: GetStatusResponse, rows: readonly Row[]): string[] {
   const lines: string[] = []
-  const due = Math.max(0, ...rows.map(({ known }) => known.messagesDue))
-  if (due > 0)
+  const [fullest] = rows.map(({ known }) => known).sort((a, b) => b.messagesDue - a.messagesDue)
+  if (fullest !== undefined && fullest.messagesDue > 0) {
+    const { messagesDue: due, messagesDueBytes } = fullest
+    const words =
+      due >= 1000 ? '1000 or more messages are' : `${plural(due, 'message')} ${due === 1 ? 'is' : 'are'}`
     lines.push(
-      `${due >= 1000 ? '1000 or more messages are' : `${plural(due, 'message')} ${due === 1 ? 'is' : 'are'}`} older than the retention allows and about to be removed.`,
+      `${words} older than the retention allows and about to be removed, which frees ${byteWords(messagesDueBytes)} or so of the state.`,
     )
+  }
   const newest = Math.max(...rows.map(({ known }) => known.newestVersion))
   if (newest > best.versionInUse)
     lines.push(

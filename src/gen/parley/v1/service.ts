@@ -602,6 +602,8 @@ export interface ReplicaStatus {
   readonly stateFreeBytes: number;
   /** Messages whose time is over and that are about to be removed; counted up to 1000. */
   readonly messagesDue: number;
+  /** About how much of state_bytes becomes free by that. */
+  readonly messagesDueBytes: number;
 }
 
 /** The new replica gets the log and has no vote before it is promoted. Adding the same addresses again, while it has no vote, answers the same. */
@@ -6633,6 +6635,7 @@ function createBaseReplicaStatus(): ReplicaStatus {
     searchBytes: 0,
     stateFreeBytes: 0,
     messagesDue: 0,
+    messagesDueBytes: 0,
   };
 }
 
@@ -6724,6 +6727,9 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
     }
     if (message.messagesDue !== 0) {
       writer.uint32(344).uint64(message.messagesDue);
+    }
+    if (message.messagesDueBytes !== 0) {
+      writer.uint32(352).uint64(message.messagesDueBytes);
     }
     return writer;
   },
@@ -6973,6 +6979,14 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
             message.messagesDue = longToNumber(reader.uint64());
             continue;
           }
+          case 44: {
+            if (tag !== 352) {
+              break;
+            }
+
+            message.messagesDueBytes = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -7019,6 +7033,7 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
     message.searchBytes = object.searchBytes ?? 0;
     message.stateFreeBytes = object.stateFreeBytes ?? 0;
     message.messagesDue = object.messagesDue ?? 0;
+    message.messagesDueBytes = object.messagesDueBytes ?? 0;
     return message;
   },
 };
