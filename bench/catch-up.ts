@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util'
 import { createClient, type Client } from '../src/client/index.ts'
 import { startCluster } from '../test/support/cluster.ts'
 import { addReplica, asOperator, removeReplica, untilVoter } from '../test/support/member.ts'
-import { summarise, wait } from './load.ts'
+import { summarise, wait } from '../src/cli/load.ts'
 
 const { values: given } = parseArgs({
   options: {

@@ -1,5 +1,5 @@
 import { startCluster as startProcesses, type TestCluster } from '../test/support/cluster.ts'
-import { wait } from './load.ts'
+import { wait } from '../src/cli/load.ts'
 import type { ReplicaCost } from './report.ts'
 
 /** The cluster that is measured: one process per replica. */

@@ -7,7 +7,7 @@ import { WebSocket } from 'ws'
 import { createClient } from '../src/client/index.ts'
 import { ClientFrame, type Request, ServerFrame } from '../src/gen/parley/v1/frames.ts'
 import { startCluster } from '../test/support/cluster.ts'
-import { wait } from './load.ts'
+import { wait } from '../src/cli/load.ts'
 
 const { values: given } = parseArgs({
   options: {

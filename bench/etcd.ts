@@ -5,7 +5,7 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { credentials, makeClientConstructor, type ServiceClientConstructor } from '@grpc/grpc-js'
 import { loadSync } from '@grpc/proto-loader'
-import { drive, wait, type LoadResult } from './load.ts'
+import { drive, wait, type LoadResult } from '../src/cli/load.ts'
 
 export interface EtcdPlan {
   readonly members: number

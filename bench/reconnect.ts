@@ -4,7 +4,7 @@
 import { parseArgs } from 'node:util'
 import { createClient, type Client, ParleyError } from '../src/client/index.ts'
 import { startCluster, type TestCluster } from '../test/support/cluster.ts'
-import { summarise, wait } from './load.ts'
+import { summarise, wait } from '../src/cli/load.ts'
 
 const { values: given } = parseArgs({
   options: {

@@ -1,4 +1,4 @@
-import type { Latency, LoadResult } from './load.ts'
+import type { Latency, LoadResult } from '../src/cli/load.ts'
 
 /** Everything that one run measured; written as JSON and shown as a page. */
 export interface Report {

@@ -11,7 +11,7 @@ import { createClient, history, type Client } from '../src/client/index.ts'
 import type { Target } from '../src/gen/parley/v1/model.ts'
 import { startCluster, type BenchCluster } from './cluster.ts'
 import { benchEtcd, etcdVersion } from './etcd.ts'
-import { drive, summarise, wait } from './load.ts'
+import { drive, summarise, wait } from '../src/cli/load.ts'
 import { page, summary, type Report, type SendResult } from './report.ts'
 
 const { values: given } = parseArgs({

@@ -267,6 +267,34 @@ describe('the command line against a real cluster', () => {
     await gus.run(['inbox'], 4)
   })
 
+  test('bench measures sends, and leaves no room behind', async () => {
+    const person = new Person('ben', cluster)
+    await person.run(['bench'], 4)
+    await person.run(['register', 'ben'])
+    for (const wrong of [
+      ['--seconds', '0'],
+      ['--outstanding', '1,x'],
+      ['--bytes', '-1'],
+    ])
+      await person.run(['bench', ...wrong], 2)
+    const measured = await person.json(['bench', '--seconds', '1', '--outstanding', '1,20'])
+    assert.equal(measured['messageBytes'], 256)
+    const steps = measured['steps'] as readonly Record<string, unknown>[]
+    assert.deepEqual(
+      steps.map(({ outstanding, failed }) => [outstanding, failed]),
+      [
+        [1, 0],
+        [20, 0],
+      ],
+    )
+    for (const { completed, latencyMs } of steps) {
+      assert.ok(Number(completed) > 0)
+      assertShape(latencyMs, { mean: 'number', p50: 'number', p99: 'number', max: 'number' })
+    }
+    assert.deepEqual((await person.json(['rooms', 'list', 'bench*']))['rooms'], [])
+    assert.deepEqual((await person.json(['inbox']))['count'], 0)
+  })
+
   test('bad input gets the field and the limit', async () => {
     const person = new Person('hal', cluster)
     await person.run(['register', 'not a name'], 1)

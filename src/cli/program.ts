@@ -7,6 +7,7 @@ import { printable, safeJson } from './text.ts'
 import type { Context, Report, Verb } from './verb.ts'
 import { accountDelete } from './verbs/account-delete.ts'
 import { backup } from './verbs/backup.ts'
+import { bench } from './verbs/bench.ts'
 import { completionVerb } from './verbs/completion.ts'
 import { deleteMessage } from './verbs/delete.ts'
 import { draftsEdit, draftsList, draftsNew, draftsRemove, draftsSend } from './verbs/drafts.ts'
@@ -107,6 +108,7 @@ const groups: readonly (readonly [heading: string, verbs: readonly Verb[]])[] = 
       policySet,
       backup,
       restore,
+      bench,
     ],
   ],
   ['Shell', [completionVerb(() => ({ verbs, globalOptions }))]],

@@ -22,12 +22,21 @@ export interface Load {
   readonly measureMs: number
   /** Wraps the time that is measured, so that other things can be measured over the same. */
   readonly during?: (measuring: () => Promise<void>) => Promise<void>
+  /** Default {@link wait}; one that comes back early ends the load early. */
+  readonly pause?: (delayMs: number) => Promise<void>
   /** Makes a request. `done` is called once, never before this returns; with false when it failed. */
   readonly send: (slot: number, done: (good: boolean) => void) => void
 }
 
 /** Keeps `outstanding` requests open: each that is answered is followed by another (a closed loop). */
-export async function drive({ outstanding, warmUpMs, measureMs, send, during }: Load): Promise<LoadResult> {
+export async function drive({
+  outstanding,
+  warmUpMs,
+  measureMs,
+  send,
+  during,
+  pause = wait,
+}: Load): Promise<LoadResult> {
   const latencies: number[] = []
   let completed = 0
   let failed = 0
@@ -52,12 +61,12 @@ export async function drive({ outstanding, warmUpMs, measureMs, send, during }: 
     })
   }
   for (let slot = 0; slot < outstanding; slot += 1) next(slot)
-  await wait(warmUpMs)
+  await pause(warmUpMs)
   let seconds = 0
   const measuring = async (): Promise<void> => {
     isMeasuring = true
     const beganMs = performance.now()
-    await wait(measureMs)
+    await pause(measureMs)
     isMeasuring = false
     seconds = (performance.now() - beganMs) / 1000
   }
@@ -72,7 +81,7 @@ export async function drive({ outstanding, warmUpMs, measureMs, send, during }: 
     seconds,
     completed,
     failed,
-    perSecond: completed / seconds,
+    perSecond: seconds === 0 ? 0 : completed / seconds,
     latencyMs: summarise(latencies),
   }
 }
