@@ -140,7 +140,7 @@ function explain(refused: ReplicaSetRefusal, wanted: ReplicaSetChange, status: L
         reason: Reason.REPLICA_NOT_READY,
         message:
           wanted.replica === 0
-            ? `No other replica can lead now. See: parley status`
+            ? `No other replica took over. See: parley status`
             : `${name} did not take over${member?.reachable === false ? ', since it cannot be reached' : ' in time'}; ${replicaName(status.leader)} goes on.`,
       }
     default:
