@@ -208,6 +208,7 @@ for (const [argv, says] of [
   [['send', 'no body', 'hi'], /"no body" names nobody/],
   [['open', 'some'], /a number, or all/],
   [['read'], /missing required argument/],
+  [['join', '--host', 'x'], /parley join -.*PARLEY_JOIN_TOKEN/],
   [['read', 'bob', '--before', 'x'], /whole number/],
   [['delete', 'bob'], /bob\/12/],
   [['edit', 'bob/1'], /missing required argument|new text/],
