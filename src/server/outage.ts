@@ -1,4 +1,4 @@
-import { chownSync, existsSync, readFileSync, renameSync, rmSync, statSync, unlinkSync } from 'node:fs'
+import { existsSync, readFileSync, renameSync, rmSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 
 import type { Cancel, Clock } from '../base/clock.ts'
@@ -6,6 +6,7 @@ import { parseReplicaName, replicaName } from '../base/ids.ts'
 import type { Logger } from '../base/logger.ts'
 import type { LogStatus } from '../log/port.ts'
 import { writeJson } from '../storage/json-file.ts'
+import { asOwnerOf } from './owner.ts'
 
 /** `waiting.json`: whom a replica waits for, as long as it does (fault model `fail-stop`). */
 interface WaitingFile {
@@ -113,7 +114,8 @@ export async function orderRecovery(
   const recoverPath = join(folder, recoverName)
   const recoveredPath = join(folder, recoveredName)
   rmSync(recoveredPath, { force: true })
-  writeOrder(folder, recoverPath, { version: 1, without: waitingFor })
+  const order: RecoverFile = { version: 1, without: waitingFor }
+  asOwnerOf(folder, () => writeJson(recoverPath, order))
   const endMs = clock.monotonicMs() + takenWithinMs
   for (;;) {
     const answer = readJson<RecoveredFile | RecoverFile>(recoveredPath)
@@ -138,17 +140,6 @@ function tookBack(path: string): boolean {
     if (isMissing(error)) return false
     throw error
   }
-}
-
-function writeOrder(folder: string, path: string, order: RecoverFile): void {
-  const fresh = `${path}.order`
-  writeJson(fresh, order)
-  // An operator who is root may give orders to a replica that is not.
-  if (process.getuid?.() === 0) {
-    const { uid, gid } = statSync(folder)
-    chownSync(fresh, uid, gid)
-  }
-  renameSync(fresh, path)
 }
 
 /** What is lost when those that are waited for are given up, in lines for people. */
