@@ -29,10 +29,7 @@ export const recover = verb(
     const authority = await openAuthority(context, data)
     try {
       const waiting = readWaiting(data)
-      if (waiting === null)
-        throw new CliError(
-          `${replicaName(authority.status.replica)} waits for no other replica, so there is nothing to give up. See: parley status`,
-        )
+      if (waiting === null) throw new CliError(waitsForNobody(authority.status))
       const loss = lossOf(waiting)
       if (!force) {
         const way = `Start ${listed(waiting.waitingFor)} again, and nothing is lost. Only if that cannot be: parley recover --data ${data} --force`
@@ -51,6 +48,16 @@ export const recover = verb(
     }
   },
 )
+
+/** Why there is nothing to give up at this replica, and where to look. */
+function waitsForNobody({ replica, leader, faultModel }: GetStatusResponse): string {
+  if (faultModel !== 'fail-stop')
+    return 'In the fault model majority no replica can be given up: a majority must come back. See "Losing the quorum" in docs/OPERATIONS.md.'
+  const name = replicaName(replica)
+  if (leader !== 0 && leader !== replica)
+    return `${name} waits for no other replica. Should ${replicaName(leader)}, which leads, wait for one, "parley recover" is for its folder. See: parley status`
+  return `${name} waits for no other replica, so there is nothing to give up. See: parley status`
+}
 
 /** What has come of the order when the replica is asked last. */
 function outcome(
