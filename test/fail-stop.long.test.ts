@@ -114,7 +114,12 @@ test('fail-stop: an operator reads what would be lost, and forces two to go on w
   // The files that it reads are written every half second.
   while (!told.includes('r3')) told = await recover().then(({ stdout }) => stdout, String)
   assert.match(told, /lost for good/)
-  const { stderr } = await recover('--force')
+  const { stdout, stderr } = await recover('--force')
   assert.match(stderr, /lost for good/)
+  assert.equal(stdout, 'r1 has given up r3, and goes on.\n')
+  await assert.rejects(recover('--force'), /r1 waits for no other replica/)
+  await cluster.end(1, 'SIGKILL')
+  await assert.rejects(recover('--force'), /No replica of .* answers\. Start it first/)
+  cluster.start(1)
   await cluster.untilServing(2)
 })

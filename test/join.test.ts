@@ -9,7 +9,7 @@ import { createClient } from '../src/client/index.ts'
 import { formatJoinToken, parseJoinToken } from '../src/tls/join-token.ts'
 import { readCertificates } from '../src/tls/store.ts'
 import { Ledger, until } from './support/ledger.ts'
-import { pinnedConnect, Process } from './support/machine.ts'
+import { pinnedConnect, Process, type MachineOptions } from './support/machine.ts'
 import { freePorts } from './support/ports.ts'
 
 test('a cluster made by init and joined twice speaks TLS only, and loses nothing when its first replica dies', async () => {
@@ -22,11 +22,12 @@ test('a cluster made by init and joined twice speaks TLS only, and loses nothing
     const flags = Object.entries(ports).flatMap(([flag, first]) => [flag, String(first + id - 1)])
     return ['--host', '127.0.0.1', '--data', dataOf(id), ...flags, '--log', 'file', '--json']
   }
-  const run = (...words: readonly string[]): Process => {
-    const started = new Process(words)
+  const runWith = (options: MachineOptions, ...words: readonly string[]): Process => {
+    const started = new Process(words, options)
     processes.push(started)
     return started
   }
+  const run = (...words: readonly string[]): Process => runWith({}, ...words)
   try {
     const first = run('init', ...place(1), '--uses', '2', '--listen', '0.0.0.0')
     const { token, address } = await first.event('serving')
@@ -34,8 +35,9 @@ test('a cluster made by init and joined twice speaks TLS only, and loses nothing
     // The authority's key is nobody else's.
     assert.equal(statSync(join(dataOf(1), 'certificates.json')).mode & 0o777, 0o600)
 
-    const second = run('join', token, ...place(2))
-    const third = run('join', token, ...place(3))
+    // Neither shows the token in the list of processes.
+    const second = runWith({ input: `${token}\n` }, 'join', '-', ...place(2))
+    const third = runWith({ environment: { PARLEY_JOIN_TOKEN: token } }, 'join', ...place(3))
     assert.deepEqual(
       [(await second.event('joined'))['replica'], (await third.event('joined'))['replica']].sort(),
       [2, 3],

@@ -36,6 +36,8 @@ export interface ApiOptions {
   readonly limits?: Partial<ConnectionLimits>
   /** Both ports speak TLS with this certificate. Default: plain text. */
   readonly tls?: ServerTls | null
+  /** How long the certificates of the replica are still good; null = it has none. */
+  readonly certificateLeftMs?: () => number | null
 }
 
 /** A certificate with its key, and those of its issuers behind it: PEM. */
@@ -82,6 +84,13 @@ export async function startApi(replica: Replica, options: ApiOptions): Promise<A
       version,
     }),
   })
+  const leftMs = options.certificateLeftMs ?? (() => null)
+  if (leftMs() !== null)
+    metrics.gauge(
+      'parley_certificate_seconds',
+      'Seconds until the certificate ends that ends first; below 0 when it is over.',
+      () => (leftMs() ?? 0) / 1000,
+    )
   metrics.gauge('parley_websocket_connections', 'Open WebSocket connections.', () => webSockets.connections)
   metrics.gauge(
     'parley_waiting_bytes',

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import type { IncomingMessage } from 'node:http'
 import { get } from 'node:https'
 import { connect as connectPlain } from 'node:net'
 import { after, before, test } from 'node:test'
+import { text } from 'node:stream/consumers'
 import { connect } from 'node:tls'
 import { credentials, makeClientConstructor } from '@grpc/grpc-js'
 import { createClient } from '../client/index.ts'
@@ -17,6 +19,7 @@ const subject = { clusterId: '07'.repeat(16), replica: 1, hosts: [] }
 let authority: Authority
 let server: TestApi
 let tls: Renewable
+let leftMs = 90_000
 
 class Renewable implements ServerTls {
   current: Issued
@@ -45,7 +48,7 @@ async function fresh(): Promise<Issued> {
 before(async () => {
   authority = await createAuthority(subject.clusterId, Date.now())
   tls = new Renewable(await fresh())
-  server = await startTestApi({ tls })
+  server = await startTestApi({ tls, certificateLeftMs: () => leftMs })
 })
 after(async () => {
   await server.close()
@@ -117,6 +120,19 @@ test('both ports show a renewed certificate without a restart', async () => {
   assert.notEqual(now, before)
   assert.equal(await shown(grpcPort), now)
 })
+
+test('/metrics tells how many seconds the certificate is still good', async () => {
+  assert.match(await metrics(), /^parley_certificate_seconds 90$/m)
+  leftMs = -5000
+  assert.match(await metrics(), /^parley_certificate_seconds -5$/m)
+})
+
+async function metrics(): Promise<string> {
+  const { httpPort } = server.api
+  const request = get({ host, port: httpPort, path: '/metrics', ca: authority.certificate, agent: false })
+  const [response] = (await once(request, 'response')) as [IncomingMessage]
+  return text(response)
+}
 
 test('who does not speak TLS is cut off, and others are served on', async () => {
   for (const port of [server.api.httpPort, server.api.grpcPort]) {

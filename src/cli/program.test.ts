@@ -199,6 +199,27 @@ test('a replica that dies under a verb is not noticed', async () => {
   assert.equal(network.chat.messages.length, 1)
 })
 
+test('recover says where there is something to give up when there is nothing at this replica', async () => {
+  const { network, fake, run } = start(2)
+  const token = 'ab'.repeat(32)
+  network.chat.addSession(Uint8Array.from(Buffer.from(token, 'hex')), 5, 50)
+  const says = async (id: number): Promise<string> => {
+    fake.files.set(`data/r${id}/operator.json`, JSON.stringify({ token, http: `r${id}:7400` }))
+    assert.equal(await run('recover', '--data', `data/r${id}`, '--force'), 1)
+    return fake.errLines.at(-1) ?? ''
+  }
+  assert.match(await says(1), /In the fault model majority no replica can be given up/)
+  for (const replica of network.replicas.values()) replica.faultModel = 'fail-stop'
+  assert.match(await says(1), /r1 waits for no other replica, so there is nothing to give up/)
+  assert.match(await says(2), /r2 waits for no other replica\. Should r1, which leads, wait for one/)
+  network.replica(1).kill()
+  assert.equal(await run('recover', '--data', 'data/r1', '--force'), 5)
+  assert.match(fake.errLines.at(-1) ?? '', /No replica of data\/r1 answers\. Start it first/)
+  fake.files.set('data/cluster.json', JSON.stringify({ replicas: [{ id: 1 }, { id: 2 }] }))
+  assert.equal(await run('recover', '--data', 'data'), 2)
+  assert.match(fake.errLines.at(-1) ?? '', /Name the folder of one: data\/r1/)
+})
+
 for (const [argv, says] of [
   [['serve'], /which replica/],
   [['sned', 'bob', 'hi'], /unknown command 'sned'[\s\S]*send/],
@@ -208,6 +229,7 @@ for (const [argv, says] of [
   [['send', 'no body', 'hi'], /"no body" names nobody/],
   [['open', 'some'], /a number, or all/],
   [['read'], /missing required argument/],
+  [['join', '--host', 'x'], /parley join -.*PARLEY_JOIN_TOKEN/],
   [['read', 'bob', '--before', 'x'], /whole number/],
   [['delete', 'bob'], /bob\/12/],
   [['edit', 'bob/1'], /missing required argument|new text/],

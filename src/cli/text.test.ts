@@ -1,7 +1,18 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
-import { clockTime, closest, plural, printable, safeJson, table, tableWithin, widthOf } from './text.ts'
+import {
+  clockTime,
+  closest,
+  durationWords,
+  parseDuration,
+  plural,
+  printable,
+  safeJson,
+  table,
+  tableWithin,
+  widthOf,
+} from './text.ts'
 
 const harmful = /[\p{Cc}\u061C\u200E\u200F\u202A-\u202E\u2066-\u2069\u2028\u2029]/u
 
@@ -77,4 +88,9 @@ test('a table does without some of its columns rather than be wider than the ter
   assert.deepEqual(tableWithin(20, rows, [2, 1]), ['id  role', 'r1  leader'])
   assert.deepEqual(tableWithin(5, rows, [2, 1]), ['id', 'r1'])
   assert.deepEqual(tableWithin(1, rows, []), table(rows), 'what cannot be left out stays')
+})
+
+test('a duration is said in the largest unit that says it exactly', () => {
+  const said = ['30d', '1d', '36h', '90m', '61s', '120'].map((text) => durationWords(parseDuration(text)))
+  assert.deepEqual(said, ['30 days', '1 day', '36 hours', '90 minutes', '61 seconds', '2 minutes'])
 })

@@ -191,3 +191,16 @@ export function parseDuration(text: string): number {
     )
   return Number(digits) * (secondsOf[unit] ?? 1)
 }
+
+const durationUnits: readonly (readonly [seconds: number, name: string])[] = [
+  [86_400, 'day'],
+  [3600, 'hour'],
+  [60, 'minute'],
+  [1, 'second'],
+]
+
+/** `30 days`, `90 minutes`: in the largest unit that says it exactly. */
+export function durationWords(seconds: number): string {
+  const [size, name] = durationUnits.find(([unit]) => seconds % unit === 0) ?? [1, 'second']
+  return plural(seconds / size, name)
+}

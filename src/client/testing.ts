@@ -161,6 +161,7 @@ export class FakeReplica {
   /** Addresses that it tells; none by default. */
   addresses: readonly string[] = []
   waitingFor: readonly number[] = []
+  faultModel = 'majority'
   /** Requests that arrived, by name. */
   readonly seen: Request[] = []
   /** Asked for each request but pings. */
@@ -335,8 +336,8 @@ export class FakeReplica {
         voter: true,
       }),
     )
-    const { id, quorum, waitingFor } = this
-    return GetStatusResponse.fromPartial({ replica: id, leader: 1, quorum, waitingFor, replicas })
+    const { id, quorum, waitingFor, faultModel } = this
+    return GetStatusResponse.fromPartial({ replica: id, leader: 1, quorum, waitingFor, faultModel, replicas })
   }
 
   private reply(connection: Accepted, request: Request, result: Result, position: number): void {

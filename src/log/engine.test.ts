@@ -5,7 +5,7 @@ import { seededRandom } from '../base/random.ts'
 import { HaltError } from '../raft/halt.ts'
 import type { Configuration, FaultModel } from '../raft/types.ts'
 import { createEngine, type Engine, type EngineTuning } from './engine.ts'
-import { maxProposalBytes, type ReplicaSetChange } from './port.ts'
+import { maxProposalBytes, type ReplicaSetChange, type ReplicaSetResult } from './port.ts'
 import {
   ListConsumer,
   MemoryDisk,
@@ -707,6 +707,49 @@ test('a new replica joins as a learner, catches up and is promoted', async () =>
   await cluster.clock.until(() => cluster.replica(4).engine.status().voters === 4)
   cluster.assertHealthy()
 })
+
+for (const asksLeader of [true, false]) {
+  const where = asksLeader ? 'asked for at itself' : 'asked for at another one'
+
+  /** Three replicas, of which the leader is to be removed. */
+  const setUp = async () => {
+    const cluster = new Cluster(3)
+    await cluster.start()
+    const leader = await cluster.untilLed()
+    await cluster.clock.pass(500)
+    const follower = cluster.follower(leader)
+    const results: ReplicaSetResult[] = []
+    const remove = async (): Promise<ReplicaSetResult | undefined> => {
+      const asked = asksLeader ? leader : follower
+      void asked.engine.change({ kind: 'remove', id: leader.id }, 5000).then((result) => results.push(result))
+      await cluster.clock.until(() => results.length > 0)
+      return results[0]
+    }
+    return { cluster, leader, follower, remove, term: leader.engine.status().term }
+  }
+
+  test(`a leader whose removal is ${where} hands over before it goes`, async () => {
+    const { cluster, leader, remove, term } = await setUp()
+    assert.deepEqual(await remove(), { ok: true, id: leader.id })
+    // It has led since before the removal, and nobody has to be elected after it.
+    const next = cluster.leader
+    assert.ok(next !== null && next.id !== leader.id)
+    assert.equal(next.engine.status().term, term + 1)
+    cluster.assertHealthy()
+  })
+
+  test(`a leader whose removal is ${where} and refused goes on leading`, async () => {
+    const { cluster, leader, follower, remove, term } = await setUp()
+    const third = cluster.replicas.find(({ id }) => id !== leader.id && id !== follower.id)
+    assert.ok(third !== undefined)
+    cluster.kill(third.id)
+    await cluster.clock.pass(2000)
+    assert.deepEqual(await remove(), { ok: false, refused: 'quorumAtRisk' })
+    await cluster.clock.pass(2000)
+    assert.equal(cluster.leader?.id, leader.id)
+    assert.equal(leader.engine.status().term, term)
+  })
+}
 
 test('at any replica the replica set is changed and leadership handed over, and each replica knows who was removed', async () => {
   const cluster = new Cluster(3, { joiners: 1 })

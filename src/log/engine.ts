@@ -6,6 +6,7 @@ import type { Random } from '../base/random.ts'
 import { highestIdOf } from '../raft/configurations.ts'
 import { replicaSetVersion } from '../raft/codec.ts'
 import { RaftCore } from '../raft/core.ts'
+import { policyFor } from '../raft/quorum.ts'
 import type {
   ChangeRefusal,
   Configuration,
@@ -350,6 +351,7 @@ export class Engine implements ReplicatedLog {
         return (await this.transferLeadership(to)) ? null : 'notTaken'
       },
       successor: () => this.successor(),
+      handsOverFirst: (leaving) => this.handsOverFirst(leaving),
     })
   }
 
@@ -512,11 +514,15 @@ export class Engine implements ReplicatedLog {
     return leader === 0 || leader === self || this.knowsChanges(leader)
   }
 
-  /** Whether this leader must not make the change yet: its entry in the log would tell the highest id ever given, which some who would get it cannot read. */
+  /** Whether this leader must not make the change yet. */
   private mustWait(change: ConfigurationChange): boolean {
-    const { role, configuration } = this.running().core.status()
-    const { members } = configuration
-    if (role !== 'leader' || change.kind !== 'remove' || change.id !== members.at(-1)?.id) return false
+    return this.running().core.status().role === 'leader' && this.isUnreadable(change)
+  }
+
+  /** Whether the entry of the change in the log would tell the highest id ever given, which some who would get it cannot read. */
+  private isUnreadable(change: ConfigurationChange): boolean {
+    const { members } = this.running().core.status().configuration
+    if (change.kind !== 'remove' || change.id !== members.at(-1)?.id) return false
     return members.some(({ id }) => id !== change.id && !this.knowsChanges(id))
   }
 
@@ -832,6 +838,25 @@ export class Engine implements ReplicatedLog {
     if (leader === self) return this.bestSuccessor() ?? 0
     const able = members.filter(({ id, voter, reachable }) => voter && reachable && id !== leader)
     return (able.find(({ id }) => id === self) ?? able[0])?.id ?? 0
+  }
+
+  /** The leader, or whoever takes over, decides what may go. What can be seen here beforehand leaves leadership where it is. */
+  private handsOverFirst(leaving: ReplicaId): boolean {
+    if (this.phase !== 'running') return false
+    const { leader, self, role, progress, configuration } = this.running().core.status()
+    if (leader !== leaving) return false
+    const policy = policyFor(configuration.faultModel)
+    const { members } = configuration
+    const isSilent = (id: ReplicaId): boolean =>
+      role === 'leader' && progress.every((one) => one.id !== id || !one.active)
+    const isAlive = (id: ReplicaId): boolean => id === self || (this.transport.isUp(id) && !isSilent(id))
+    const staying = members.flatMap(({ id, voter }) => (voter && id !== leaving ? [id] : []))
+    return (
+      staying.length > 0 &&
+      policy.hasQuorum(staying, isAlive) &&
+      members.every((member) => member.id !== leaving || policy.mayBeRemoved(member)) &&
+      !this.isUnreadable({ kind: 'remove', id: leaving })
+    )
   }
 
   /** A leader that cannot read its own state is no leader for those that need a copy of it. */

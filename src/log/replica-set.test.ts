@@ -33,6 +33,7 @@ async function run(
     },
     transfer: (to) => Promise.resolve(to === 1 ? null : 'notTaken'),
     successor: () => 1,
+    handsOverFirst: () => false,
   }).then((result) => results.push(result))
   while (results.length === 0) {
     await new Promise((resolve) => setImmediate(resolve))

@@ -15,6 +15,8 @@ export interface ReplicaSetHost {
   readonly transfer: (to: ReplicaId) => Promise<'notTaken' | 'upgradePending' | null>
   /** The voter that leadership should go to when nobody was named; 0 = there is none. */
   readonly successor: () => ReplicaId
+  /** Whether that replica leads, another one can, and nothing is known here for which its removal would be refused. */
+  readonly handsOverFirst: (leaving: ReplicaId) => boolean
 }
 
 /** An attempt that found no leader, or another change under way, is made again after so long. */
@@ -40,6 +42,9 @@ export async function changeReplicaSet(
       if (wanted.id !== 0) tried = wanted.id
       else if (wanted.kind === 'add') tried = freeId(configuration, tried, open)
       else tried = host.successor()
+      // A leader that is removed would go by itself, but whoever takes over then would have to be elected first. Whether it may go is decided by the removal.
+      if (wanted.kind === 'remove' && host.handsOverFirst(tried))
+        await Promise.race([handOver(host.successor(), host), deadline.passed])
       const attempt =
         wanted.kind === 'handOver' ? handOver(tried, host) : host.change(changeOf(wanted, tried))
       const refused = await Promise.race([attempt, deadline.passed])

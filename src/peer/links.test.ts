@@ -166,6 +166,17 @@ test('a process is known to be dead when nobody listens where it did, or a later
   assert.ok(!a.certain.includes('r2 run 2 is dead'))
 })
 
+test('a replica that was removed and is gone is refused, and told of, only when it comes back', async (t) => {
+  const [a, b] = [new Node(1), new Node(2)]
+  await nodes(t, a, b)
+  a.links.shutOut(2, 'removed', 'it was removed')
+  assert.deepEqual(a.refusals, [])
+  b.links.setPeers([{ id: 1, address: a.address }])
+  await b.until(() => b.refusals.length > 0)
+  assert.deepEqual(summary(b.refusals), [{ peer: 1, by: 'peer', code: 'removed' }])
+  assert.deepEqual(summary(a.refusals), [{ peer: 2, by: 'self', code: 'removed' }])
+})
+
 test('a replica that is shut out is told the reason and cannot come back', async (t) => {
   const [a, b] = [new Node(1), new Node(2)]
   await nodes(t, a, b)

@@ -195,7 +195,8 @@ export class PeerLinks implements Transport {
 
   shutOut(peer: ReplicaId, code: 'regressed' | 'removed' | 'diverged', reason: string): void {
     this.shutOuts.set(peer, { code, reason })
-    this.refused({ peer, by: 'self', code, reason })
+    // Who was removed is mostly gone by then, and is no problem before it comes back.
+    if (code !== 'removed') this.refused({ peer, by: 'self', code, reason })
     this.incoming.get(peer)?.refuse(code, reason)
     const link = this.outgoing.get(peer)
     if (link === undefined) return

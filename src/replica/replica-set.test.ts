@@ -148,20 +148,3 @@ test('a replica that was added before it lost the answer is added once; another 
   )
   assert.deepEqual(log.asked, [])
 })
-
-test('a leader that is removed hands over first, when there is somebody to hand over to', async () => {
-  const kinds = async (
-    voters: readonly number[],
-    replica: number,
-    faultModel = 'majority',
-  ): Promise<readonly string[]> => {
-    const log = logOf(voters, { faultModel })
-    await changeReplicaSet(log, { kind: 'remove', replica }, 1000)
-    return log.asked.map(({ kind }) => kind)
-  }
-  assert.deepEqual(await kinds([1, 2, 3], 1), ['handOver', 'remove'])
-  assert.deepEqual(await kinds([1, 2, 3], 2), ['remove'])
-  assert.deepEqual(await kinds([1], 1), ['remove'])
-  // It will be refused, since it runs.
-  assert.deepEqual(await kinds([1, 2, 3], 1, 'fail-stop'), ['remove'])
-})

@@ -31,11 +31,6 @@ export async function changeReplicaSet(
     const found = answerKnown(wanted.replica, wanted.addresses, log.status())
     if (found !== null) return found
   }
-  // A leader that is removed would go by itself, but whoever takes over then has to be elected first. Whether it may go is decided by the removal.
-  const { leader, voters, faultModel } = log.status()
-  // In fail-stop one that leads may not go at all.
-  if (wanted.kind === 'remove' && wanted.replica === leader && voters > 1 && faultModel !== 'fail-stop')
-    await log.change({ kind: 'handOver', id: 0 }, timeoutMs)
   const result = await log.change(logChange(wanted), timeoutMs)
   if (result.ok) return { ok: true, replica: result.id }
   return { ok: false, ...explain(result.refused, wanted, log.status()) }

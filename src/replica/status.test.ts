@@ -12,6 +12,7 @@ function problemOf(
   const member = { id: 1, voter: true, address: 'h:1', reachable: true }
   const parts = {
     log: { self: 1, leader: 1, faultModel: 'majority', waitingFor: [], members: [member], ...log },
+    due: { messages: 0, bytes: 0 },
     vitals: { problem },
     stalled,
     clockProblem,

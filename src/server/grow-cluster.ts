@@ -5,6 +5,7 @@ import { readClusterFile, replicaFolder, writeClusterFile } from './cluster-file
 import type { ClusterFile, ClusterReplica } from './cluster-file.ts'
 import { createJoiningFolder, readIdentity } from './folders.ts'
 import { formatHostPort, parseHostPort, tryPort } from './ports.ts'
+import { asOwnerOf } from './owner.ts'
 import { ServerError } from './problems.ts'
 
 /** Where a new replica of the local cluster in `folder` can be found: on free ports behind those of the others. Null without such a cluster. */
@@ -26,7 +27,7 @@ export function makeJoiningFolder(
   own: ClusterReplica,
   learner: boolean,
 ): void {
-  createJoiningFolder(folder, { ...cluster, own, learner })
+  asOwnerOf(folder, () => createJoiningFolder(folder, { ...cluster, own, learner }))
 }
 
 /** The same for the local cluster in `folder`. Returns whether a `parley up` runs there, which then starts the replica. */
@@ -40,8 +41,10 @@ export function addLocalReplica(
   const { learner, inPlaceOf } = options
   const { clusterId } = cluster
   const others = cluster.replicas.filter(({ id }) => id !== own.id && id !== inPlaceOf)
-  createJoiningFolder(replicaFolder(folder, own.id), { clusterId, own, contacts: others, learner })
-  writeClusterFile(folder, { ...cluster, replicas: [...others, own] })
+  asOwnerOf(folder, () => {
+    createJoiningFolder(replicaFolder(folder, own.id), { clusterId, own, contacts: others, learner })
+    writeClusterFile(folder, { ...cluster, replicas: [...others, own] })
+  })
   return existsSync(join(folder, 'up.json'))
 }
 
@@ -51,7 +54,7 @@ export function dropReplica(folder: string, replica: number): ClusterFile | null
   if (cluster === null) return null
   const left = { ...cluster, replicas: cluster.replicas.filter(({ id }) => id !== replica) }
   if (left.replicas.length < cluster.replicas.length && left.replicas.length > 0)
-    writeClusterFile(folder, left)
+    asOwnerOf(folder, () => writeClusterFile(folder, left))
   return left
 }
 

@@ -1,4 +1,4 @@
-import { chownSync, existsSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs'
+import { existsSync, readFileSync, renameSync, rmSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 
 import type { Cancel, Clock } from '../base/clock.ts'
@@ -6,6 +6,7 @@ import { parseReplicaName, replicaName } from '../base/ids.ts'
 import type { Logger } from '../base/logger.ts'
 import type { LogStatus } from '../log/port.ts'
 import { writeJson } from '../storage/json-file.ts'
+import { asOwnerOf } from './owner.ts'
 
 /** `waiting.json`: whom a replica waits for, as long as it does (fault model `fail-stop`). */
 interface WaitingFile {
@@ -17,28 +18,40 @@ interface WaitingFile {
   readonly lastIndex: number
 }
 
-/** `recover.json`: the operator's order to go on without some of them. */
+/** `recover.json`: the operator's order to go on without some of them. It is there only until the replica takes it, or the operator takes it back. */
 interface RecoverFile {
   readonly version: 1
   readonly without: readonly string[]
 }
 
+/** `recovered.json`: the replica's answer to the last order. */
+interface RecoveredFile {
+  readonly version: 1
+  /** Without those that were not waited for any more. */
+  readonly givenUp: readonly string[]
+}
+
 const lookMs = 500
+/** An order is taken back after so long. */
+const takenWithinMs = 10 * lookMs
+const askMs = 50
 
 /** Tells an operator, by files in the replica's folder, whom the replica waits for, and takes the order to wait no longer. */
 export function watchOutage(options: {
   readonly folder: string
   readonly clock: Clock
   readonly logger: Logger
-  readonly status: () => LogStatus
+  readonly status: () => Pick<LogStatus, 'self' | 'waitingFor' | 'available' | 'term' | 'lastIndex'>
   readonly giveUp: (replicas: readonly number[]) => void
 }): Cancel {
   const { folder, clock, logger, status, giveUp } = options
   const waitingPath = join(folder, waitingName)
   const recoverPath = join(folder, recoverName)
+  const recoveredPath = join(folder, recoveredName)
   let told = ''
   let cancel: Cancel = () => {}
-  rmSync(waitingPath, { force: true })
+  // What an earlier process has left: an order was for what that one waited for.
+  for (const path of [waitingPath, recoverPath, recoveredPath]) rmSync(path, { force: true })
 
   function look(): void {
     const { self, waitingFor, available, term, lastIndex } = status()
@@ -58,13 +71,25 @@ export function watchOutage(options: {
         logger.warn({ waitingFor: missing }, `waiting for ${missing.join(', ')}: nothing goes on without`)
       }
     }
-    if (missing.length > 0 && existsSync(recoverPath)) {
-      const order = readJson<RecoverFile>(recoverPath)
-      rmSync(recoverPath)
-      if (order !== null) giveUp(order.without.flatMap((name) => parseReplicaName(name) ?? []))
-    }
+    if (existsSync(recoverPath)) takeOrder(missing)
     cancel = clock.after(lookMs, look)
   }
+
+  function takeOrder(missing: readonly string[]): void {
+    try {
+      renameSync(recoverPath, recoveredPath)
+    } catch (error) {
+      if (isMissing(error)) return
+      throw error
+    }
+    const order = readJson<RecoverFile>(recoveredPath)
+    // One that is back is not given up: what it alone holds is here again.
+    const givenUp = order?.without.filter((name) => missing.includes(name)) ?? []
+    if (givenUp.length > 0) giveUp(givenUp.flatMap((name) => parseReplicaName(name) ?? []))
+    const answer: RecoveredFile = { version: 1, givenUp }
+    writeJson(recoveredPath, answer)
+  }
+
   look()
   return () => {
     cancel()
@@ -77,18 +102,44 @@ export function readWaiting(folder: string): WaitingFile | null {
   return readJson<WaitingFile>(join(folder, waitingName))
 }
 
-/** Lets the replica of `folder` go on without those that it waits for. */
-export function orderRecovery(folder: string, { waitingFor }: WaitingFile): void {
+/**
+ * Lets the replica of `folder` go on without those that it waits for. Resolves with whom it gave up, which is nobody when all of them are back; with null when it has not taken
+ * the order, which then is taken back.
+ */
+export async function orderRecovery(
+  folder: string,
+  { waitingFor }: WaitingFile,
+  clock: Pick<Clock, 'monotonicMs' | 'after'>,
+): Promise<readonly string[] | null> {
+  const recoverPath = join(folder, recoverName)
+  const recoveredPath = join(folder, recoveredName)
+  rmSync(recoveredPath, { force: true })
   const order: RecoverFile = { version: 1, without: waitingFor }
-  const path = join(folder, recoverName)
-  const fresh = `${path}.order`
-  writeJson(fresh, order)
-  // An operator who is root may give orders to a replica that is not.
-  if (process.getuid?.() === 0) {
-    const { uid, gid } = statSync(folder)
-    chownSync(fresh, uid, gid)
+  asOwnerOf(folder, () => writeJson(recoverPath, order))
+  const endMs = clock.monotonicMs() + takenWithinMs
+  for (;;) {
+    const answer = readJson<RecoveredFile | RecoverFile>(recoveredPath)
+    if (answer !== null && 'givenUp' in answer) {
+      rmSync(recoveredPath)
+      return answer.givenUp
+    }
+    const lateMs = clock.monotonicMs() - endMs
+    // Only one of the two can have the file: either it is taken back, or the replica has taken it.
+    if (lateMs >= 0 && tookBack(recoverPath)) return null
+    // Its process has ended in between.
+    if (lateMs >= lookMs) return waitingFor
+    await new Promise<void>((resolve) => void clock.after(askMs, resolve))
   }
-  renameSync(fresh, path)
+}
+
+function tookBack(path: string): boolean {
+  try {
+    unlinkSync(path)
+    return true
+  } catch (error) {
+    if (isMissing(error)) return false
+    throw error
+  }
 }
 
 /** What is lost when those that are waited for are given up, in lines for people. */
@@ -104,6 +155,11 @@ export function lossOf({ replica, waitingFor, term, lastIndex }: WaitingFile): r
 
 const waitingName = 'waiting.json'
 const recoverName = 'recover.json'
+const recoveredName = 'recovered.json'
+
+function isMissing(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ENOENT'
+}
 
 /** Files that this program wrote; null when there is none, or it cannot be read. */
 function readJson<File>(path: string): File | null {

@@ -166,6 +166,48 @@ test('a certificate out of files is read again when they change, and not while t
   assert.deepEqual(tls?.current, two)
 })
 
+test('a certificate out of files that nobody renews is a problem until the files are replaced', async (t) => {
+  const folder = temporary(t)
+  const clock = new ManualClock()
+  const authority = await createAuthority(clusterId, clock.wallMs())
+  const files = { tlsCert: join(folder, 'cert.pem'), tlsKey: join(folder, 'key.pem') }
+  const renew = async (agoMs: number): Promise<void> => {
+    const subject = { clusterId, replica: 1, hosts: [] }
+    const validity = { nowMs: clock.wallMs() - agoMs, lifetimeMs: 90 * dayMs }
+    const pair = await issue(authority, subject, validity)
+    writeFileSync(files.tlsCert, pair.certificate)
+    writeFileSync(files.tlsKey, pair.key)
+  }
+  await renew(75 * dayMs)
+  const { expiry } = await open(t, folder, here, files, clock)
+  assert.equal(expiry.problem, '')
+  clock.run(2.5 * dayMs)
+  assert.match(
+    expiry.problem,
+    /cert\.pem ends in 12 days, .* clients .* turn away: put a renewed one and its key/,
+  )
+  await renew(0)
+  clock.run(10_000)
+  assert.equal(expiry.problem, '')
+})
+
+test('a certificate of the cluster that cannot renew itself is a problem in time', async (t) => {
+  const folder = temporary(t)
+  const clock = new ManualClock()
+  await withCertificates(folder, clock.wallMs())
+  const kept = readCertificates(folder)
+  assert.ok(kept !== null)
+  const authority = { ...kept.authority, key: 'no key' }
+  writeCertificates(folder, { ...kept, authority })
+  const { expiry } = await open(t, folder, elsewhere, {}, clock)
+  clock.run(15 * dayMs)
+  assert.equal(expiry.problem, '')
+  clock.run(2.5 * dayMs)
+  assert.match(expiry.problem, /the cluster's certificate of r1 ends in 12 days, .* other replicas refuse it/)
+  clock.run(20 * dayMs)
+  assert.match(expiry.problem, /the cluster's certificate of r1 ended on/)
+})
+
 test('damaged certificates stop the start with a word on what to do', async (t) => {
   const folder = temporary(t)
   writeFileSync(join(folder, 'certificates.json'), '{"version":1')

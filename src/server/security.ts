@@ -16,6 +16,7 @@ import {
 import { fingerprintOf } from '../tls/names.ts'
 import { certificatesPath, readCertificates } from '../tls/store.ts'
 import type { ClusterReplica } from './cluster-file.ts'
+import { watchExpiry, type Expiry, type Shown } from './expiry.ts'
 import type { ServeOptions } from './options.ts'
 import { isLoopback, parseHostPort } from './ports.ts'
 import { ServerError } from './problems.ts'
@@ -32,6 +33,8 @@ export interface Security {
   readonly authority: Authority | null
   /** What people must know at each start, and see in the status; empty when there is nothing. */
   readonly warning: string
+  /** Whether the certificates are still good. */
+  readonly expiry: Expiry
   /** How clients on this machine reach the replica; it changes with a certificate out of a file. */
   readonly address: string
   close(): void
@@ -55,6 +58,7 @@ export async function openSecurity(parts: SecurityOptions): Promise<Security> {
   const { folder, clusterId, own, options, clock, logger } = parts
   const certificates = readCertificates(folder)
   const files = openFiles(parts)
+  const ofFiles = files === null ? [] : [shownToClients(files, options.tlsCert)]
   const isOpen = [options.listen, own.http, own.grpc, ...(certificates === null ? [own.peer] : [])]
     .filter((address) => address !== '')
     .some((address) => !isLoopback(parseHostPort(address)?.host ?? address))
@@ -64,15 +68,20 @@ export async function openSecurity(parts: SecurityOptions): Promise<Security> {
       throw new ServerError(
         `${who} at ${own.peer}, where anyone on the network could read and change everything. Make a cluster with "parley init", which speaks TLS; or add --insecure when that network is yours alone.`,
       )
+    const expiry = watchExpiry(ofFiles, parts)
     return {
       sockets: null,
       tls: files,
       authority: null,
       warning: isOpen ? openToAll(own.id, files === null ? 'everybody' : 'other replicas') : '',
+      expiry,
       get address() {
         return addressOf(own, files?.current.certificate ?? null)
       },
-      close: () => files?.close(),
+      close() {
+        expiry.close()
+        files?.close()
+      },
     }
   }
   if (certificates.clusterId !== clusterId)
@@ -88,18 +97,21 @@ export async function openSecurity(parts: SecurityOptions): Promise<Security> {
     clock,
     logger,
   })
+  const expiry = watchExpiry([...ofFiles, ownCertificate(credentials, own.id)], parts)
   const tls = files ?? (options.insecure ? null : withAuthority(credentials))
   return {
     sockets: secureSockets(credentials),
     tls,
     authority: certificates.authority,
     warning: tls === null && isOpen ? openToAll(own.id, 'clients') : '',
+    expiry,
     // A public authority vouches for anybody, so a certificate out of a file is pinned itself.
     get address() {
       const pinned = files?.current.certificate ?? certificates.authority.certificate
       return addressOf(own, tls === null ? null : pinned)
     },
     close() {
+      expiry.close()
       credentials.close()
       files?.close()
     },
@@ -135,6 +147,25 @@ export function checkFiles({ tlsCert, tlsKey }: FileOptions): boolean {
 
 function openFiles({ options, clock, logger }: SecurityOptions): Credentials | null {
   return checkFiles(options) ? fileCredentials(options.tlsCert, options.tlsKey, { clock, logger }) : null
+}
+
+function shownToClients(credentials: Credentials, path: string): Shown {
+  return {
+    credentials,
+    name: `the certificate in ${path}`,
+    harm: 'clients that check it turn away',
+    remedy: 'put a renewed one and its key in its place, which are read within ten seconds',
+  }
+}
+
+/** It renews itself, so this is seen only when that fails. */
+function ownCertificate(credentials: Credentials, replica: number): Shown {
+  return {
+    credentials,
+    name: `the cluster's certificate of ${replicaName(replica)}`,
+    harm: 'the other replicas refuse it',
+    remedy: 'its log says why it could not be renewed; start it again',
+  }
 }
 
 function openToAll(replica: number, whom: string): string {

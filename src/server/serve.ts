@@ -133,6 +133,7 @@ async function serve(
     logger.warn({}, warning)
     io.err(`${warning}.`)
   }
+  if (security.expiry.problem !== '') io.err(`${security.expiry.problem}.`)
   const parts = await assemble(options, identity, own, security, logger, newestVersionOf(io.environment), {
     begun: () => opened.markBegun(),
     fatal,
@@ -160,6 +161,7 @@ async function serve(
       version,
       webRoot: joinPath(repository, 'dist/web'),
       tls: security.tls,
+      certificateLeftMs: () => security.expiry.leftMs,
       join,
       operatorToken,
     })
@@ -351,7 +353,9 @@ async function assemble(
         residentBytes: process.memoryUsage.rss(),
         cpuUs: user + system,
         searchBytes: fileBytes(joinPath(folder, 'search.db')) + fileBytes(joinPath(folder, 'search.db-wal')),
-        problem: [refusals.problem, security.warning].filter((text) => text !== '').join('; '),
+        problem: [refusals.problem, security.expiry.problem, security.warning]
+          .filter((text) => text !== '')
+          .join('; '),
       }
     },
     problemWith: (peer) => refusals.problemWith(peer),

@@ -109,8 +109,12 @@ async function prepare(options: UpOptions, io: ServerIo): Promise<ClusterFile> {
   }
   const creating: UpEvent = { event: 'creating', replicas: cluster.replicas.length, data: folder }
   if (options.json) io.out(JSON.stringify(creating))
-  else io.out(`Making a cluster of ${cluster.replicas.length} replicas in ${folder}.`)
+  else io.out(`Making a cluster of ${counted(cluster.replicas.length)} in ${folder}.`)
   return createCluster(folder, cluster)
+}
+
+function counted(replicas: number): string {
+  return replicas === 1 ? '1 replica' : `${replicas} replicas`
 }
 
 /** @throws ServerError when others could listen in, and nobody said that they may. */
@@ -338,7 +342,8 @@ class Up {
   }
 
   private servingText(leader: number, mayFail: number): string {
-    const first = `Parley serves; ${replicaName(leader)} leads. ${mayFail === 0 ? 'No' : mayFail} more of its ${this.cluster.replicas.length} replicas may fail.${this.assumption()}`
+    const left = `${mayFail === 0 ? 'none' : `${mayFail} more`} of its ${counted(this.cluster.replicas.length)} may fail`
+    const first = `Parley serves; ${replicaName(leader)} leads; ${left}.${this.assumption()}`
     if (this.served) return first
     const web = this.cluster.replicas[0]?.http ?? ''
     const pid = this.supervisor.running.get(leader)
@@ -350,8 +355,12 @@ class Up {
       `  talk      http://${web} in a browser, or: ${name}${server}`,
       `  look      ${name} status --watch${server}`,
       `  watch it  http://${web}/#/cluster/${this.controlKey}`,
-      `  try it    kill -9 ${pid}   (that is ${replicaName(leader)}, which leads: nobody will notice;`,
-      `            later "${name} status" shows who leads, and its process)`,
+      ...(mayFail === 0
+        ? []
+        : [
+            `  try it    kill -9 ${pid}   (that is ${replicaName(leader)}, which leads: nobody will notice;`,
+            `            later "${name} status" shows who leads, and its process)`,
+          ]),
       '  stop      Ctrl-C',
       '',
     ].join('\n')

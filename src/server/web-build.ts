@@ -1,7 +1,9 @@
 import { execFile } from 'node:child_process'
-import { existsSync, globSync, statSync } from 'node:fs'
+import { accessSync, constants, existsSync, globSync, statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
+
+import { ServerError } from './problems.ts'
 
 const root = resolve(import.meta.dirname, '../..')
 const built = join(root, 'dist', 'web', 'index.html')
@@ -23,6 +25,7 @@ const sources = [
  */
 export async function buildWebApp(tell: (line: string) => void): Promise<void> {
   if (!isStale()) return
+  checkMayBuild()
   tell(buildingLine)
   const { build } = await import('vite')
   await build({ root: join(root, 'src', 'web'), configFile: join(root, 'vite.config.ts'), logLevel: 'warn' })
@@ -31,9 +34,21 @@ export async function buildWebApp(tell: (line: string) => void): Promise<void> {
 /** The same in a process of its own, for one that goes on as a replica: what the build needs in memory is not given back. */
 export async function buildWebAppApart(tell: (line: string) => void): Promise<void> {
   if (!isStale()) return
+  checkMayBuild()
   tell(buildingLine)
   const code = `const { buildWebApp } = await import(${JSON.stringify(import.meta.url)}); await buildWebApp(() => {})`
   await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', code])
+}
+
+/** A replica that runs as a user of its own should not be able to. @throws ServerError with the way out. */
+function checkMayBuild(): void {
+  try {
+    accessSync(root, constants.W_OK)
+  } catch (error) {
+    throw new ServerError(`this user may not write ${root}; its owner may: npm run build:web`, {
+      cause: error,
+    })
+  }
 }
 
 function isStale(): boolean {

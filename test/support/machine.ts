@@ -14,6 +14,8 @@ export interface MachineOptions {
   /** Where replicas run. Default: right here. */
   readonly host?: Host
   readonly environment?: Readonly<Record<string, string>>
+  /** All of its standard input. Default: none. */
+  readonly input?: string
 }
 
 type Event = Readonly<Record<string, unknown>>
@@ -28,13 +30,14 @@ export class Process {
   private watchers: (() => void)[] = []
   private over = false
 
-  constructor(words: readonly string[], { host, environment }: MachineOptions = {}) {
+  constructor(words: readonly string[], { host, environment, input }: MachineOptions = {}) {
     const command = [process.execPath, '--max-semi-space-size=8', entry, ...words]
     const [file = '', ...rest] = host?.on(command) ?? command
     this.child = spawn(file, rest, {
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
       env: { ...process.env, PARLEY_PASSWORD_MEMORY_KIB: '64', ...environment },
     })
+    this.child.stdin?.end(input)
     for (const [stream, lines] of [
       [this.child.stdout, this.lines],
       [this.child.stderr, this.errors],

@@ -3,7 +3,7 @@ import type { Cluster } from '../../server/join.ts'
 import { joinOptions } from '../../server/options.ts'
 import { fetchAuthority, PinError } from '../../tls/connect.ts'
 import { followCatchUp, LeaderView } from '../catch-up.ts'
-import { CliError, exitCodes, type Io } from '../io.ts'
+import { CliError, exitCodes, type Io, UsageError } from '../io.ts'
 import { verb } from '../verb.ts'
 import { inWords } from './in-words.ts'
 import { flagsOf, serverOptions } from './up.ts'
@@ -13,25 +13,47 @@ export const join = verb(
     name: 'join',
     summary:
       'make a replica of a cluster on this machine, with a token that "parley init" or "parley token create" printed, and run it',
-    arguments: ['<token>'],
+    arguments: ['[token]'],
     options: flagsOf(joinOptions),
-    examples: ['parley join TOKEN --host 192.0.2.2 --data /var/lib/parley'],
+    examples: [
+      'parley join TOKEN --host 192.0.2.2 --data /var/lib/parley',
+      'parley join - --host 192.0.2.2 --data /var/lib/parley < token.txt',
+      'PARLEY_JOIN_TOKEN=… parley join --host 192.0.2.2 --data /var/lib/parley',
+    ],
   },
   (given, { io, settings }) => ({
-    token: given.arguments[0] ?? '',
+    token: givenToken(given.arguments[0], io),
     options: serverOptions(joinOptions, given, io.environment, settings.file['serve'], false),
   }),
   async ({ token, options }, { io, settings }) => {
     const { becomeReplicaProcess } = await import('../../server/replica-process.ts')
     becomeReplicaProcess()
     const { runJoin } = await import('../../server/join.ts')
+    // Not before: what was read of it would be lost to the process that this one became.
+    const word = token === fromInput ? await readToken(io) : token
     return inWords(() =>
-      runJoin(token, options, settings.json, io.server(), (addresses) =>
+      runJoin(word, options, settings.json, io.server(), (addresses) =>
         connect(addresses, settings.timeoutMs, io),
       ),
     )
   },
 )
+
+/** In place of a token: it comes from standard input, and others do not see it in the list of processes. */
+const fromInput = '-'
+
+function givenToken(given: string | undefined, io: Io): string {
+  const token = given ?? io.environment['PARLEY_JOIN_TOKEN'] ?? ''
+  if (token === '')
+    throw new UsageError(
+      'a token is needed: give it as an argument, on standard input with "parley join -", or in PARLEY_JOIN_TOKEN',
+    )
+  return token
+}
+
+async function readToken(io: Io): Promise<string> {
+  return (io.canAsk ? await io.askSecret('Token') : await io.readInput()).trim()
+}
 
 /** The cluster as who wants to join it sees it. */
 function connect(addresses: readonly string[], timeoutMs: number, io: Io): Cluster {

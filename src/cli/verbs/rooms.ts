@@ -2,7 +2,7 @@ import type { Client } from '../../client/index.ts'
 import type { Account, Conversation } from '../../gen/parley/v1/model.ts'
 import { parseRoom, parseTarget } from '../names.ts'
 import { accountJson, accountRow, conversationJson, roomRow } from '../present.ts'
-import { paint, type Paint, parseDuration, printable, table } from '../text.ts'
+import { durationWords, paint, type Paint, parseDuration, printable, table } from '../text.ts'
 import { type Report, verb } from '../verb.ts'
 
 export const roomsList = verb(
@@ -94,7 +94,7 @@ export const roomsRetention = verb(
         ? 'as long as the policy says'
         : retentionS === 0
           ? 'for ever'
-          : `for ${retentionS} s`
+          : `for ${durationWords(retentionS)}`
     return { data: { room: `#${name}`, retentionS }, lines: [`Messages of #${name} are kept ${words}.`] }
   },
 )
