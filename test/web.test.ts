@@ -413,6 +413,7 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
       'the message is found',
       limitMs,
     )
+    assert.match(await lea.page.locator('.results .muted').innerText(), /^max, /)
     await lea.page.getByRole('link', { name: 'Show in place' }).click()
     await lea.page.locator('.message.found', { hasText: 'a zebra, at last' }).waitFor()
     await until(() => isInView(lea, 'a zebra, at last'), 'it is in view', limitMs)
@@ -656,7 +657,12 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
       for (const [hash, title] of places) {
         await page.evaluate((to) => (location.hash = to), hash)
         if (title !== '') await page.getByRole('heading', { level: 1, name: title }).waitFor()
-        if (hash === '#/cluster') await page.locator('.drawing').waitFor()
+        if (hash === '#/cluster') {
+          await page.locator('.drawing').waitFor()
+          const table = page.getByRole('group', { name: 'Replicas in numbers' })
+          const isWhole = await table.evaluate((box) => box.scrollWidth <= box.clientWidth)
+          assert.ok(isWhole || width < 1280, 'the table of replicas shows all its columns')
+        }
         assert.equal(
           await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth),
           true,
