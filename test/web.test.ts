@@ -849,8 +849,19 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
     // The storage follows a moment later: what was sent just before the third was killed leaves it.
     await until(async () => (await storedIds(xia)).length === 3, 'the three are stored', limitMs)
     const ids1 = await storedIds(xia)
+    // A draft waits too.
+    await xia.open('Drafts')
+    await xia.press('New draft')
+    await xia.page.getByLabel('Text').fill('for a better day')
+    await xia.press('Save')
+    await xia.seesNoMore(xia.page.getByRole('dialog'))
+    const draft = xia.page.locator('.main li', { hasText: 'for a better day' })
+    const draftWaits = draft.getByText('Kept on this device; saved when the cluster is back.')
+    await draftWaits.waitFor()
     await xia.page.reload()
     await xia.shell()
+    await draftWaits.waitFor()
+    await xia.openConversation('wes')
     await xia.untilTexts([...stored, 'queued 1', 'queued 2', 'queued 3'])
     assert.equal(await xia.page.locator('.message.pending').count(), 3)
     assert.deepEqual(await storedIds(xia), ids1)
@@ -868,6 +879,9 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
     }
     await xia.seesNoMore(xia.page.locator('.message.pending'))
     await until(async () => (await storedIds(xia)).length === 0, 'nothing is left to be sent', limitMs)
+    await xia.open('Drafts')
+    await draft.getByRole('checkbox').waitFor()
+    await xia.seesNoMore(draftWaits)
     await leave(wes, xia, late)
   })
 
