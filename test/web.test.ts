@@ -318,6 +318,11 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
     await ida.open('Drafts')
     await ida.press('New draft')
     await page.getByLabel('Text').fill('shall we meet?')
+    // Closed by mistake.
+    await page.keyboard.press('Escape')
+    await ida.seesNoMore(page.getByRole('dialog'))
+    await ida.press('New draft')
+    assert.equal(await page.getByLabel('Text').inputValue(), 'shall we meet?')
     for (const name of ['jon', '#everyone', 'nobody_at_all']) {
       await page.getByLabel('Recipients', { exact: true }).fill(name)
       await page.keyboard.press('Enter')
@@ -326,6 +331,7 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
     await ida.press('Save')
     await page.getByText('to jon, #everyone, nobody_at_all').waitFor()
     await ida.press('New draft')
+    assert.equal(await page.getByLabel('Text').inputValue(), '')
     await page.getByLabel('Text').fill('thank you')
     await page.getByLabel('Recipients', { exact: true }).fill('jon and ida')
     await ida.press('Save')

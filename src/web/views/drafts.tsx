@@ -157,13 +157,16 @@ function UnsavedRow(props: {
   readonly onEdit: (draft: EditedDraft) => void
 }) {
   const app = useApp()
+  const isServed = useAppState().connection.kind === 'connected'
   const { key, baseVersion, text, recipients, refused } = props.unsaved
   return (
     <li className="card row">
       <div className="grow">
         <DraftWords text={text} recipients={recipients} />
         {refused === null ? (
-          <div className="small warning">Kept on this device; saved when the cluster is back.</div>
+          <div className="small warning">
+            {isServed ? 'Saving…' : 'Kept on this device; saved when the cluster is back.'}
+          </div>
         ) : (
           <div className="small error">Not saved: {refused}</div>
         )}
@@ -231,16 +234,23 @@ function Outcomes(props: {
 
 const noRecipient = 'A recipient is the name of an account, or # and the name of a room.'
 
+/** What was typed and not saved: it is still there when the editor was closed by mistake. */
+const typedOnly = new Map<string, Pick<EditedDraft, 'text' | 'recipients'>>()
+
 function DraftEditor(props: { readonly draft: EditedDraft; readonly onClose: () => void }) {
   const { draft, onClose } = props
   const app = useApp()
   const chat = useChat()
-  const [text, setText] = useState(draft.text)
-  const [recipients, setRecipients] = useState(draft.recipients)
+  // Another account at the same browser does not get to see it.
+  const place = `${chat.me.id} ${draft.version === 0 && draft.text === '' ? 'new' : toHex(draft.id)} ${draft.version}`
+  const begun = typedOnly.get(place) ?? draft
+  const [text, setText] = useState(begun.text)
+  const [recipients, setRecipients] = useState(begun.recipients)
   const [typed, setTyped] = useState('')
   const box = useRef<HTMLTextAreaElement>(null)
 
   useEffect(() => box.current?.focus(), [])
+  useEffect(() => void typedOnly.set(place, { text, recipients }), [place, text, recipients])
 
   const known = [
     ...byActivity(chat.conversations.values())
@@ -265,6 +275,7 @@ function DraftEditor(props: { readonly draft: EditedDraft; readonly onClose: () 
     const left = typed.trim() === '' ? null : parseTarget(typed)
     if (left === null && typed.trim() !== '') throw new Error(noRecipient)
     const saved = await app.saveDraft(draft, text, left === null ? recipients : [...recipients, left])
+    typedOnly.delete(place)
     if (saved.kind === 'waiting') app.tell('info', 'Kept on this device; saved when the cluster is back.')
     else if (saved.hasConflictCopy) {
       app.tell(
