@@ -318,6 +318,11 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
     await ida.open('Drafts')
     await ida.press('New draft')
     await page.getByLabel('Text').fill('shall we meet?')
+    // Closed by mistake.
+    await page.keyboard.press('Escape')
+    await ida.seesNoMore(page.getByRole('dialog'))
+    await ida.press('New draft')
+    assert.equal(await page.getByLabel('Text').inputValue(), 'shall we meet?')
     for (const name of ['jon', '#everyone', 'nobody_at_all']) {
       await page.getByLabel('Recipients', { exact: true }).fill(name)
       await page.keyboard.press('Enter')
@@ -326,6 +331,7 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
     await ida.press('Save')
     await page.getByText('to jon, #everyone, nobody_at_all').waitFor()
     await ida.press('New draft')
+    assert.equal(await page.getByLabel('Text').inputValue(), '')
     await page.getByLabel('Text').fill('thank you')
     await page.getByLabel('Recipients', { exact: true }).fill('jon and ida')
     await ida.press('Save')
@@ -413,6 +419,7 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
       'the message is found',
       limitMs,
     )
+    assert.match(await lea.page.locator('.results .muted').innerText(), /^max, /)
     await lea.page.getByRole('link', { name: 'Show in place' }).click()
     await lea.page.locator('.message.found', { hasText: 'a zebra, at last' }).waitFor()
     await until(() => isInView(lea, 'a zebra, at last'), 'it is in view', limitMs)
@@ -656,7 +663,12 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
       for (const [hash, title] of places) {
         await page.evaluate((to) => (location.hash = to), hash)
         if (title !== '') await page.getByRole('heading', { level: 1, name: title }).waitFor()
-        if (hash === '#/cluster') await page.locator('.drawing').waitFor()
+        if (hash === '#/cluster') {
+          await page.locator('.drawing').waitFor()
+          const table = page.getByRole('group', { name: 'Replicas in numbers' })
+          const isWhole = await table.evaluate((box) => box.scrollWidth <= box.clientWidth)
+          assert.ok(isWhole || width < 1280, 'the table of replicas shows all its columns')
+        }
         assert.equal(
           await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth),
           true,
@@ -843,8 +855,19 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
     // The storage follows a moment later: what was sent just before the third was killed leaves it.
     await until(async () => (await storedIds(xia)).length === 3, 'the three are stored', limitMs)
     const ids1 = await storedIds(xia)
+    // A draft waits too.
+    await xia.open('Drafts')
+    await xia.press('New draft')
+    await xia.page.getByLabel('Text').fill('for a better day')
+    await xia.press('Save')
+    await xia.seesNoMore(xia.page.getByRole('dialog'))
+    const draft = xia.page.locator('.main li', { hasText: 'for a better day' })
+    const draftWaits = draft.getByText('Kept on this device; saved when the cluster is back.')
+    await draftWaits.waitFor()
     await xia.page.reload()
     await xia.shell()
+    await draftWaits.waitFor()
+    await xia.openConversation('wes')
     await xia.untilTexts([...stored, 'queued 1', 'queued 2', 'queued 3'])
     assert.equal(await xia.page.locator('.message.pending').count(), 3)
     assert.deepEqual(await storedIds(xia), ids1)
@@ -862,6 +885,9 @@ describe('the web app in a browser', { skip: 'skip' in found ? found.skip : fals
     }
     await xia.seesNoMore(xia.page.locator('.message.pending'))
     await until(async () => (await storedIds(xia)).length === 0, 'nothing is left to be sent', limitMs)
+    await xia.open('Drafts')
+    await draft.getByRole('checkbox').waitFor()
+    await xia.seesNoMore(draftWaits)
     await leave(wes, xia, late)
   })
 

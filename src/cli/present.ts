@@ -1,10 +1,27 @@
 import { toHex } from '../base/bytes.ts'
 import type { Account, Conversation, Draft, DraftOutcome, Message, Session } from '../gen/parley/v1/model.ts'
-import { reasonWords } from '../client/index.ts'
+import { type Client, reasonWords } from '../client/index.ts'
+import type { Io } from './io.ts'
 import { conversationLabel, targetLabel } from './names.ts'
-import { clockTime, type Paint, plural, printable } from './text.ts'
+import { clockTime, hang, paint, type Paint, plural, printable } from './text.ts'
 
 // How things look: `…Json` for programs, `…Line` for people. Whatever others chose (texts, names, topics) is made safe for the terminal here.
+
+/** How lines for people are shown. */
+export interface Look {
+  readonly nowMs: number
+  readonly colors: Paint
+  /** Of the terminal in which they are read; Infinity: they are not, and no line is broken. */
+  readonly columns: number
+}
+
+export function lookOf(io: Pick<Io, 'nowMs' | 'color' | 'columns' | 'isTerminal'>): Look {
+  return {
+    nowMs: io.nowMs(),
+    colors: paint(io.color),
+    columns: io.isTerminal ? io.columns() : Infinity,
+  }
+}
 
 export function time(atMs: number): string | null {
   return atMs === 0 ? null : new Date(atMs).toISOString()
@@ -33,25 +50,29 @@ export function messageJson(message: Message, label: string): unknown {
   }
 }
 
-/** `14:03 #dev/3  bob: hi`; lines after the first are indented. */
-export function messageLine(message: Message, label: string, nowMs: number, colors: Paint): string {
-  return `${messageHead(message, label, nowMs, colors)}${messageBody(message, colors)}`
+/** Who reads, and under which name the conversation is shown. */
+export interface Reading {
+  /** Messages of this one are said by `you`. */
+  readonly reader: Pick<Client, 'account'>
+  readonly label: string
 }
 
-export function messageHead(
-  message: Pick<Message, 'seq' | 'atMs' | 'senderName'>,
-  label: string,
-  nowMs: number,
-  colors: Paint,
+/** `14:03 #dev/3  bob: hi`, with remarks behind it; lines after the first are indented. */
+export function messageLine(
+  message: Message,
+  { reader, label }: Reading,
+  { nowMs, colors, columns }: Look,
+  remarks: readonly string[] = [],
 ): string {
   const where = `${clockTime(message.atMs, nowMs)} ${printable(label)}/${message.seq}`
-  return `${colors.dim(where)}  ${colors.bold(`${printable(message.senderName)}:`)} `
-}
-
-function messageBody(message: Message, colors: Paint): string {
-  if (message.deleted) return colors.dim('(deleted)')
-  const text = printable(message.text, true).replaceAll('\n', '\n    ')
-  return message.editedAtMs > 0 ? `${text} ${colors.dim('(edited)')}` : text
+  const sender = message.sender === reader.account?.id ? 'you' : printable(message.senderName)
+  const text = message.deleted ? colors.dim('(deleted)') : printable(message.text, true)
+  const edited = message.editedAtMs > 0 && !message.deleted ? [colors.dim('(edited)')] : []
+  return hang(
+    `${colors.dim(where)}  ${colors.bold(`${sender}:`)} `,
+    [text, ...edited, ...remarks].join(' '),
+    columns,
+  )
 }
 
 export function conversationJson(conversation: Conversation): unknown {
@@ -107,11 +128,15 @@ export function draftJson(draft: Draft): unknown {
   }
 }
 
-export function draftLine(draft: Draft, nowMs: number, colors: Paint): string {
+export function draftLine(draft: Draft, { nowMs, colors, columns }: Look): string {
   const to = draft.recipients.map(targetLabel).join(', ')
   const copy = draft.conflictOf.length > 0 ? colors.yellow(' (a copy: another device changed the draft)') : ''
   const head = `${draftName(draft)} ${colors.dim(clockTime(draft.updatedAtMs, nowMs))}`
-  return `${head} ${colors.bold(`to ${to === '' ? 'nobody yet' : printable(to)}:`)} ${printable(draft.text, true).replaceAll('\n', '\n    ')}${copy}`
+  return hang(
+    `${head} ${colors.bold(`to ${to === '' ? 'nobody yet' : printable(to)}:`)} `,
+    `${printable(draft.text, true)}${copy}`,
+    columns,
+  )
 }
 
 export function draftOutcomeJson(outcome: DraftOutcome): unknown {

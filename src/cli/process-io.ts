@@ -41,7 +41,8 @@ export function processIo(): Io {
     canAsk,
     isTerminal: process.stdout.isTTY,
     color: process.stdout.isTTY && (process.env['NO_COLOR'] ?? '') === '' && process.env['TERM'] !== 'dumb',
-    columns: () => process.stdout.columns ?? 80,
+    // Some terminals do not know, and say 0.
+    columns: () => process.stdout.columns || 80,
     ask: async (question) => answered(await text({ message: question, output: process.stderr })),
     askSecret: async (question) => answered(await password({ message: question, output: process.stderr })),
     readInput,

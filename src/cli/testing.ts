@@ -161,7 +161,7 @@ export class FakeProcess {
       canAsk,
       isTerminal: canAsk,
       color: false,
-      columns: () => 80,
+      columns: () => this.terminalShown?.output.columns ?? 80,
       ask: answer,
       askSecret: answer,
       readInput: () => Promise.resolve(this.input),

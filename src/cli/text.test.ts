@@ -6,12 +6,14 @@ import {
   closest,
   durationWords,
   parseDuration,
+  hang,
   plural,
   printable,
   safeJson,
   table,
   tableWithin,
   widthOf,
+  wrapWords,
 } from './text.ts'
 
 const harmful = /[\p{Cc}\u061C\u200E\u200F\u202A-\u202E\u2066-\u2069\u2028\u2029]/u
@@ -93,4 +95,58 @@ test('a table does without some of its columns rather than be wider than the ter
 test('a duration is said in the largest unit that says it exactly', () => {
   const said = ['30d', '1d', '36h', '90m', '61s', '120'].map((text) => durationWords(parseDuration(text)))
   assert.deepEqual(said, ['30 days', '1 day', '36 hours', '90 minutes', '61 seconds', '2 minutes'])
+})
+
+test('lines are broken between words; what is longer than a line stays whole, so that it can be copied', () => {
+  assert.deepEqual(wrapWords('one two  three', 20), ['one two  three'])
+  assert.deepEqual(wrapWords('one two  three', 9), ['one two', 'three'])
+  assert.deepEqual(wrapWords('  indented text', 12), ['  indented', 'text'])
+  assert.deepEqual(wrapWords('see https://example.org/long now', 12), [
+    'see',
+    'https://example.org/long',
+    'now',
+  ])
+  assert.deepEqual(wrapWords('\u001B[2mdim words\u001B[22m', 8), ['\u001B[2mdim', 'words\u001B[22m'])
+  // No blanks, and no line begins with a mark or ends with an opening bracket.
+  assert.deepEqual(wrapWords('你好世界。再见', 8), ['你好世', '界。再见'])
+  assert.deepEqual(wrapWords('ok你好「世界」', 8), ['ok你好', '「世界」'])
+})
+
+test('text hangs under its beginning, or is indented a little where that leaves it too little room', () => {
+  assert.equal(hang('ann: ', 'one two three\nfour', 12), 'ann: one two\n     three\n     four')
+  assert.equal(hang('somebody: ', 'one two three', 14), 'somebody: one\n    two three')
+  assert.equal(hang('somebody: ', 'onetwothree', 15), 'somebody: \n    onetwothree')
+  assert.equal(hang('ann: ', 'https://example.org/', 12), 'ann: https://example.org/')
+  assert.equal(hang('ann: ', 'one two three\nfour', Infinity), 'ann: one two three\n    four')
+})
+
+test('whatever is broken into lines is all there, and no line is too long but for a word that is', () => {
+  const unit = fc.constantFrom(
+    'a',
+    'longer',
+    ' ',
+    '  ',
+    '你',
+    '。',
+    '「',
+    '👍🏽',
+    'e\u0301',
+    '\u001B[2m',
+    '\u001B[22m',
+  )
+  fc.assert(
+    fc.property(
+      fc.array(unit, { maxLength: 60 }),
+      fc.integer({ min: 1, max: 40 }),
+      fc.integer({ min: 1, max: 40 }),
+      (units, columns, first) => {
+        const text = units.join('')
+        const lines = wrapWords(text, columns, first)
+        assert.equal(lines.join('').replaceAll(' ', ''), text.replaceAll(' ', ''))
+        for (const [i, line] of lines.entries())
+          if (/[^ ] +[^ ]/.test(line))
+            assert.ok(widthOf(line) <= (i === 0 ? first : columns), JSON.stringify(line))
+      },
+    ),
+  )
 })

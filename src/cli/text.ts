@@ -71,17 +71,43 @@ export function tableWithin(
   }
 }
 
-/** Lines of at most so many columns, broken between words; a word that is longer stays whole. */
-export function wrapWords(text: string, columns: number): string[] {
+/** Lines of at most so many columns, the first of `firstColumns`, broken between words; a word that is longer stays whole. */
+export function wrapWords(text: string, columns: number, firstColumns = columns): string[] {
+  if (widthOf(text) <= firstColumns) return [text]
   const lines: string[] = []
   let line = ''
-  for (const word of text.split(' ')) {
-    if (line !== '' && widthOf(`${line} ${word}`) > columns) {
+  for (const [piece] of text.matchAll(words)) {
+    const room = lines.length === 0 ? firstColumns : columns
+    const word = piece.trimStart()
+    // At the beginning of a line that is as long as the next one nothing is won by going there.
+    const isBetterBelow = line !== '' || (room < columns && widthOf(word) <= columns)
+    if (isBetterBelow && widthOf(line + piece) > room) {
       lines.push(line)
       line = word
-    } else line = line === '' ? word : `${line} ${word}`
+    } else line += piece
   }
   return [...lines, line]
+}
+
+/** A word with the blanks before it. Scripts without blanks are broken between their signs, but not before a mark or after an opening bracket. */
+const words =
+  / *(?:\p{Ps}*[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}][^\p{L}\p{N}\p{Ps}\p{Cc} ]*|(?:(?![\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}])[^ ])+)/gu
+
+/** So far is indented what stands below a head that is too wide to indent by. */
+const smallIndent = 4
+
+/**
+ * `head` and `text`, in lines of at most so many columns. Lines after the first stand under the beginning of the text, unless that would leave them less than half of
+ * the columns, or nobody reads them in a terminal (`columns` is Infinity).
+ */
+export function hang(head: string, text: string, columns: number): string {
+  const headColumns = widthOf(head)
+  const indent = columns !== Infinity && 2 * headColumns <= columns ? headColumns : smallIndent
+  const room = columns - indent
+  const lines = text
+    .split('\n')
+    .flatMap((line, i) => wrapWords(line, room, i === 0 ? columns - headColumns : room))
+  return head + lines.join(`\n${' '.repeat(indent)}`)
 }
 
 /** `1 new message`, `2 new messages`. */

@@ -1,6 +1,6 @@
 export { allDrafts } from './all-drafts.ts'
 export { createClient } from './client.ts'
-export { ParleyError, reasonWords } from './error.ts'
+export { ParleyError, reasonKinds, reasonWords } from './error.ts'
 export type { CallOutcome } from './error.ts'
 export { history } from './history.ts'
 export { memoryStorage } from './outbox.ts'

@@ -9,7 +9,6 @@ import type {
   ResponseOf,
 } from '../client/index.ts'
 import type { Conversation, Draft, Target } from '../gen/parley/v1/model.ts'
-import type { SaveDraftResponse } from '../gen/parley/v1/service.ts'
 import {
   isRead,
   newChat,
@@ -24,12 +23,15 @@ import {
 import type { Chat } from './store/chat.ts'
 import { parseRoute, routeHash } from './store/state.ts'
 import type { AppState, Notice, Route } from './store/state.ts'
+import { fromHex, UnsavedDrafts } from './unsaved-drafts.ts'
+import type { DraftStorage, Saved, UnsavedDraft } from './unsaved-drafts.ts'
 
 /** What the page needs of the browser. */
 export interface Browser {
   /** Of the replica that served the page. */
   readonly address: string
   readonly outbox: OutboxStorage
+  readonly drafts: DraftStorage
   /** Keeps who is signed in across reloads. */
   readSession(): string | null
   writeSession(session: string | null): void
@@ -42,6 +44,8 @@ export interface Browser {
 const historyPage = 60
 /** How long a notice that asks for nothing stays. */
 const noticeMs = 6000
+/** Who saves a draft waits so long, then goes on while it is on its way. */
+const draftWaitMs = 1500
 /** Messages kept of a conversation's history while it is open; older or newer ones are loaded again when they are scrolled to. */
 const historyLimit = 600
 
@@ -51,6 +55,7 @@ export class App {
   private readonly listeners = new Set<() => void>()
   private readonly browser: Browser
   private client: Client
+  private unsaved: UnsavedDrafts
   private stopStream: () => void = () => {}
   private refreshing = new Set<number>()
   private lastNotice = 0
@@ -62,11 +67,13 @@ export class App {
     this.browser = browser
     const token = browser.readSession()
     this.client = this.makeClient(token)
+    this.unsaved = this.makeUnsaved(this.client)
     this.state = {
       phase: token === null ? 'signIn' : 'starting',
       connection: this.client.state,
       chat: null,
       outbox: [],
+      unsavedDrafts: [],
       delivered: new Map(),
       route: parseRoute(browser.readHash()),
       notices: [],
@@ -303,18 +310,34 @@ export class App {
     }
   }
 
-  /** Makes a draft, or changes the one that was being edited. */
+  /**
+   * Makes a draft, or changes it. `waiting`: the cluster has not taken it yet; it is kept on this device until it has.
+   *
+   * @throws what the cluster refuses it for.
+   */
   async saveDraft(
-    draft: Draft | null,
+    draft: Pick<Draft, 'id' | 'version'>,
     text: string,
     recipients: readonly Target[],
-  ): Promise<SaveDraftResponse> {
-    return this.call('saveDraft', {
-      draftId: draft?.id ?? this.client.newId(),
-      baseVersion: draft?.version ?? 0,
-      text,
-      recipients,
-    })
+  ): Promise<Exclude<Saved, { readonly kind: 'refused' }>> {
+    const key = toHex(draft.id)
+    const account = this.chat().me.id
+    const saved = await Promise.race([
+      this.unsaved.save({ key, account, baseVersion: draft.version, text, recipients, refused: null }),
+      new Promise<Saved>((resolve) => {
+        setTimeout(() => resolve({ kind: 'waiting' }), draftWaitMs)
+      }),
+    ])
+    if (saved.kind === 'refused') throw saved.error
+    return saved
+  }
+
+  newDraftId(): Uint8Array {
+    return this.client.newId()
+  }
+
+  discardDraft({ key }: UnsavedDraft): void {
+    this.unsaved.discard(key)
   }
 
   /** host:port of the replicas that are known. */
@@ -420,6 +443,16 @@ export class App {
     return client
   }
 
+  private makeUnsaved(client: Client): UnsavedDrafts {
+    return new UnsavedDrafts({
+      storage: this.browser.drafts,
+      save: (input) => client.call('saveDraft', input, { timeoutMs: Infinity }),
+      onChange: () => {
+        if (client === this.client) this.set({ unsavedDrafts: this.unsaved.items })
+      },
+    })
+  }
+
   private outboxItems(): readonly OutboxItem[] {
     return [...this.returning.map((one) => one.item), ...this.client.outbox.items]
   }
@@ -464,6 +497,7 @@ export class App {
       this.stopStream = this.client.subscribe(me.position, (events) =>
         this.update((now) => events.reduce(withEvent, now)),
       )
+      this.unsaved.begin(me.account.id)
       this.showRoute(this.state.route)
       await this.reloadAccounts('')
     } catch (error) {
@@ -488,12 +522,14 @@ export class App {
     this.browser.writeSession(null)
     const old = this.client
     this.client = this.makeClient(null)
+    this.unsaved = this.makeUnsaved(this.client)
     old.close()
     this.returning = []
     this.set({
       phase: 'signIn',
       chat: null,
       outbox: [],
+      unsavedDrafts: [],
       delivered: new Map(),
       connection: this.client.state,
       route: { page: 'home' },
@@ -549,8 +585,4 @@ function newDivider(chat: Chat, conversation: Conversation): AppState['divider']
     isRead(marks, conversation, last, chat.me.id) &&
     conversation.readUpTo >= conversation.lastSeq
   return readAll ? null : { conversation: conversation.id, afterSeq: conversation.readUpTo }
-}
-
-function fromHex(text: string): Uint8Array {
-  return Uint8Array.from(text.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16))
 }

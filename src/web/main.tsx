@@ -5,6 +5,7 @@ import { App } from './app.ts'
 import { keepControl } from './control.ts'
 import { browserOutboxStorage } from './outbox-storage.ts'
 import './styles.css'
+import { browserDraftStorage } from './unsaved-drafts.ts'
 import { Root } from './views/root.tsx'
 import { AppContext } from './views/use-app.ts'
 
@@ -24,6 +25,7 @@ const app = new App({
     pin: null,
   }),
   outbox: browserOutboxStorage(indexedDB),
+  drafts: browserDraftStorage(localStorage),
   readSession: () => localStorage.getItem(sessionKey),
   writeSession: (session) =>
     session === null ? localStorage.removeItem(sessionKey) : localStorage.setItem(sessionKey, session),

@@ -2,6 +2,7 @@ import { ParleyError } from '../../client/index.ts'
 import type { Settings } from '../config.ts'
 import { CliError, type Io, UsageError } from '../io.ts'
 import { everyone, findConversation, parseRef, parseRoom, parseTarget } from '../names.ts'
+import { lookOf } from '../present.ts'
 import { closest, type Paint, printable, wrapWords } from '../text.ts'
 import type { Report } from '../verb.ts'
 import {
@@ -102,7 +103,7 @@ const commands: readonly Command[] = [
     run(rest, context) {
       const [count, from] = firstWord(rest)
       const options = parseOpen(count === '' ? undefined : count, from === '' ? undefined : from)
-      return print(context, openReport(context.talk.client, options, look(context), context.talk.labels))
+      return print(context, openReport(context.talk.client, options, lookOf(context.io), context.talk.labels))
     },
   },
   {
@@ -114,7 +115,7 @@ const commands: readonly Command[] = [
       const label = first === '' ? context.talk.openLabel : first
       if (label === null) throw new UsageError('/read NAME or #room')
       const options = parseRead(label, { before: second === '' ? undefined : second })
-      return print(context, readReport(context.talk.client, options, look(context), context.talk.labels))
+      return print(context, readReport(context.talk.client, options, lookOf(context.io), context.talk.labels))
     },
   },
   {
@@ -124,7 +125,10 @@ const commands: readonly Command[] = [
     run(rest, context) {
       if (rest === '') throw new UsageError('/search words')
       const options = { query: rest, conversation: null, limit: 20 }
-      return print(context, searchReport(context.talk.client, options, look(context), context.talk.labels))
+      return print(
+        context,
+        searchReport(context.talk.client, options, lookOf(context.io), context.talk.labels),
+      )
     },
   },
   {
@@ -152,7 +156,7 @@ const commands: readonly Command[] = [
         message: { conversation: id, seq },
         forAll: all === 'all',
       })
-      if (all === '') talk.print(colors.dim('Deleted for you.'))
+      if (all === '') talk.tell(colors.dim('Deleted for you.'))
     },
   },
   {
@@ -206,7 +210,7 @@ const commands: readonly Command[] = [
       const [account, room] = firstWord(rest)
       const name = parseRoom(room === '' ? (talk.openLabel ?? '') : room)
       await talk.client.call('inviteToRoom', { name, account })
-      talk.print(colors.dim(`${printable(account)} is in #${name} now.`))
+      talk.tell(colors.dim(`${printable(account)} is in #${name} now.`))
     },
   },
   {
@@ -246,12 +250,12 @@ const commands: readonly Command[] = [
         `This deletes ${printable(name)} for good. Type the name to do it, anything else to keep it.`,
         (line) => {
           if (line.trim().toLowerCase() !== name.toLowerCase()) {
-            talk.print(colors.dim('Nothing was deleted.'))
+            talk.tell(colors.dim('Nothing was deleted.'))
             return
           }
           talk.client.request('deleteAccount', { confirmName: name }, {}, (error) => {
             if (error === null) forget()
-            else talk.print(colors.red(printable(error.message)))
+            else talk.tell(colors.red(printable(error.message)))
           })
         },
       )
@@ -303,7 +307,7 @@ export function runLine(line: string, context: CommandContext): void {
     if (!(error instanceof UsageError || error instanceof CliError || error instanceof ParleyError))
       throw error
     const violations = error instanceof ParleyError ? error.violations : []
-    talk.print(
+    talk.tell(
       [
         colors.red(printable(error.message)),
         ...violations.map(({ field, description }) =>
@@ -385,7 +389,7 @@ function runDrafts(rest: string, context: CommandContext): Promise<Report> {
   switch (verb) {
     case '':
     case 'list':
-      return draftsReport(client, look(context))
+      return draftsReport(client, lookOf(context.io))
     case 'new': {
       const [to, text] = firstWord(more)
       return newDraft(client, { text, recipients: recipientsFrom(to) ?? [] })
@@ -396,7 +400,7 @@ function runDrafts(rest: string, context: CommandContext): Promise<Report> {
       return editDraft(client, name, { text, recipients: null })
     }
     case 'send':
-      return sendDrafts(client, which(names), look(context))
+      return sendDrafts(client, which(names), lookOf(context.io))
     case 'rm':
       return removeDrafts(client, which(names))
     default:
@@ -413,10 +417,6 @@ async function print({ talk }: CommandContext, report: Promise<Report>): Promise
   const { lines } = await report
   if (lines.length > 0) talk.print(lines.join('\n'))
   talk.draw()
-}
-
-function look({ io, colors }: CommandContext): { readonly nowMs: number; readonly colors: Paint } {
-  return { nowMs: io.nowMs(), colors }
 }
 
 function firstWord(text: string): readonly [word: string, rest: string] {

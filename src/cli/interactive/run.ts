@@ -1,8 +1,9 @@
 import { describeState, ParleyError } from '../../client/index.ts'
 import { exitCodes, type Io } from '../io.ts'
+import { lookOf } from '../present.ts'
 import { inboxWords, greeting, signIn, type SignedIn } from '../sign-in.ts'
 import { openSession, type Session } from '../session.ts'
-import { paint, printable, wrapWords } from '../text.ts'
+import { paint, printable } from '../text.ts'
 import type { Context } from '../verb.ts'
 import { completeLine, runLine } from './commands.ts'
 import { Screen } from './screen.ts'
@@ -32,8 +33,7 @@ export async function runInteractive(context: Context): Promise<number> {
   const talk = new Talk({
     client,
     view: screen,
-    colors,
-    nowMs: io.nowMs,
+    look: () => lookOf(io),
     after: io.after,
     onSignedOut(why) {
       session.forget()
@@ -47,7 +47,7 @@ export async function runInteractive(context: Context): Promise<number> {
     settings,
     colors,
     ask(text: string, answered: (line: string) => void) {
-      screen.print(colors.yellow(text))
+      talk.tell(colors.yellow(text))
       question = answered
     },
     quit: () => finish(exitCodes.ok),
@@ -69,9 +69,8 @@ export async function runInteractive(context: Context): Promise<number> {
   try {
     // Who is not connected yet is told when they are.
     const connected = client.state.kind === 'connected'
-    screen.print(connected ? `${welcome} ${colors.dim(`(${describeState(client.state)})`)}` : welcome)
-    const hint = '/query NAME opens a conversation, /inbox shows what waits, /help the rest.'
-    screen.print(wrapWords(hint, io.columns()).map(colors.dim).join('\n'))
+    talk.tell(connected ? `${welcome} ${colors.dim(`(${describeState(client.state)})`)}` : welcome)
+    talk.tell(colors.dim('/query NAME opens a conversation, /inbox shows what waits, /help the rest.'))
     await talk.start()
     const code = await finished
     if (settings.logOut && code === exitCodes.ok) {

@@ -4,6 +4,7 @@ import { createClient } from '../../client/index.ts'
 import { FakeNetwork } from '../../client/testing.ts'
 import { Account, Message } from '../../gen/parley/v1/model.ts'
 import { finish } from '../testing.ts'
+import { readReport } from '../verbs/read.ts'
 import { paint } from '../text.ts'
 import { Talk } from './talk.ts'
 
@@ -11,23 +12,25 @@ const token = new Uint8Array(32).fill(1)
 const bob = { target: { $case: 'account', value: 'bob' } } as const
 
 /** Somebody who talks, and the lines that were printed. */
-async function open(): Promise<{ network: FakeNetwork; talk: Talk; lines: string[] }> {
+async function open(
+  terminal = { columns: 80 },
+): Promise<{ network: FakeNetwork; talk: Talk; lines: string[]; prompt: () => string }> {
   const network = new FakeNetwork(1)
   network.chat.addSession(token, 5, 50)
   const { clock } = network
   const client = createClient({ addresses: network.addresses, token, clock, connect: network.connect })
   const lines: string[] = []
+  let shown = ''
   const talk = new Talk({
     client,
-    view: { print: (text) => lines.push(...text.split('\n')), show: () => undefined },
-    colors: paint(false),
-    nowMs: () => 0,
+    view: { print: (text) => lines.push(...text.split('\n')), show: (_, prompt) => (shown = prompt) },
+    look: () => ({ nowMs: 0, colors: paint(false), columns: terminal.columns }),
     after: (delayMs, callback) => clock.after(delayMs, callback),
     onSignedOut: () => undefined,
   })
   await finish(network, talk.start())
   await clock.pass(100)
-  return { network, talk, lines }
+  return { network, talk, lines, prompt: () => shown }
 }
 
 /** What was printed, from the number of the message on. */
@@ -57,6 +60,92 @@ test('messages are printed in their order, also when the answer to one that was 
   await network.clock.pass(10_000)
   assert.deepEqual(talk.client.outbox.items, [])
   assert.deepEqual(said(lines), ['bob/1  you: first ✓', 'bob/2  bob: second'])
+  talk.stop()
+  talk.client.close()
+})
+
+const account = (name: string) => ({ target: { $case: 'account', value: name } }) as const
+
+test('a message too long for the terminal is broken between words, as wide as the terminal is by then', async () => {
+  const terminal = { columns: 50 }
+  const { network, talk, lines } = await open(terminal)
+  const sends = async (text: string): Promise<readonly string[]> => {
+    const before = lines.length
+    talk.send(bob, text)
+    await network.clock.pass(100)
+    return lines.slice(before).map((line) => line.replace(/^[0-9:]{5}/, '00:00'))
+  }
+  assert.deepEqual(await sends('the quick brown fox jumps over the lazy dog'), [
+    '00:00 bob/1  you: the quick brown fox jumps over',
+    '                  the lazy dog ✓',
+  ])
+  terminal.columns = 30
+  assert.deepEqual(await sends('the quick brown fox jumps over the lazy dog'), [
+    '00:00 bob/2  you: the quick',
+    '    brown fox jumps over the',
+    '    lazy dog ✓',
+  ])
+  terminal.columns = Infinity
+  assert.deepEqual(await sends('the quick brown fox\njumps over the lazy dog'), [
+    '00:00 bob/3  you: the quick brown fox',
+    '    jumps over the lazy dog ✓',
+  ])
+  talk.stop()
+  talk.client.close()
+})
+
+test('one reads what was said before as it was said: one is you', async () => {
+  const { network, talk, lines } = await open()
+  talk.send(bob, 'mine')
+  await network.clock.pass(100)
+  const value = Message.create({ conversation: 7, seq: 2, text: 'theirs', sender: 9, senderName: 'bob' })
+  network.chat.messages.push(value)
+  network.chat.happen({ $case: 'message', value })
+  await network.clock.pass(100)
+  const live = said(lines)
+  const options = { conversation: bob, before: 0, limit: 20, mark: false }
+  const look = { nowMs: 0, colors: paint(false), columns: 80 }
+  const report = await finish(network, readReport(talk.client, options, look, talk.labels))
+  assert.deepEqual(live, ['bob/1  you: mine ✓', 'bob/2  bob: theirs'])
+  assert.deepEqual(said(report.lines), ['bob/1  you: mine', 'bob/2  bob: theirs'])
+  talk.stop()
+  talk.client.close()
+})
+
+test('who asks for a conversation that there is not is told where they still are', async () => {
+  const { network, talk, prompt } = await open()
+  network.replica(1).fault = ({ op }) =>
+    op?.$case === 'listMessages' &&
+    op.value.conversation?.target?.$case === 'account' &&
+    op.value.conversation.target.value !== 'bob'
+      ? { refuse: 'REASON_ACCOUNT_NOT_FOUND' }
+      : null
+  await assert.rejects(
+    finish(network, talk.open(account('bobb'))),
+    /^CliError: bobb: .* No conversation is open\.$/,
+  )
+  assert.equal(prompt(), 'parley> ')
+  await finish(network, talk.open(bob))
+  // The second before the first is answered: neither is.
+  const first = talk.open(account('bobb'))
+  const second = talk.open(account('bbo'))
+  assert.equal(prompt(), 'bbo> ')
+  await assert.rejects(finish(network, first))
+  await assert.rejects(finish(network, second), /^CliError: bbo: .* You are still in bob\.$/)
+  assert.equal(prompt(), 'bob> ')
+  talk.stop()
+  talk.client.close()
+})
+
+test('a conversation that cannot be asked for stays open, so that nothing is written to another one by mistake', async () => {
+  const { network, talk, prompt } = await open()
+  await finish(network, talk.open(bob))
+  network.replica(1).kill()
+  await assert.rejects(
+    finish(network, talk.open(account('carol'))),
+    /^CliError: carol: .* It is open all the same/,
+  )
+  assert.match(prompt(), /carol> $/)
   talk.stop()
   talk.client.close()
 })

@@ -1,10 +1,18 @@
 import { toHex } from '../../base/bytes.ts'
-import { type Client, type ClientState, describeState, type OutboxChange } from '../../client/index.ts'
-import type { Conversation, Message, Target } from '../../gen/parley/v1/model.ts'
+import {
+  type Client,
+  type ClientState,
+  describeState,
+  type OutboxChange,
+  ParleyError,
+} from '../../client/index.ts'
+import { type Conversation, Message, type Target } from '../../gen/parley/v1/model.ts'
 import type { Event, SendMessageResponse } from '../../gen/parley/v1/service.ts'
+import { CliError, exitCodes } from '../io.ts'
 import { conversationLabel, Labels, targetLabel } from '../names.ts'
-import { deliveryWords, messageHead, messageLine } from '../present.ts'
-import { type Paint, printable } from '../text.ts'
+import { deliveryWords, type Look, messageLine } from '../present.ts'
+import { exitCodeOf } from '../session.ts'
+import { hang, printable, wrapWords } from '../text.ts'
 
 /** Where a talk is shown. */
 export interface View {
@@ -17,8 +25,7 @@ export interface View {
 export interface TalkPorts {
   readonly client: Client
   readonly view: View
-  readonly colors: Paint
-  readonly nowMs: () => number
+  readonly look: () => Look
   readonly after: (delayMs: number, callback: () => void) => () => void
   /** The session was ended by the server. */
   readonly onSignedOut: (why: string) => void
@@ -29,6 +36,12 @@ const markAfterMs = 300
 /** What this device sent comes back as an answer and as an event; so many ids are remembered to print it once. */
 const rememberedIds = 1000
 const historyShown = 10
+
+interface Open {
+  readonly target: Target
+  readonly label: string
+  id: number | null
+}
 
 /** The state of the interactive client: the open conversation, what comes in, what is being sent. */
 export class Talk {
@@ -43,7 +56,9 @@ export class Talk {
   private readonly own = new Map<string, boolean>()
   private readonly dueMarks = new Map<number, { upTo: number; read: boolean }>()
   private cancelMarks: (() => void) | null = null
-  private current: { readonly target: Target; readonly label: string; id: number | null } | null = null
+  private current: Open | null = null
+  /** The last one of them that there is: the open one may turn out not to exist. */
+  private found: Open | null = null
   private shownState = ''
   private stops: (() => void)[] = []
   /** Lines come one after the other even when a label has to be asked for first. */
@@ -82,17 +97,17 @@ export class Talk {
     return this.current?.target ?? null
   }
 
-  /** Opens a conversation: plain lines go there from now on. */
+  /** Opens a conversation: plain lines go there from now on, or, when there is none, where they went before. */
   async open(target: Target): Promise<void> {
-    const opened = { target, label: targetLabel(target), id: null as number | null }
-    const before = this.current
+    const opened: Open = { target, label: targetLabel(target), id: null }
     this.current = opened
     this.draw()
     try {
       const page = await this.client.call('listMessages', { conversation: target, pageSize: historyShown })
       if (this.current !== opened) return
+      this.found = opened
       const last = page.messages.at(-1)
-      if (last === undefined) return this.print(this.dim(`${opened.label}: no messages yet`))
+      if (last === undefined) return this.print(this.notice(`${opened.label}: no messages yet`))
       opened.id = last.conversation
       if (!this.labels.has(last.conversation)) await this.labels.learn([last.conversation])
       for (const message of page.messages) this.print(this.line(message))
@@ -100,14 +115,23 @@ export class Talk {
       this.mark(last.conversation, page.lastSeq, true)
       this.draw()
     } catch (error) {
-      if (this.current === opened) this.current = before
-      this.draw()
-      throw error
+      if (this.current !== opened || !(error instanceof ParleyError)) throw error
+      throw new CliError(`${opened.label}: ${error.message} ${this.whereAfter(error)}`)
     }
+  }
+
+  /** Says where plain lines go after a conversation could not be shown. */
+  private whereAfter(error: ParleyError): string {
+    // Nobody could be asked: what is written is kept, and whoever is typing it goes on where they believe to be.
+    if (exitCodeOf(error) === exitCodes.unavailable) return 'It is open all the same: what you write is kept.'
+    this.current = this.found
+    this.draw()
+    return this.found === null ? 'No conversation is open.' : `You are still in ${this.found.label}.`
   }
 
   /** Closes the open conversation if it is this one. */
   leave(label: string): void {
+    if (this.found?.label === label) this.found = null
     if (this.current?.label === label) this.current = null
     this.draw()
   }
@@ -121,22 +145,32 @@ export class Talk {
     this.ports.view.print(text)
   }
 
+  /** Prints sentences, a line each, broken between words. */
+  tell(text: string): void {
+    this.print(this.wrapped(text))
+  }
+
   draw(): void {
+    const { columns } = this.ports.look()
     this.ports.view.show(
-      this.waiting().map((line) => this.dim(`… ${line}`)),
+      this.pending().map(([head, text]) => this.dim(hang(`… ${head}`, text, columns))),
       this.prompt(),
     )
   }
 
   /** What is not known to be sent, a line each. */
   waiting(): readonly string[] {
+    return this.pending().map((parts) => parts.join(''))
+  }
+
+  private pending(): readonly (readonly [head: string, text: string])[] {
     return this.client.outbox.items
       .filter(({ status }) => status.kind === 'pending')
-      .map(({ to, text }) => `${printable(targetLabel(to))}  you: ${oneLine(text)}`)
+      .map(({ to, text }) => [`${printable(targetLabel(to))}  you: `, printable(text)])
   }
 
   private prompt(): string {
-    const { colors } = this.ports
+    const { colors } = this.ports.look()
     let unread = 0
     for (const [id, count] of this.unread) if (id !== this.current?.id) unread += count
     const state = this.client.state
@@ -145,13 +179,23 @@ export class Talk {
     return `${where}${label}${unread > 0 ? colors.cyan(` [${unread} unread]`) : ''}> `
   }
 
-  private dim(text: string): string {
-    return this.ports.colors.dim(text)
+  private wrapped(text: string): string {
+    const { columns } = this.ports.look()
+    const lines = text.split('\n').flatMap((line) => wrapWords(line, columns))
+    return lines.join('\n')
   }
 
-  private line(message: Message): string {
-    const shown = message.sender === this.client.account?.id ? { ...message, senderName: 'you' } : message
-    return messageLine(shown, this.labels.get(message.conversation), this.ports.nowMs(), this.ports.colors)
+  private notice(text: string): string {
+    return this.wrapped(this.dim(text))
+  }
+
+  private dim(text: string): string {
+    return this.ports.look().colors.dim(text)
+  }
+
+  private line(message: Message, remarks?: readonly string[]): string {
+    const label = this.labels.get(message.conversation)
+    return messageLine(message, { reader: this.client, label }, this.ports.look(), remarks)
   }
 
   /** Reads the conversations; what happens later is told by events from the position that is returned. */
@@ -203,7 +247,7 @@ export class Talk {
       case 'messageEdited':
         return this.line(event.value)
       case 'messageDeleted':
-        return this.dim(
+        return this.notice(
           `${printable(this.labels.get(event.value.conversation))}/${event.value.seq} was deleted`,
         )
       case 'marks': {
@@ -217,26 +261,28 @@ export class Talk {
         const known = this.labels.has(event.value.id)
         const isRoom = event.value.kind === 'CONVERSATION_KIND_ROOM'
         if (isRoom) this.labels.note(event.value)
-        return known || !isRoom ? null : this.dim(`You are in ${printable(conversationLabel(event.value))}.`)
+        return known || !isRoom
+          ? null
+          : this.notice(`You are in ${printable(conversationLabel(event.value))}.`)
       }
       case 'conversationLeft': {
         const label = this.labels.get(event.value.conversation)
-        if (this.current?.label === label) this.current = null
-        return this.dim(`You have left ${printable(label)}.`)
+        this.leave(label)
+        return this.notice(`You have left ${printable(label)}.`)
       }
       case 'account': {
         const { name, online, deleted } = event.value
         const isOpen = this.current?.target.target?.$case === 'account'
         if (!isOpen || this.current?.label.toLowerCase() !== name.toLowerCase()) return null
         const what = deleted ? 'has deleted their account' : online ? 'is here' : 'is gone'
-        return this.dim(`${printable(name)} ${what}`)
+        return this.notice(`${printable(name)} ${what}`)
       }
       case 'resync':
         this.load().then(
           () => this.draw(),
           () => undefined,
         )
-        return this.dim('Messages were missed: see /inbox and /read.')
+        return this.notice('Messages were missed: see /inbox and /read.')
       default:
         return null
     }
@@ -257,7 +303,7 @@ export class Talk {
     if (!mine || !this.own.has(id)) return this.line(message)
     if (this.own.get(id) === true) return null
     this.own.set(id, true)
-    return `${this.line(message)} ${this.ports.colors.green('✓')}`
+    return this.line(message, [this.ports.look().colors.green('✓')])
   }
 
   private mark(conversation: number, upTo: number, read: boolean): void {
@@ -306,9 +352,9 @@ export class Talk {
       case 'failed': {
         const { to, text, key, status } = change.item
         const why = status.kind === 'failed' ? status.message : ''
-        this.print(
-          `${this.ports.colors.red('✗')} ${printable(targetLabel(to))}  you: ${oneLine(text)} ${this.ports.colors.red(`not sent: ${printable(why)}`)}`,
-        )
+        const { colors, columns } = this.ports.look()
+        const head = `${colors.red('✗')} ${printable(targetLabel(to))}  you: `
+        this.print(hang(head, `${printable(text)} ${colors.red(`not sent: ${printable(why)}`)}`, columns))
         this.client.outbox.discard(key)
         break
       }
@@ -320,20 +366,16 @@ export class Talk {
   }
 
   private sentLine(to: Target, text: string, response: SendMessageResponse): string {
-    const { colors } = this.ports
+    const look = this.ports.look()
     const direct = to.target?.$case === 'account'
     const label = this.labels.has(response.conversation)
       ? this.labels.get(response.conversation)
       : targetLabel(to)
     const words = deliveryWords(direct, response.delivered)
-    const mark = direct && !response.delivered ? this.dim(`✓ ${words}`) : colors.green('✓')
-    const head = messageHead(
-      { seq: response.seq, atMs: response.atMs, senderName: 'you' },
-      label,
-      this.ports.nowMs(),
-      colors,
-    )
-    return `${head}${printable(text, true).replaceAll('\n', '\n    ')} ${mark}`
+    const mark = direct && !response.delivered ? this.dim(`✓ ${words}`) : look.colors.green('✓')
+    const { seq, atMs } = response
+    const message = Message.create({ seq, atMs, text, sender: this.client.account?.id ?? 0 })
+    return messageLine(message, { reader: this.client, label }, look, [mark])
   }
 
   private stateChanged(state: ClientState): void {
@@ -343,12 +385,8 @@ export class Talk {
     }
     // The number of queued messages shows in the live lines.
     const words = describeState(state.kind === 'noQuorum' ? { ...state, queued: 0 } : state)
-    if (words !== this.shownState) this.print(this.dim(words))
+    if (words !== this.shownState) this.print(this.notice(words))
     this.shownState = words
     this.draw()
   }
-}
-
-function oneLine(text: string): string {
-  return printable(text)
 }

@@ -23,7 +23,8 @@ function completeInBash(...line: readonly string[]): string[] {
     completionScript('bash', words),
     `COMP_WORDS=(${line.map((word) => `'${word}'`).join(' ')})`,
     `COMP_CWORD=${line.length - 1}`,
-    '_parley',
+    // The function that bash calls for the first word.
+    `[[ "$(complete -p '${line[0]}')" =~ -F\\ ([^ ]+) ]] && "\${BASH_REMATCH[1]}"`,
     'printf "%s\\n" "${COMPREPLY[@]}"',
   ].join('\n')
   const { stdout, stderr, error } = spawnSync('bash', ['-c', asked], { encoding: 'utf8' })
@@ -38,4 +39,11 @@ test('bash completes verbs, second words and flags', () => {
   assert.deepEqual(completeInBash('parley', '--json', 'delete', '--for'), ['--for-all'])
   assert.deepEqual(completeInBash('parley', 'completion', 'z'), ['zsh'])
   assert.deepEqual(completeInBash('parley', 'send', 'b'), [''])
+})
+
+test('bash completes what stands behind npx parley, and nothing else behind npx', () => {
+  assert.deepEqual(completeInBash('npx', 'parley', 'rooms', 'c'), ['create'])
+  assert.deepEqual(completeInBash('npx', 'parley', 'rooms', 'create', '--t'), ['--timeout', '--topic'])
+  assert.deepEqual(completeInBash('npx', 'prettier', '--t'), [''])
+  assert.deepEqual(completeInBash('npx', 'p'), [''])
 })

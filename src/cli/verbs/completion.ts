@@ -19,7 +19,7 @@ export function completionVerb(words: () => Words): Verb {
       arguments: ['<shell>'],
       options: [],
       examples: [
-        'source <(parley completion bash)',
+        'source <(parley completion bash)   # of "npx parley" too',
         'parley completion zsh > ~/.zfunc/_parley',
         'parley completion fish > ~/.config/fish/completions/parley.fish',
       ],
@@ -96,6 +96,14 @@ ${cases.join('\n')}
   esac
 }
 complete -F _parley parley
+# In a folder with its source it is run as "npx parley". Other completions of npx stay as they are.
+_parley_npx() {
+  if [ "$COMP_CWORD" -lt 2 ] || [ "\${COMP_WORDS[1]}" != parley ]; then return; fi
+  COMP_WORDS=("\${COMP_WORDS[@]:1}")
+  COMP_CWORD=$((COMP_CWORD - 1))
+  _parley
+}
+complete -p npx >/dev/null 2>&1 || complete -o bashdefault -o default -F _parley_npx npx
 `
 }
 

@@ -3,14 +3,17 @@ import { allDrafts, type Client } from '../../client/index.ts'
 import type { Draft, Target } from '../../gen/parley/v1/model.ts'
 import { CliError, exitCodes, UsageError } from '../io.ts'
 import { parseTarget, targetLabel } from '../names.ts'
-import { draftJson, draftLine, draftName, draftOutcomeJson, draftOutcomeLine } from '../present.ts'
-import { paint, type Paint, plural, printable } from '../text.ts'
+import {
+  draftJson,
+  draftLine,
+  draftName,
+  draftOutcomeJson,
+  draftOutcomeLine,
+  type Look,
+  lookOf,
+} from '../present.ts'
+import { plural, printable } from '../text.ts'
 import { type Context, type Report, verb } from '../verb.ts'
-
-interface Look {
-  readonly nowMs: number
-  readonly colors: Paint
-}
 
 /** The server's limit on one request. */
 const mostAtOnce = 100
@@ -18,7 +21,7 @@ const mostAtOnce = 100
 export const draftsList = verb(
   { name: 'drafts list', summary: 'your drafts, the same on every device', arguments: [], options: [] },
   () => ({}),
-  (_, context) => draftsReport(context.session().signedIn(), lookOf(context)),
+  (_, context) => draftsReport(context.session().signedIn(), lookOf(context.io)),
 )
 
 export const draftsNew = verb(
@@ -65,7 +68,7 @@ export const draftsSend = verb(
     options: [['--all', 'all of them']],
   },
   ({ arguments: names, options }) => which(names, options['all'] === true),
-  (names, context) => sendDrafts(context.session().signedIn(), names, lookOf(context)),
+  (names, context) => sendDrafts(context.session().signedIn(), names, lookOf(context.io)),
 )
 
 export const draftsRemove = verb(
@@ -84,9 +87,7 @@ export async function draftsReport(client: Client, look: Look): Promise<Report> 
   return {
     data: { drafts: drafts.map(draftJson) },
     lines:
-      drafts.length === 0
-        ? [look.colors.dim('No drafts.')]
-        : drafts.map((draft) => draftLine(draft, look.nowMs, look.colors)),
+      drafts.length === 0 ? [look.colors.dim('No drafts.')] : drafts.map((draft) => draftLine(draft, look)),
   }
 }
 
@@ -193,10 +194,6 @@ function textFrom(words: readonly string[]): string | null {
 
 async function inputText({ io }: Context): Promise<string> {
   return (await io.readInput()).replace(/\r?\n$/, '')
-}
-
-function lookOf({ io }: Context): Look {
-  return { nowMs: io.nowMs(), colors: paint(io.color) }
 }
 
 function savedReport(draft: Draft | undefined, conflictCopy: Draft | undefined): Report {

@@ -2,9 +2,8 @@ import type { Client } from '../../client/index.ts'
 import type { Message, Target } from '../../gen/parley/v1/model.ts'
 import { UsageError } from '../io.ts'
 import { findConversation, Labels, parseTarget } from '../names.ts'
-import { messageJson, messageLine } from '../present.ts'
+import { type Look, lookOf, messageJson, messageLine } from '../present.ts'
 import { inboxWords } from '../sign-in.ts'
-import { paint, type Paint } from '../text.ts'
 import { type Report, verb } from '../verb.ts'
 
 export interface OpenOptions {
@@ -24,8 +23,7 @@ export const open = verb(
     examples: ['parley open', 'parley open 10', "parley open all --from '#dev'"],
   },
   ({ arguments: [count], options }) => parseOpen(count, options['from']),
-  (options, { io, session }) =>
-    openReport(session().signedIn(), options, { nowMs: io.nowMs(), colors: paint(io.color) }),
+  (options, { io, session }) => openReport(session().signedIn(), options, lookOf(io)),
 )
 
 export function parseOpen(count: string | undefined, from: unknown): OpenOptions {
@@ -38,7 +36,7 @@ export function parseOpen(count: string | undefined, from: unknown): OpenOptions
 export async function openReport(
   client: Client,
   { count, from }: OpenOptions,
-  look: { readonly nowMs: number; readonly colors: Paint },
+  look: Look,
   labels = new Labels(client),
 ): Promise<Report> {
   const conversation = from === null ? 0 : (await findConversation(client, from)).id
@@ -62,7 +60,7 @@ export async function openReport(
     },
     lines: [
       ...messages.map((message) =>
-        messageLine(message, labels.get(message.conversation), look.nowMs, look.colors),
+        messageLine(message, { reader: client, label: labels.get(message.conversation) }, look),
       ),
       look.colors.dim(
         messages.length === 0

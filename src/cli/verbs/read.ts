@@ -2,8 +2,7 @@ import type { Client } from '../../client/index.ts'
 import type { Target } from '../../gen/parley/v1/model.ts'
 import { UsageError } from '../io.ts'
 import { findConversation, Labels, parseTarget } from '../names.ts'
-import { messageJson, messageLine } from '../present.ts'
-import { paint, type Paint } from '../text.ts'
+import { type Look, lookOf, messageJson, messageLine } from '../present.ts'
 import { type Report, verb } from '../verb.ts'
 
 export interface ReadOptions {
@@ -31,8 +30,7 @@ export const read = verb(
       limit: options['limit'],
       keepUnread: options['keepUnread'],
     }),
-  (options, { io, session }) =>
-    readReport(session().signedIn(), options, { nowMs: io.nowMs(), colors: paint(io.color) }),
+  (options, { io, session }) => readReport(session().signedIn(), options, lookOf(io)),
 )
 
 export function parseRead(
@@ -59,7 +57,7 @@ export function wholeNumber(flag: string, value: unknown, fallback: number): num
 export async function readReport(
   client: Client,
   options: ReadOptions,
-  look: { readonly nowMs: number; readonly colors: Paint },
+  look: Look,
   labels = new Labels(client),
 ): Promise<Report> {
   const page = await client.call('listMessages', {
@@ -82,7 +80,7 @@ export async function readReport(
     data: { messages: page.messages.map((message) => messageJson(message, label)), more: page.more },
     lines: [
       ...(page.more ? [look.colors.dim(`(earlier ones: read ${label} --before ${page.firstSeq})`)] : []),
-      ...page.messages.map((message) => messageLine(message, label, look.nowMs, look.colors)),
+      ...page.messages.map((message) => messageLine(message, { reader: client, label }, look)),
     ],
   }
 }

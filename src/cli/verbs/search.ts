@@ -1,8 +1,7 @@
 import type { Client } from '../../client/index.ts'
 import type { Target } from '../../gen/parley/v1/model.ts'
 import { Labels, parseTarget } from '../names.ts'
-import { messageJson, messageLine } from '../present.ts'
-import { paint, type Paint } from '../text.ts'
+import { type Look, lookOf, messageJson, messageLine } from '../present.ts'
 import { type Report, verb } from '../verb.ts'
 import { wholeNumber } from './read.ts'
 
@@ -28,14 +27,13 @@ export const search = verb(
     conversation: typeof options['in'] === 'string' ? parseTarget(options['in']) : null,
     limit: wholeNumber('--limit', options['limit'], 20),
   }),
-  (options, { io, session }) =>
-    searchReport(session().signedIn(), options, { nowMs: io.nowMs(), colors: paint(io.color) }),
+  (options, { io, session }) => searchReport(session().signedIn(), options, lookOf(io)),
 )
 
 export async function searchReport(
   client: Client,
   { query, conversation, limit }: SearchOptions,
-  look: { readonly nowMs: number; readonly colors: Paint },
+  look: Look,
   labels = new Labels(client),
 ): Promise<Report> {
   const found = await client.call('searchMessages', {
@@ -54,7 +52,7 @@ export async function searchReport(
     lines: [
       ...(found.nextPageToken === '' ? [] : [look.colors.dim('(there are more)')]),
       ...messages.map((message) =>
-        messageLine(message, labels.get(message.conversation), look.nowMs, look.colors),
+        messageLine(message, { reader: client, label: labels.get(message.conversation) }, look),
       ),
       ...(messages.length === 0 ? [look.colors.dim('Nothing found.')] : []),
     ],

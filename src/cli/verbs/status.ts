@@ -167,8 +167,8 @@ const heads = [
   '',
 ]
 /** What a narrow terminal does without, the first of them first. */
-const dispensable = ['grpc', 'search', 'commit', 'state', 'log', 'answers in', 'term'].map((head) =>
-  heads.indexOf(head),
+const dispensable = ['grpc', 'search', 'commit', 'state', 'log', 'answers in', 'term', 'applied', 'http'].map(
+  (head) => heads.indexOf(head),
 )
 
 /** `best`: the answer of the replica that is believed about the cluster. */

@@ -1,10 +1,10 @@
-import { describeState } from '../../client/index.ts'
+import { type Client, describeState } from '../../client/index.ts'
 import type { Message } from '../../gen/parley/v1/model.ts'
 import type { Event } from '../../gen/parley/v1/service.ts'
 import { exitCodes } from '../io.ts'
 import { Labels } from '../names.ts'
-import { accountJson, messageHead, messageJson, messageLine } from '../present.ts'
-import { paint, type Paint, safeJson } from '../text.ts'
+import { accountJson, type Look, lookOf, messageJson, messageLine } from '../present.ts'
+import { paint, safeJson } from '../text.ts'
 import { verb } from '../verb.ts'
 
 export const watch = verb(
@@ -25,7 +25,7 @@ export const watch = verb(
         if (data !== null) io.out(safeJson(data))
         return
       }
-      const line = eventLine(event, labels, io.nowMs(), colors)
+      const line = eventLine(event, client, labels, lookOf(io))
       if (line !== null) io.out(line)
     }
     // One after the other, since a label may have to be asked for first.
@@ -58,15 +58,17 @@ function messagesOf({ event }: Event): readonly Message[] {
     : []
 }
 
-function eventLine({ event }: Event, labels: Labels, nowMs: number, colors: Paint): string | null {
+function eventLine({ event }: Event, reader: Client, labels: Labels, look: Look): string | null {
   switch (event?.$case) {
     case 'message':
     case 'messageEdited':
-      return messageLine(event.value, labels.get(event.value.conversation), nowMs, colors)
-    case 'messageDeleted':
-      return `${messageHead(event.value, labels.get(event.value.conversation), nowMs, colors)}${colors.dim('(deleted)')}`
+      return messageLine(event.value, { reader, label: labels.get(event.value.conversation) }, look)
+    case 'messageDeleted': {
+      const label = labels.get(event.value.conversation)
+      return messageLine({ ...event.value, deleted: true }, { reader, label }, look)
+    }
     case 'resync':
-      return colors.dim('(events were missed: see "inbox" and "read")')
+      return look.colors.dim('(events were missed: see "inbox" and "read")')
     default:
       return null
   }

@@ -1,4 +1,5 @@
 import type { ClientState, OutboxItem } from '../../client/index.ts'
+import type { UnsavedDraft } from '../unsaved-drafts.ts'
 import type { Chat } from './chat.ts'
 
 /** What the page shows, as one value. */
@@ -8,6 +9,8 @@ export interface AppState {
   readonly chat: Chat | null
   /** Messages that were written here and are not known to be sent, in order. */
   readonly outbox: readonly OutboxItem[]
+  /** Drafts that were typed here and are not known to be saved. */
+  readonly unsavedDrafts: readonly UnsavedDraft[]
   /** Own direct messages that were sent from here, by the hexadecimal form of their id: whether the other one was connected then. */
   readonly delivered: ReadonlyMap<string, boolean>
   readonly route: Route

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
-import { linkParts, parseTarget } from './words.ts'
+import { Conversation, ConversationKind, Message } from '../../gen/parley/v1/model.ts'
+import { linkParts, parseTarget, placeText, senderText } from './words.ts'
 
 test('only http and https addresses become links', () => {
   assert.deepEqual(linkParts('see https://example.org/a?b=1, or javascript:alert(1)'), [
@@ -49,4 +50,19 @@ test('a recipient is the name of an account, or # and the name of a room', () =>
   assert.deepEqual(parseTarget('#all-hands'), { target: { $case: 'room', value: 'all-hands' } })
   for (const wrong of ['', '#', 'two words', 'é', 'x'.repeat(51), '##x'])
     assert.equal(parseTarget(wrong), null, wrong)
+})
+
+test('who said something where names nobody twice', () => {
+  const me = 1
+  const direct = Conversation.create({ id: 7, kind: ConversationKind.DIRECT, name: 'yu' })
+  const room = Conversation.create({ id: 8, kind: ConversationKind.ROOM, name: 'dev' })
+  const theirs = Message.create({ sender: 2, senderName: 'yu' })
+  const mine = Message.create({ sender: me, senderName: 'ann' })
+  const text = (message: Message, conversation?: Conversation) =>
+    `${senderText(message, me)} ${placeText(message, conversation, me)}`.trim()
+  assert.equal(text(theirs, direct), 'yu')
+  assert.equal(text(mine, direct), 'You to yu')
+  assert.equal(text(theirs, room), 'yu in #dev')
+  assert.equal(text(mine, room), 'You in #dev')
+  assert.equal(text(theirs), 'yu')
 })

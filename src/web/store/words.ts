@@ -15,8 +15,19 @@ export function countText(count: number): string {
 export function previewText(message: Message | undefined, me: number): string {
   if (message === undefined) return 'No messages yet'
   if (message.deleted) return 'Message deleted'
-  const who = message.sender === me ? 'You' : message.senderName
-  return `${who}: ${message.text.replaceAll(/\s+/g, ' ').slice(0, 120)}`
+  return `${senderText(message, me)}: ${message.text.replaceAll(/\s+/g, ' ').slice(0, 120)}`
+}
+
+/** Who said it: `You`, `bob`. */
+export function senderText(message: Message, me: number): string {
+  return message.sender === me ? 'You' : message.senderName
+}
+
+/** Where it was said, to stand behind who said it: `in #dev`, `to bob`; nothing for what the other one of a direct conversation said. */
+export function placeText(message: Message, conversation: Conversation | undefined, me: number): string {
+  if (conversation === undefined) return ''
+  if (conversation.kind !== ConversationKind.DIRECT) return `in ${conversationTitle(conversation)}`
+  return message.sender === me ? `to ${conversationTitle(conversation)}` : ''
 }
 
 /** A recipient as a person types it. */

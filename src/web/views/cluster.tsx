@@ -86,7 +86,7 @@ function Row({ replica }: { readonly replica: WatchedReplica }) {
         <td colSpan={10} className="error">
           does not answer
         </td>
-        <td>{replica.address}</td>
+        <td className="address">{replica.address}</td>
       </tr>
     )
   }
@@ -103,7 +103,7 @@ function Row({ replica }: { readonly replica: WatchedReplica }) {
       <td>{bytesText(own.residentBytes)}</td>
       <td>{replica.answerMs.toFixed(1)} ms</td>
       <td>{own.connections}</td>
-      <td>{replica.address}</td>
+      <td className="address">{replica.address}</td>
     </tr>
   )
 }

@@ -2,21 +2,27 @@ import { useEffect, useRef, useState } from 'react'
 import { toHex } from '../../base/bytes.ts'
 import type { Draft, DraftOutcome, Target } from '../../gen/parley/v1/model.ts'
 import { reasonWords } from '../../client/index.ts'
+import { fromHex } from '../unsaved-drafts.ts'
+import type { UnsavedDraft } from '../unsaved-drafts.ts'
 import { byActivity, byPresence, conversationTitle, parseTarget, targetText } from '../store/words.ts'
 import { Page } from './page.tsx'
 import { ActionForm, Modal } from './parts.tsx'
-import { useApp, useChat } from './use-app.ts'
+import { useApp, useAppState, useChat } from './use-app.ts'
 
 /** Messages in the making: kept on the server, the same on every device, sent one by one or many in one go. */
 export function DraftsPage() {
   const app = useApp()
   const chat = useChat()
+  const { unsavedDrafts } = useAppState()
   const [selected, setSelected] = useState<ReadonlySet<string>>(new Set())
-  const [editing, setEditing] = useState<Draft | 'new' | null>(null)
+  const [editing, setEditing] = useState<EditedDraft | null>(null)
   const [outcomes, setOutcomes] = useState<readonly DraftOutcome[]>([])
   const [texts, setTexts] = useState<ReadonlyMap<string, string>>(new Map())
   const [busy, setBusy] = useState(false)
-  const drafts = [...chat.drafts.values()].sort((a, b) => b.updatedAtMs - a.updatedAtMs)
+  const unsavedKeys = new Set(unsavedDrafts.map(({ key }) => key))
+  const drafts = [...chat.drafts.values()]
+    .filter((draft) => !unsavedKeys.has(toHex(draft.id)))
+    .sort((a, b) => b.updatedAtMs - a.updatedAtMs)
   const chosen = drafts.filter((draft) => selected.has(toHex(draft.id)))
   const all = drafts.length > 0 && chosen.length === drafts.length
 
@@ -46,7 +52,11 @@ export function DraftsPage() {
     <Page
       title="Drafts"
       tools={
-        <button type="button" className="button primary" onClick={() => setEditing('new')}>
+        <button
+          type="button"
+          className="button primary"
+          onClick={() => setEditing({ id: app.newDraftId(), version: 0, text: '', recipients: [] })}
+        >
           New draft
         </button>
       }
@@ -81,17 +91,17 @@ export function DraftsPage() {
         </div>
       )}
       {outcomes.length > 0 && <Outcomes outcomes={outcomes} texts={texts} onClose={() => setOutcomes([])} />}
-      {drafts.length === 0 && (
+      {drafts.length === 0 && unsavedDrafts.length === 0 && (
         <div className="empty">
           <p>No drafts. A draft is kept here, on all your devices, until you send it.</p>
         </div>
       )}
       <ul className="plain-list stack">
+        {unsavedDrafts.map((unsaved) => (
+          <UnsavedRow key={unsaved.key} unsaved={unsaved} onEdit={setEditing} />
+        ))}
         {drafts.map((draft) => {
           const key = toHex(draft.id)
-          const recipients = draft.recipients
-            .map((target) => targetText(target, chat.conversations))
-            .join(', ')
           return (
             <li key={key} className="card row">
               <input
@@ -101,10 +111,7 @@ export function DraftsPage() {
                 onChange={() => toggle(key)}
               />
               <div className="grow">
-                <div className="ellipsis small muted">to {recipients === '' ? 'nobody yet' : recipients}</div>
-                <div className="ellipsis">
-                  {draft.text === '' ? <span className="muted">(empty)</span> : draft.text}
-                </div>
+                <DraftWords {...draft} />
                 {draft.conflictOf.length > 0 && (
                   <div className="small error">
                     Another device changed this draft at the same time. This copy keeps the edit that was
@@ -120,15 +127,69 @@ export function DraftsPage() {
         })}
       </ul>
       <Modal
-        title={editing === 'new' ? 'New draft' : 'Edit the draft'}
+        title={editing?.version === 0 ? 'New draft' : 'Edit the draft'}
         open={editing !== null}
         onClose={() => setEditing(null)}
       >
-        {editing !== null && (
-          <DraftEditor draft={editing === 'new' ? null : editing} onClose={() => setEditing(null)} />
-        )}
+        {editing !== null && <DraftEditor draft={editing} onClose={() => setEditing(null)} />}
       </Modal>
     </Page>
+  )
+}
+
+/** The version of one that is new is 0. */
+type EditedDraft = Pick<Draft, 'id' | 'version' | 'text'> & { readonly recipients: readonly Target[] }
+
+function DraftWords({ text, recipients }: { readonly text: string; readonly recipients: readonly Target[] }) {
+  const chat = useChat()
+  const names = recipients.map((target) => targetText(target, chat.conversations)).join(', ')
+  return (
+    <>
+      <div className="ellipsis small muted">to {names === '' ? 'nobody yet' : names}</div>
+      <div className="ellipsis">{text === '' ? <span className="muted">(empty)</span> : text}</div>
+    </>
+  )
+}
+
+/** A draft that the cluster has not taken yet. */
+function UnsavedRow(props: {
+  readonly unsaved: UnsavedDraft
+  readonly onEdit: (draft: EditedDraft) => void
+}) {
+  const app = useApp()
+  const isServed = useAppState().connection.kind === 'connected'
+  const { key, baseVersion, text, recipients, refused } = props.unsaved
+  return (
+    <li className="card row">
+      <div className="grow">
+        <DraftWords text={text} recipients={recipients} />
+        {refused === null ? (
+          <div className="small warning">
+            {isServed ? 'Saving…' : 'Kept on this device; saved when the cluster is back.'}
+          </div>
+        ) : (
+          <div className="small error">Not saved: {refused}</div>
+        )}
+      </div>
+      {refused !== null && (
+        <>
+          <button
+            type="button"
+            className="button tiny"
+            onClick={() => props.onEdit({ id: fromHex(key), version: baseVersion, text, recipients })}
+          >
+            Edit
+          </button>
+          <button
+            type="button"
+            className="button tiny danger"
+            onClick={() => app.discardDraft(props.unsaved)}
+          >
+            Discard
+          </button>
+        </>
+      )}
+    </li>
   )
 }
 
@@ -173,15 +234,23 @@ function Outcomes(props: {
 
 const noRecipient = 'A recipient is the name of an account, or # and the name of a room.'
 
-function DraftEditor({ draft, onClose }: { readonly draft: Draft | null; readonly onClose: () => void }) {
+/** What was typed and not saved: it is still there when the editor was closed by mistake. */
+const typedOnly = new Map<string, Pick<EditedDraft, 'text' | 'recipients'>>()
+
+function DraftEditor(props: { readonly draft: EditedDraft; readonly onClose: () => void }) {
+  const { draft, onClose } = props
   const app = useApp()
   const chat = useChat()
-  const [text, setText] = useState(draft?.text ?? '')
-  const [recipients, setRecipients] = useState<readonly Target[]>(draft?.recipients ?? [])
+  // Another account at the same browser does not get to see it.
+  const place = `${chat.me.id} ${draft.version === 0 && draft.text === '' ? 'new' : toHex(draft.id)} ${draft.version}`
+  const begun = typedOnly.get(place) ?? draft
+  const [text, setText] = useState(begun.text)
+  const [recipients, setRecipients] = useState(begun.recipients)
   const [typed, setTyped] = useState('')
   const box = useRef<HTMLTextAreaElement>(null)
 
   useEffect(() => box.current?.focus(), [])
+  useEffect(() => void typedOnly.set(place, { text, recipients }), [place, text, recipients])
 
   const known = [
     ...byActivity(chat.conversations.values())
@@ -205,8 +274,10 @@ function DraftEditor({ draft, onClose }: { readonly draft: Draft | null; readonl
   const save = async () => {
     const left = typed.trim() === '' ? null : parseTarget(typed)
     if (left === null && typed.trim() !== '') throw new Error(noRecipient)
-    const response = await app.saveDraft(draft, text, left === null ? recipients : [...recipients, left])
-    if (response.conflictCopy !== undefined) {
+    const saved = await app.saveDraft(draft, text, left === null ? recipients : [...recipients, left])
+    typedOnly.delete(place)
+    if (saved.kind === 'waiting') app.tell('info', 'Kept on this device; saved when the cluster is back.')
+    else if (saved.hasConflictCopy) {
       app.tell(
         'info',
         'Another device had changed this draft. Yours is kept, and so is a copy of the other edit.',

@@ -2,7 +2,7 @@ import { useState } from 'react'
 import type { Message } from '../../gen/parley/v1/model.ts'
 import { isRead } from '../store/chat.ts'
 import { routeHash } from '../store/state.ts'
-import { byActivity, conversationTitle, countText } from '../store/words.ts'
+import { byActivity, conversationTitle, countText, placeText, senderText } from '../store/words.ts'
 import { Page } from './page.tsx'
 import { Avatar, clockText, MessageText } from './parts.tsx'
 import { useApp, useChat } from './use-app.ts'
@@ -86,15 +86,16 @@ export function InboxPage() {
           {opened.map((message) => {
             const conversation = chat.conversations.get(message.conversation)
             const read = isRead(chat.marks.get(message.conversation), conversation, message, chat.me.id)
+            const place = placeText(message, conversation, chat.me.id)
             const mark = read ? 'unread' : 'read'
             return (
               <article key={`${message.conversation}/${message.seq}`} className="card stack">
                 <div className="row">
                   <Avatar name={message.senderName} />
                   <div className="grow">
-                    <strong>{message.senderName}</strong>{' '}
+                    <strong>{senderText(message, chat.me.id)}</strong>{' '}
                     <span className="muted small">
-                      {conversation === undefined ? '' : `in ${conversationTitle(conversation)}, `}
+                      {place === '' ? '' : `${place}, `}
                       {clockText(message.atMs)}
                     </span>
                   </div>

@@ -3,6 +3,7 @@ import { useId, useState } from 'react'
 import type { FormEvent, ReactNode } from 'react'
 import { errorText } from '../app.ts'
 import { linkParts } from '../store/words.ts'
+import { useAppState } from './use-app.ts'
 
 const tones = 6
 
@@ -123,6 +124,7 @@ export function ActionForm(props: {
   readonly children: ReactNode
   readonly extra?: ReactNode
 }) {
+  const isServed = useAppState().connection.kind === 'connected'
   const [busy, setBusy] = useState(false)
   const [error, setError] = useState<string | null>(null)
   const submit = (event: FormEvent) => {
@@ -149,7 +151,7 @@ export function ActionForm(props: {
           className={props.danger === true ? 'button danger' : 'button primary'}
           disabled={busy || props.disabled === true}
         >
-          {busy ? (props.busyLabel ?? 'One moment…') : props.label}
+          {busy ? (isServed ? (props.busyLabel ?? 'One moment…') : 'Waiting for the cluster…') : props.label}
         </button>
         {props.extra}
       </div>

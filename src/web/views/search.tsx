@@ -1,7 +1,7 @@
 import { useState } from 'react'
 import type { Message } from '../../gen/parley/v1/model.ts'
 import { routeHash } from '../store/state.ts'
-import { conversationTitle } from '../store/words.ts'
+import { placeText, senderText } from '../store/words.ts'
 import { Page } from './page.tsx'
 import { ActionForm, Field, timeText } from './parts.tsx'
 import { useApp, useChat } from './use-app.ts'
@@ -42,13 +42,13 @@ export function SearchPage() {
         <ul className="plain-list">
           {found?.messages.map((message) => {
             const conversation = chat.conversations.get(message.conversation)
+            const place = placeText(message, conversation, chat.me.id)
             return (
               <li key={`${message.conversation}/${message.seq}`} className="list-row results">
                 <div className="grow">
                   <div className="muted small">
-                    {message.senderName}
-                    {conversation === undefined ? '' : ` in ${conversationTitle(conversation)}`},{' '}
-                    {timeText(message.atMs)}
+                    {senderText(message, chat.me.id)}
+                    {place === '' ? '' : ` ${place}`}, {timeText(message.atMs)}
                   </div>
                   <div className="message-text">{message.text}</div>
                 </div>
