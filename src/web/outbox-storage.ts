@@ -6,26 +6,28 @@ const storeName = 'items'
 /** Keeps the outbox in the browser's IndexedDB, so that what was written survives a reload. */
 export function browserOutboxStorage(factory: IDBFactory): OutboxStorage {
   const opened = openDatabase(factory)
-  // Operations take effect in the order in which they were asked for.
+  // Operations take effect in the order in which they were asked for, each as a whole: one that removes an item comes after all of the one that adds it.
   let last: Promise<unknown> = opened
-  const inOrder = <T>(work: (store: IDBObjectStore) => IDBRequest<T>): Promise<T> => {
+  const inOrder = <T>(work: (store: IDBObjectStore) => Promise<T>): Promise<T> => {
     const result = last.then(async () => {
       const transaction = (await opened).transaction(storeName, 'readwrite', { durability: 'strict' })
-      return settled(work(transaction.objectStore(storeName)))
+      return work(transaction.objectStore(storeName))
     })
     last = result.catch(() => undefined)
     return result
   }
   return {
-    load: () => inOrder((store) => store.getAll() as IDBRequest<StoredItem[]>),
-    put: async (item) => {
-      const place = await inOrder<IDBValidKey | undefined>((store) => store.index('key').getKey(item.key))
-      await inOrder((store) => (place === undefined ? store.add(item) : store.put(item, place)))
-    },
-    remove: async (key) => {
-      const place = await inOrder<IDBValidKey | undefined>((store) => store.index('key').getKey(key))
-      if (place !== undefined) await inOrder((store) => store.delete(place))
-    },
+    load: () => inOrder((store) => settled(store.getAll() as IDBRequest<StoredItem[]>)),
+    put: (item) =>
+      inOrder(async (store) => {
+        const place = await settled(store.index('key').getKey(item.key))
+        await settled(place === undefined ? store.add(item) : store.put(item, place))
+      }),
+    remove: (key) =>
+      inOrder(async (store) => {
+        const place = await settled(store.index('key').getKey(key))
+        if (place !== undefined) await settled(store.delete(place))
+      }),
   }
 }
 
