@@ -68,6 +68,11 @@ test('what the life checks at its end waits for the room that it is about', asyn
   await assertClean(70000523, 'life')
 })
 
+test('a process that is killed while it makes its first file does not go on for ever', async () => {
+  // What it writes from then on comes to nothing, and it looked at the length of the file.
+  await assertClean(71000153, 'life')
+})
+
 test('a cluster that has lost more than it survives stops safely', async () => {
   for (const workload of workloadNames)
     for (let seed = 1; seed <= 5; seed += 1) await assertClean(seed, workload, { beyond: true })

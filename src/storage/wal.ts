@@ -69,9 +69,10 @@ function createFirstSegment(
   base: SnapshotPoint,
 ): void {
   const file = blank?.file ?? disk.open(segmentPath(nextNumber), true)
-  while (file.sizeBytes() < segmentBytes) {
-    const zeros = new Uint8Array(Math.min(1024 * 1024, segmentBytes - file.sizeBytes()))
-    file.writeNow(file.sizeBytes(), zeros)
+  for (let size = file.sizeBytes(); size < segmentBytes;) {
+    const zeros = new Uint8Array(Math.min(1024 * 1024, segmentBytes - size))
+    file.writeNow(size, zeros)
+    size += zeros.length
   }
   file.flushNow()
   disk.flushFolderNow(logFolder)
