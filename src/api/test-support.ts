@@ -3,6 +3,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { WebSocket } from 'ws'
 import type { Clock } from '../base/clock.ts'
 import { makeUuidV7 } from '../base/ids.ts'
+import { newestVersion } from '../base/version.ts'
 import { silentLogger } from '../base/logger.ts'
 import { openChat } from '../chat/machine.ts'
 import { ClientFrame, ServerFrame, type Request, type ServerState } from '../gen/parley/v1/frames.ts'
@@ -200,6 +201,7 @@ class ListLog implements Log {
       voters: 1,
       mayFail: 0,
       waitingFor: [],
+      commonVersion: newestVersion,
       members: [],
     }
   }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { silentLogger } from '../base/logger.ts'
 import { seededRandom } from '../base/random.ts'
+import { newestVersion } from '../base/version.ts'
 import { HaltError } from '../raft/halt.ts'
 import type { Configuration, FaultModel } from '../raft/types.ts'
 import { createEngine, type Engine, type EngineTuning } from './engine.ts'
@@ -882,6 +883,27 @@ test('fail-stop: both sides of a cut network go on when each takes the other for
     const had = before[position] ?? []
     assert.deepEqual(consumer.items.slice(0, had.length), had, 'nothing that was applied is replaced')
   }
+})
+
+test('what all members know goes by one that is being removed too, until it is out: the removal may come to nothing', async () => {
+  const cluster = new Cluster(4)
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  await cluster.clock.pass(500)
+  const old = cluster.follower(leader)
+  // It is not the newest, whose removal would wait for the version.
+  assert.ok(old.id < 4)
+  cluster.network.versions.set(old.id, 1)
+  const status = () => {
+    const { members, commonVersion } = leader.engine.status()
+    return [members.some(({ id }) => id === old.id), commonVersion]
+  }
+  assert.deepEqual(status(), [true, 1])
+  void leader.engine.change({ kind: 'remove', id: old.id }, 5000)
+  await cluster.clock.until(() => status()[0] === false)
+  assert.deepEqual(status(), [false, 1])
+  await cluster.clock.until(() => leader.engine.isRemoved(old.id))
+  assert.deepEqual(status(), [false, newestVersion])
 })
 
 test('as long as one replica is of an earlier version, what it could not read is refused and nothing else', async () => {

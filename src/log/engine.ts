@@ -317,6 +317,9 @@ export class Engine implements ReplicatedLog {
       voters: members.filter((member) => member.voter).length,
       mayFail: core?.mayFail ?? 0,
       waitingFor: core?.waitingFor ?? [],
+      commonVersion: Math.min(
+        ...[...members, ...this.appliedConfiguration.members].map(({ id }) => this.transport.version(id)),
+      ),
       members: members.map(({ id, voter, address }) => ({
         id,
         voter,

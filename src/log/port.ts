@@ -160,6 +160,11 @@ export interface LogStatus {
   readonly mayFail: number
   /** Replicas without which nothing can go on and that do not answer, where it is known that each of them is needed. */
   readonly waitingFor: readonly number[]
+  /**
+   * The newest version (src/base/version.ts) that all members know, those included that a change takes out which is under way: it may come to nothing. 0 = somebody has not
+   * been met since the start.
+   */
+  readonly commonVersion: number
   readonly members: readonly LogMember[]
 }
 

@@ -104,8 +104,8 @@ export class Housekeeping {
   }
 
   /** What all replicas know may be used from now on. One that has not been met yet is waited for: it may be an older one. */
-  private raiseVersion({ members }: LogStatus): void {
-    const version = Math.min(newestVersion, ...members.map((member) => member.version))
+  private raiseVersion({ commonVersion }: LogStatus): void {
+    const version = Math.min(newestVersion, commonVersion)
     if (version > this.options.versionInUse())
       this.run('raiseVersion', { $case: 'raiseVersion', value: { version } })
   }

@@ -96,6 +96,7 @@ class TestLog implements ReplicatedLog {
       voters: 2,
       mayFail: 0,
       waitingFor: [],
+      commonVersion: Math.min(member.version, this.otherVersion),
       members: [
         { ...member, id: 1, address: 'h:1 h:2 h:3', reachable: true },
         {

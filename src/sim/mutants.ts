@@ -500,8 +500,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'versions: raise the version before all know it',
     file: 'replica/housekeeping.ts',
-    find: 'Math.min(newestVersion, ...members.map((member) => member.version))',
-    replace: 'Math.max(...members.map((member) => member.version))',
+    find: 'Math.min(newestVersion, commonVersion)',
+    replace: 'newestVersion',
     workload: life,
   },
   {

@@ -68,6 +68,11 @@ test('what the life checks at its end waits for the room that it is about', asyn
   await assertClean(70000523, 'life')
 })
 
+test('a version is not used on the strength of a removal that comes to nothing', async () => {
+  // The one who was of the earlier version led next.
+  await assertClean(72000308, 'life')
+})
+
 test('a process that is killed while it makes its first file does not go on for ever', async () => {
   // What it writes from then on comes to nothing, and it looked at the length of the file.
   await assertClean(71000153, 'life')
