@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { chownSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { chownSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
@@ -79,6 +79,20 @@ test('who is back before the order is taken is not given up', async (t) => {
   assert.deepEqual(await outage.order(), [])
   assert.deepEqual(outage.givenUp, [[3]])
   assert.deepEqual(outage.files, [])
+})
+
+test('a folder in which nothing can be written ends nothing, and is tried again', (t) => {
+  const outage = new Outage(t)
+  outage.waitingFor = []
+  outage.start()
+  const path = join(outage.folder, 'waiting.json')
+  mkdirSync(path)
+  outage.waitingFor = [3]
+  outage.clock.run(5000)
+  assert.equal(readWaiting(outage.folder), null)
+  rmSync(path, { recursive: true })
+  outage.clock.run(1000)
+  assert.deepEqual(readWaiting(outage.folder)?.waitingFor, ['r3'])
 })
 
 test('an order that no replica takes is taken back, so that no later outage is met with it', async (t) => {

@@ -49,6 +49,7 @@ export function watchOutage(options: {
   const recoverPath = join(folder, recoverName)
   const recoveredPath = join(folder, recoveredName)
   let told = ''
+  let failure = ''
   let cancel: Cancel = () => {}
   // What an earlier process has left: an order was for what that one waited for.
   for (const path of [waitingPath, recoverPath, recoveredPath]) rmSync(path, { force: true })
@@ -57,7 +58,6 @@ export function watchOutage(options: {
     const { self, waitingFor, available, term, lastIndex } = status()
     const missing = available ? [] : waitingFor.map(replicaName)
     if (missing.join() !== told) {
-      told = missing.join()
       const file: WaitingFile = {
         version: 1,
         replica: replicaName(self),
@@ -70,9 +70,26 @@ export function watchOutage(options: {
         writeJson(waitingPath, file)
         logger.warn({ waitingFor: missing }, `waiting for ${missing.join(', ')}: nothing goes on without`)
       }
+      told = missing.join()
     }
     if (existsSync(recoverPath)) takeOrder(missing)
-    cancel = clock.after(lookMs, look)
+  }
+
+  /** A disk without room is no reason to end, least of all now. */
+  function lookAgain(): void {
+    try {
+      look()
+      failure = ''
+    } catch (error) {
+      const words = String(error)
+      if (words !== failure)
+        logger.warn(
+          { error: words },
+          'an operator cannot be told whom this replica waits for; it is tried again',
+        )
+      failure = words
+    }
+    cancel = clock.after(lookMs, lookAgain)
   }
 
   function takeOrder(missing: readonly string[]): void {
@@ -90,7 +107,7 @@ export function watchOutage(options: {
     writeJson(recoveredPath, answer)
   }
 
-  look()
+  lookAgain()
   return () => {
     cancel()
     rmSync(waitingPath, { force: true })
