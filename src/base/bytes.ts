@@ -7,6 +7,11 @@ export function toHex(bytes: Uint8Array): string {
   return text
 }
 
+/** The bytes of what {@link toHex} made; whether it is such a text is for the caller to know. */
+export function fromHex(text: string): Uint8Array {
+  return Uint8Array.from(text.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16))
+}
+
 /** Whether both hold the same bytes. Not for secrets: the time it takes tells where they differ. */
 export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
   if (a.length !== b.length) return false

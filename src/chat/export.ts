@@ -1,4 +1,4 @@
-import { toHex } from '../base/bytes.ts'
+import { fromHex, toHex } from '../base/bytes.ts'
 import { Draft, type Target } from '../gen/parley/v1/model.ts'
 import { readPolicy } from './policies.ts'
 import type { SqlRow, SqlValue } from './sql.ts'
@@ -251,7 +251,7 @@ function fitting(rows: readonly SqlRow[]): readonly SqlRow[] {
 function keyValue(text: string): SqlValue {
   if (/^[0-9]{1,16}$/.test(text)) return Number(text)
   if (!/^x([0-9a-f]{2})*$/.test(text)) return null
-  return Uint8Array.from(text.slice(1).match(/../g) ?? [], (pair) => Number.parseInt(pair, 16))
+  return fromHex(text.slice(1))
 }
 
 function nameOf(sql: Statements, account: number): string {

@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { fromHex } from '../base/bytes.ts'
 import { replicaName } from '../base/ids.ts'
 import type { Client } from '../client/index.ts'
 import type { GetStatusResponse } from '../gen/parley/v1/service.ts'
@@ -72,7 +73,7 @@ function operatorsIn(io: Io, data: string): readonly Operator[] {
 function readOperator(io: Io, folder: string): Operator | null {
   const { token, http } = readJson(io, join(folder, 'operator.json'))
   if (typeof http !== 'string' || typeof token !== 'string' || !/^[0-9a-f]{64}$/.test(token)) return null
-  return { http, token: Uint8Array.from(token.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16)) }
+  return { http, token: fromHex(token) }
 }
 
 /** The ids of the replicas that `parley up` runs in this folder; empty when it is not such a folder. */

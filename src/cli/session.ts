@@ -1,4 +1,4 @@
-import { toHex } from '../base/bytes.ts'
+import { fromHex, toHex } from '../base/bytes.ts'
 import { ParleyError, type Client } from '../client/index.ts'
 import { describeState } from '../client/index.ts'
 import type { Settings } from './config.ts'
@@ -89,7 +89,7 @@ function readSaved(settings: Settings, io: Io): SavedSession | null {
   try {
     const { name, token, servers, replicas } = JSON.parse(text) as Partial<Record<string, unknown>>
     if (typeof name !== 'string' || typeof token !== 'string' || !/^[0-9a-f]{64}$/.test(token)) return null
-    const bytes = Uint8Array.from(token.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16))
+    const bytes = fromHex(token)
     // With other servers it may be another cluster.
     const isSame = JSON.stringify(servers) === JSON.stringify(settings.servers)
     return { name, token: bytes, replicas: isSame ? textsOf(replicas) : [] }

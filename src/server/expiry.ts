@@ -79,7 +79,7 @@ class Watched {
     const { name, harm, remedy } = this.shown
     const end = new Date(this.endMs).toISOString().slice(0, 16).replace('T', ' ')
     if (leftMs <= 0) return `${name} ended on ${end} UTC, so ${harm}: ${remedy}`
-    return `${name} ends ${inWords(leftMs)}, on ${end} UTC; then ${harm}: ${remedy}`
+    return `${name} ends ${timeLeft(leftMs)}, on ${end} UTC; then ${harm}: ${remedy}`
   }
 
   private read(): void {
@@ -89,7 +89,7 @@ class Watched {
   }
 }
 
-function inWords(leftMs: number): string {
+function timeLeft(leftMs: number): string {
   const days = Math.floor(leftMs / dayMs)
   return days === 0 ? 'within a day' : `in ${days} day${days === 1 ? '' : 's'}`
 }

@@ -1,4 +1,4 @@
-import { toHex } from '../base/bytes.ts'
+import { fromHex, toHex } from '../base/bytes.ts'
 import { allDrafts, createClient, ParleyError } from '../client/index.ts'
 import type {
   Client,
@@ -23,7 +23,7 @@ import {
 import type { Chat } from './store/chat.ts'
 import { parseRoute, routeHash } from './store/state.ts'
 import type { AppState, Notice, Route } from './store/state.ts'
-import { fromHex, UnsavedDrafts } from './unsaved-drafts.ts'
+import { UnsavedDrafts } from './unsaved-drafts.ts'
 import type { DraftStorage, Saved, UnsavedDraft } from './unsaved-drafts.ts'
 
 /** What the page needs of the browser. */

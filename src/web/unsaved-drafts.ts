@@ -1,3 +1,4 @@
+import { fromHex } from '../base/bytes.ts'
 import { ParleyError, reasonKinds } from '../client/index.ts'
 import type { InputOf } from '../client/index.ts'
 import type { Target } from '../gen/parley/v1/model.ts'
@@ -110,8 +111,4 @@ export function browserDraftStorage(storage: Storage): DraftStorage {
     put: (draft) => storage.setItem(keyPrefix + draft.key, JSON.stringify(draft)),
     remove: (key) => storage.removeItem(keyPrefix + key),
   }
-}
-
-export function fromHex(text: string): Uint8Array {
-  return Uint8Array.from(text.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16))
 }
