@@ -153,6 +153,23 @@ test('a command that breaks a constraint of the tables is the command’s fault,
   assert.deepEqual(outcomes(chat.machine.applyBatch(one, true)), [Reason.COMMAND_FAILED])
 })
 
+test('so is one that shows only when what commands left in memory is written', () => {
+  const chat = new Harness(new DatabaseSync(':memory:'))
+  const alice = chat.register('alice')
+  chat.db.exec(`CREATE TRIGGER poison BEFORE UPDATE ON conversation BEGIN SELECT RAISE(ABORT, 'no'); END`)
+  const one = batch(chat, 1, alice, say('x'))
+  chat.db.exec('BEGIN')
+  chat.machine.applyBatch(one, false)
+  assert.throws(
+    () => chat.machine.flush(),
+    (error: unknown) => error instanceof Error && !('errcode' in error),
+  )
+  chat.db.exec('ROLLBACK; BEGIN')
+  chat.machine.reload()
+  assert.deepEqual(outcomes(chat.machine.applyBatch(one, true)), [Reason.COMMAND_FAILED])
+  chat.machine.flush()
+})
+
 test('an error of the database is let through as it is, with care too', () => {
   const db = new DatabaseSync(':memory:')
   const chat = new Harness(db)

@@ -82,15 +82,17 @@ class Machine implements ChatMachine {
       state.events.prune(before, state.position)
       state.outcomes.prune(state.nowMs, batch.commands.length)
     } catch (error) {
-      if (isReplicaFailure(error)) throw error
-      // Its code, if it has one, does not say that the database failed.
-      throw new Error('a command failed while it was applied', { cause: error })
+      throw failureOf(error)
     }
     return applied
   }
 
   flush(): void {
-    this.state.flush()
+    try {
+      this.state.flush()
+    } catch (error) {
+      throw failureOf(error)
+    }
     this.state.trim()
   }
 
@@ -334,6 +336,13 @@ function isForNobody({ account }: Command, op: CommandOp): boolean {
     default:
       return false
   }
+}
+
+/** What to throw for what was thrown while commands were applied, or what they left was written. */
+function failureOf(error: unknown): unknown {
+  if (isReplicaFailure(error)) return error
+  // Its code, if it has one, does not say that the database failed.
+  return new Error('a command failed while it was applied', { cause: error })
 }
 
 const outOfWindow = reject(
