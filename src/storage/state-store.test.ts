@@ -21,13 +21,14 @@ import { DamagedError, type SnapshotSink, type SnapshotSource, type StateStore }
 
 const folders: string[] = []
 const stores = new Set<StateStore>()
-/** What the thread has set timers for. */
+/** What the thread has set timers of seconds for. Shorter ones end at once. */
 const timers = new Set<() => void>()
 const clock: Clock = {
   monotonicMs: () => 0,
   wallMs: () => 0,
-  after(_delayMs, callback) {
-    timers.add(callback)
+  after(delayMs, callback) {
+    if (delayMs < 1000) setImmediate(callback)
+    else timers.add(callback)
     return () => timers.delete(callback)
   },
   soon: setImmediate,

@@ -1,8 +1,9 @@
 import { closeSync, openSync, readSync, rmSync, writeFileSync, writeSync } from 'node:fs'
-import { open, rm } from 'node:fs/promises'
+import { open } from 'node:fs/promises'
 import { DatabaseSync } from 'node:sqlite'
 import { Worker } from 'node:worker_threads'
 import type { Cancel, Clock } from '../base/clock.ts'
+import { removeFile } from './remove-file.ts'
 import { describeCopy, failed, StateJobs } from './state-jobs.ts'
 import type { StateJob, StateJobResult, StateWorker } from './types.ts'
 
@@ -28,6 +29,7 @@ export function createStateWorker(clock: Clock): StateWorker {
   const checkpoints = createJobThread(clock, false)
   // A copy of a large state takes seconds of work, and must hold up neither checkpoints nor what people wait for.
   const copies = createJobThread(clock, true)
+  let isClosed = false
   const threadFor = (job: StateJob): JobThread => (job.kind === 'checkpoint' ? checkpoints : copies)
   return {
     run: (job, done) => threadFor(job).run(job, done),
@@ -54,8 +56,9 @@ export function createStateWorker(clock: Clock): StateWorker {
         await handle.close()
       }
     },
-    remove: (path) => rm(path, { force: true }),
+    remove: (path) => removeFile(path, clock, () => isClosed),
     async close() {
+      isClosed = true
       await Promise.all([checkpoints.close(), copies.close()])
     },
   }

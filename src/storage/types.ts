@@ -123,7 +123,7 @@ export interface StateWorker {
   read(path: string, offset: number, length: number): Promise<Uint8Array>
   /** Makes the file when there is none. Now and then what was written is flushed, so that little is left for the end. */
   write(path: string, offset: number, bytes: Uint8Array): Promise<void>
-  /** Whether the file is there or not. */
+  /** Whether the file is there or not. Nobody reads it any more. */
   remove(path: string): Promise<void>
   close(): Promise<void>
 }
