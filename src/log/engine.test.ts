@@ -222,6 +222,33 @@ test('a follower acknowledges only what is on its disk', async () => {
   cluster.assertHealthy()
 })
 
+test('how much is applied at once grows only while there is more, so that a backlog after a quiet time is begun in small pieces', async () => {
+  const cluster = new Cluster(3)
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  const follower = cluster.follower(leader)
+  for (let i = 0; i < 20; i += 1) {
+    leader.propose(`${i}`)
+    await cluster.untilAllHave(i + 1)
+  }
+  const pieces: number[] = []
+  const { consumer } = follower
+  const apply = consumer.apply.bind(consumer)
+  consumer.apply = (entries, engineState) => {
+    pieces.push(entries.reduce((sum, { data }) => sum + (data?.length ?? 0), 0))
+    return apply(entries, engineState)
+  }
+  const others = cluster.running.filter(({ id }) => id !== follower.id)
+  for (const { id } of others) cluster.network.cut(id, follower.id)
+  for (let i = 20; i < 320; i += 1) leader.propose(`${i}-${'x'.repeat(1000)}`)
+  await cluster.clock.until(() => leader.consumer.items.length === 320)
+  for (const { id } of others) cluster.network.heal(id, follower.id)
+  await cluster.untilAllHave(320)
+  const [first = 0, second = 0, third = 0] = pieces
+  assert.ok(first <= 16 * 1024 && first < second && second < third, String(pieces))
+  cluster.assertHealthy()
+})
+
 test('what there is to apply is applied in pieces, with input handled in between', async () => {
   const cluster = new Cluster(3, { tuning: { maxApplyBytes: 20_000 } })
   await cluster.start()

@@ -89,8 +89,8 @@ const defaultTuning: EngineTuning = {
 const defaultCore: Omit<CoreOptions, 'self' | 'incarnation'> = {
   heartbeatTicks: 3,
   electionTicks: 15,
-  maxAppendBytes: 1024 * 1024,
-  maxInflightBytes: 16 * 1024 * 1024,
+  maxAppendBytes: 256 * 1024,
+  maxInflightBytes: 1024 * 1024,
   maxInflightMessages: 64,
   maxUncommittedBytes: 64 * 1024 * 1024,
 }
@@ -188,7 +188,7 @@ export class Engine implements ReplicatedLog {
     this.transport = options.transport
     this.logger = options.logger
     this.appliedConfiguration = options.configuration
-    this.applyBytes = this.tuning.maxApplyBytes
+    this.applyBytes = Math.min(leastApplyBytes, this.tuning.maxApplyBytes)
     this.reads = new Reads((id) => this.step({ kind: 'readIndex', id }))
     const shared = { self: options.self, clock: this.clock, transport: this.transport, logger: this.logger }
     this.sender = new SnapshotSender({
@@ -700,7 +700,7 @@ export class Engine implements ReplicatedLog {
     if (this.appendedChanges.length > 0)
       this.settleChanges((index) => entries.find((one) => one.index === index))
     core.step({ kind: 'applied', index: last.index })
-    this.adaptApply(this.clock.monotonicMs() - startedMs)
+    this.adaptApply(this.clock.monotonicMs() - startedMs, last.index < this.commitIndex)
     // Input first: so heartbeats are answered however much there is to apply.
     this.schedule()
   }
@@ -726,10 +726,11 @@ export class Engine implements ReplicatedLog {
     for (const { index, term, resolve } of applied) resolve(settled(index, term, entryAt(index)))
   }
 
-  private adaptApply(tookMs: number): void {
+  /** @param more whether there was more to apply than at once: else nothing is known of what that much would take. */
+  private adaptApply(tookMs: number, more: boolean): void {
     const { maxApplyBytes } = this.tuning
     if (tookMs > applyTargetMs * 2) this.applyBytes = Math.max(leastApplyBytes, this.applyBytes / 2)
-    else if (tookMs < applyTargetMs) this.applyBytes = Math.min(maxApplyBytes, this.applyBytes * 2)
+    else if (more && tookMs < applyTargetMs) this.applyBytes = Math.min(maxApplyBytes, this.applyBytes * 2)
   }
 
   private applyLater(): void {

@@ -322,9 +322,12 @@ export interface CoreOptions {
   readonly heartbeatTicks: number
   /** Without a word from the leader for this many ticks up to twice as many (drawn each time) a follower campaigns; default 15. */
   readonly electionTicks: number
-  /** Most bytes of entries in one append message; default 1 MiB. One entry always fits. */
+  /** Most bytes of entries in one append message; default 256 KiB. One entry always fits. */
   readonly maxAppendBytes: number
-  /** Most bytes, and most messages, on the way to one follower; default 16 MiB and 64. */
+  /**
+   * Most bytes, and most messages, on the way to one follower; default 1 MiB and 64. It is also what a leader may have to read and send in one turn when a follower lags, so a
+   * larger one would hold up all others; with an answer after 0.1 s it lets 10 MB a second through.
+   */
   readonly maxInflightBytes: number
   readonly maxInflightMessages: number
   /** Most bytes proposed and not committed; above it proposals are dropped and `interrupted` says so; default 64 MiB. */
