@@ -19,9 +19,9 @@ import {
 
 /**
  * Above this SQLite's write-ahead log is written back, and again whenever it has grown by as much. All replicas come to it at the same time, and what is written back holds up
- * the disk for the log meanwhile: with 64 MiB on one disk for half a second.
+ * the disk for the log meanwhile: with 64 MiB on one disk for half a second, with 16 MiB for 60 ms.
  */
-const largeWalBytes = 16 * 1024 * 1024
+const largeWalBytes = 8 * 1024 * 1024
 /** Above this the writer waits as long as it takes for it to be written back, a second at most. */
 const hugeWalBytes = 256 * 1024 * 1024
 /** When no more than this is left to write back, the writer waits for it, for a short while. */

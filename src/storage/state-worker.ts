@@ -30,6 +30,7 @@ export function createStateWorker(clock: Clock): StateWorker {
   // A copy of a large state takes seconds of work, and must hold up neither checkpoints nor what people wait for.
   const copies = createJobThread(clock, true)
   let isClosed = false
+  const rest = (ms: number): Promise<void> => new Promise((resolve) => clock.after(ms, resolve))
   const threadFor = (job: StateJob): JobThread => (job.kind === 'checkpoint' ? checkpoints : copies)
   return {
     run: (job, done) => threadFor(job).run(job, done),
@@ -51,7 +52,11 @@ export function createStateWorker(clock: Clock): StateWorker {
         while (written < bytes.length)
           written += (await handle.write(bytes, written, undefined, offset + written)).bytesWritten
         const end = offset + bytes.length
-        if (Math.floor(end / flushBytes) > Math.floor(offset / flushBytes)) await handle.datasync()
+        if (Math.floor(end / flushBytes) === Math.floor(offset / flushBytes)) return
+        const beganMs = clock.monotonicMs()
+        await handle.datasync()
+        // The disk is for what people wait for: at least every other moment.
+        await rest(clock.monotonicMs() - beganMs)
       } finally {
         await handle.close()
       }

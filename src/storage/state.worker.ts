@@ -8,8 +8,8 @@ import type { StateJob, StateJobResult } from './types.ts'
 
 /** About a megabyte is copied at a time, and flushed: what the disk has yet to write of a copy would hold up the log's flushes for a second and more. */
 const stepPages = 256
-/** So long nothing is copied after each step, which takes about 10 ms: the disk is for what people wait for. A gigabyte takes half a minute. */
-const restMs = 20
+/** So long nothing is copied after each step, which takes about 10 ms: the disk is for what people wait for. A gigabyte takes most of a minute. */
+const restMs = 40
 
 // Threads do not get as far as writing it by themselves when the process is killed. Without it the next start strips this file of its types again, which takes 20 MB.
 flushCompileCache()
