@@ -79,7 +79,7 @@ async function measure(): Promise<Report> {
 }
 
 async function measureParley(cluster: BenchCluster): Promise<Omit<Report, 'etcd'>> {
-  const idleSeconds = Math.max(10, Number(given.seconds))
+  const idleSeconds = Math.max(30, Number(given.seconds))
   say(`idle: ${settleMs / 1000} s to settle, then ${idleSeconds} s`)
   await wait(settleMs)
   const idle = await cluster.measure(() => wait(idleSeconds * 1000))

@@ -27,8 +27,8 @@ interface Counts {
 export function createMetrics(replica: Replica): Metrics {
   const byOp = new Map<Op['$case'], Counts>()
   const registry = new Registry()
-  // The delay of the event loop is sampled every 100 ms rather than 10: an idle replica should not keep a core awake.
-  collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: 100 })
+  // The delay of the event loop is sampled every 500 ms rather than 10: an idle replica should not keep a core awake.
+  collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: 500 })
 
   function gauge(name: string, help: string, read: () => number): void {
     registry.registerMetric(

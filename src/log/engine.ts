@@ -61,7 +61,7 @@ export interface EngineOptions {
 }
 
 export interface EngineTuning {
-  /** The unit of the core's time-outs. Default 20 ms. */
+  /** The unit of the core's time-outs. Default 30 ms. */
   readonly tickMs: number
   /** See {@link CoreOptions}. */
   readonly core: Partial<Omit<CoreOptions, 'self' | 'incarnation'>>
@@ -77,7 +77,7 @@ export interface EngineTuning {
 }
 
 const defaultTuning: EngineTuning = {
-  tickMs: 20,
+  tickMs: 30,
   core: {},
   wal: {},
   compaction: {},
@@ -87,8 +87,8 @@ const defaultTuning: EngineTuning = {
 }
 
 const defaultCore: Omit<CoreOptions, 'self' | 'incarnation'> = {
-  heartbeatTicks: 3,
-  electionTicks: 15,
+  heartbeatTicks: 2,
+  electionTicks: 10,
   maxAppendBytes: 256 * 1024,
   maxInflightBytes: 1024 * 1024,
   maxInflightMessages: 64,

@@ -42,9 +42,9 @@ export interface Objection {
 }
 
 export interface LinkTiming {
-  /** Each link is probed, and its round trip measured, so often. Default 500 ms. */
+  /** Each link is probed, and its round trip measured, so often. Default 750 ms. */
   readonly pingMs: number
-  /** A link is silent when nothing came back for so many probes. Default 3. */
+  /** A link is silent when nothing came back for so many probes. Default 2. */
   readonly silentAfterPings: number
   /** A greeting that takes longer is given up. Default 2,000 ms. */
   readonly greetingMs: number
@@ -60,8 +60,8 @@ export interface LinkTiming {
 }
 
 export const defaultTiming: LinkTiming = {
-  pingMs: 500,
-  silentAfterPings: 3,
+  pingMs: 750,
+  silentAfterPings: 2,
   greetingMs: 2000,
   dialFirstMs: 10,
   dialMostMs: 1000,

@@ -318,9 +318,9 @@ export interface CoreStatus {
 export interface CoreOptions {
   readonly self: ReplicaId
   readonly incarnation: Incarnation
-  /** Heartbeats leave every so many ticks; default 3. */
+  /** Heartbeats leave every so many ticks; default 2. */
   readonly heartbeatTicks: number
-  /** Without a word from the leader for this many ticks up to twice as many (drawn each time) a follower campaigns; default 15. */
+  /** Without a word from the leader for this many ticks up to twice as many (drawn each time) a follower campaigns; default 10. */
   readonly electionTicks: number
   /** Most bytes of entries in one append message; default 256 KiB. One entry always fits. */
   readonly maxAppendBytes: number
