@@ -25,6 +25,7 @@ import { parseRoute, routeHash } from './store/state.ts'
 import type { AppState, Notice, Route } from './store/state.ts'
 import { UnsavedDrafts } from './unsaved-drafts.ts'
 import type { DraftStorage, Saved, UnsavedDraft } from './unsaved-drafts.ts'
+import type { UnsentTexts } from './unsent-texts.ts'
 
 /** What the page needs of the browser. */
 export interface Browser {
@@ -32,6 +33,7 @@ export interface Browser {
   readonly address: string
   readonly outbox: OutboxStorage
   readonly drafts: DraftStorage
+  readonly unsent: UnsentTexts
   /** Keeps who is signed in across reloads. */
   readSession(): string | null
   writeSession(session: string | null): void
@@ -51,6 +53,7 @@ const historyLimit = 600
 
 /** The page's state and everything that can be done to it. Views read the state and call the methods; nothing else talks to the client library. */
 export class App {
+  readonly unsent: UnsentTexts
   private state: AppState
   private readonly listeners = new Set<() => void>()
   private readonly browser: Browser
@@ -65,6 +68,7 @@ export class App {
 
   constructor(browser: Browser) {
     this.browser = browser
+    this.unsent = browser.unsent
     const token = browser.readSession()
     this.client = this.makeClient(token)
     this.unsaved = this.makeUnsaved(this.client)
@@ -126,12 +130,14 @@ export class App {
     try {
       await this.client.logOut()
     } finally {
+      this.unsent.clear()
       this.forget()
     }
   }
 
   async deleteAccount(confirmName: string): Promise<void> {
     await this.client.call('deleteAccount', { confirmName })
+    this.unsent.clear()
     this.forget()
     this.tell('info', 'Your account was deleted.')
   }

@@ -6,6 +6,7 @@ import { keepControl } from './control.ts'
 import { browserOutboxStorage } from './outbox-storage.ts'
 import './styles.css'
 import { browserDraftStorage } from './unsaved-drafts.ts'
+import { UnsentTexts } from './unsent-texts.ts'
 import { Root } from './views/root.tsx'
 import { AppContext } from './views/use-app.ts'
 
@@ -26,6 +27,7 @@ const app = new App({
   }),
   outbox: browserOutboxStorage(indexedDB),
   drafts: browserDraftStorage(localStorage),
+  unsent: new UnsentTexts(sessionStorage),
   readSession: () => localStorage.getItem(sessionKey),
   writeSession: (session) =>
     session === null ? localStorage.removeItem(sessionKey) : localStorage.setItem(sessionKey, session),

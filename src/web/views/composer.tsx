@@ -4,9 +4,6 @@ import type { Message } from '../../gen/parley/v1/model.ts'
 import { Icon } from './parts.tsx'
 import { useApp, useChat } from './use-app.ts'
 
-/** What was typed and not sent, by conversation: it is still there when one comes back. */
-const unsent = new Map<string, string>()
-
 /** The box in which a message is written, or an own one is edited. */
 export function Composer(props: {
   readonly place: string
@@ -21,7 +18,7 @@ export function Composer(props: {
   const { editing } = props
   // Another account at the same browser does not get to see it.
   const place = `${chat.me.id} ${props.place}`
-  const [text, setText] = useState(unsent.get(place) ?? '')
+  const [text, setText] = useState(app.unsent.get(place))
   const box = useRef<HTMLTextAreaElement>(null)
   const limit = chat.policy?.maxMessageBytes ?? 16_384
   const bytes = text.length * 3 > limit ? new TextEncoder().encode(text).length : 0
@@ -34,11 +31,11 @@ export function Composer(props: {
 
   const change = (value: string) => {
     setText(value)
-    if (editing === null) unsent.set(place, value)
+    if (editing === null) app.unsent.set(place, value)
   }
   const stopEditing = () => {
     props.onEdit(null)
-    setText(unsent.get(place) ?? '')
+    setText(app.unsent.get(place))
   }
   const submit = () => {
     if (text.trim() === '' || bytes > limit) return
