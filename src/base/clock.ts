@@ -11,3 +11,7 @@ export interface Clock {
 }
 
 export type Cancel = () => void
+
+export function pause(clock: Pick<Clock, 'after'>, ms: number): Promise<void> {
+  return new Promise((resolve) => void clock.after(ms, resolve))
+}

@@ -222,6 +222,17 @@ test('a follower acknowledges only what is on its disk', async () => {
   cluster.assertHealthy()
 })
 
+/** How many bytes it applies at once from now on, each time. */
+function piecesAppliedBy({ consumer }: Replica): readonly number[] {
+  const pieces: number[] = []
+  const apply = consumer.apply.bind(consumer)
+  consumer.apply = (entries, engineState) => {
+    pieces.push(entries.reduce((sum, { data }) => sum + (data?.length ?? 0), 0))
+    return apply(entries, engineState)
+  }
+  return pieces
+}
+
 test('how much is applied at once grows only while there is more, so that a backlog after a quiet time is begun in small pieces', async () => {
   const cluster = new Cluster(3)
   await cluster.start()
@@ -231,13 +242,7 @@ test('how much is applied at once grows only while there is more, so that a back
     leader.propose(`${i}`)
     await cluster.untilAllHave(i + 1)
   }
-  const pieces: number[] = []
-  const { consumer } = follower
-  const apply = consumer.apply.bind(consumer)
-  consumer.apply = (entries, engineState) => {
-    pieces.push(entries.reduce((sum, { data }) => sum + (data?.length ?? 0), 0))
-    return apply(entries, engineState)
-  }
+  const pieces = piecesAppliedBy(follower)
   const others = cluster.running.filter(({ id }) => id !== follower.id)
   for (const { id } of others) cluster.network.cut(id, follower.id)
   for (let i = 20; i < 320; i += 1) leader.propose(`${i}-${'x'.repeat(1000)}`)
@@ -257,13 +262,7 @@ test('what there is to apply is applied in pieces, with input handled in between
   cluster.kill(follower.id)
   for (let i = 0; i < 500; i += 1) leader.propose(`${i}-${'x'.repeat(1000)}`)
   await cluster.untilAllHave(500)
-  const pieces: number[] = []
-  const { consumer } = follower
-  const apply = consumer.apply.bind(consumer)
-  consumer.apply = (entries, engineState) => {
-    pieces.push(entries.reduce((sum, { data }) => sum + (data?.length ?? 0), 0))
-    return apply(entries, engineState)
-  }
+  const pieces = piecesAppliedBy(follower)
   await cluster.start(follower.id)
   await cluster.untilAllHave(500)
   assert.ok(pieces.length >= 25 && pieces.every((bytes) => bytes <= 20_000), String(pieces))

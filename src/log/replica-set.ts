@@ -1,5 +1,5 @@
 import { unreachable } from '../base/assert.ts'
-import type { Clock } from '../base/clock.ts'
+import { pause, type Clock } from '../base/clock.ts'
 import type { ReplicaId } from '../base/ids.ts'
 import { highestIdOf } from '../raft/configurations.ts'
 import type { ChangeRefusal, Configuration, ConfigurationChange } from '../raft/types.ts'
@@ -32,7 +32,6 @@ export async function changeReplicaSet(
   host: ReplicaSetHost,
 ): Promise<ReplicaSetResult> {
   const deadline = timer(host.clock, timeoutMs)
-  const pause = (): Promise<void> => new Promise((resolve) => host.clock.after(againMs, resolve))
   /** An earlier attempt may have taken effect. */
   let open = false
   let tried: ReplicaId = 0
@@ -55,7 +54,7 @@ export async function changeReplicaSet(
       if (verdict.kind === 'refused') return { ok: false, refused: verdict.refused }
       open ||= refused === 'unanswered'
       if (deadline.isPast()) return { ok: false, refused: open ? 'unknown' : verdict.otherwise }
-      await pause()
+      await pause(host.clock, againMs)
     }
   } finally {
     deadline.cancel()

@@ -1,6 +1,6 @@
 import { Worker } from 'node:worker_threads'
 
-import type { Cancel, Clock } from '../base/clock.ts'
+import { pause, type Cancel, type Clock } from '../base/clock.ts'
 import type { Logger } from '../base/logger.ts'
 import type { SearchMessagesRequest, SearchMessagesResponse } from '../gen/parley/v1/service.ts'
 import type { Search } from './replica.ts'
@@ -142,7 +142,7 @@ export function createSearch(options: SearchOptions): SearchThread {
       // The load may have begun since.
       if (once || !more || options.position() - began > busyCommands) return
       // Nobody waits for it: half of a processor is enough.
-      await new Promise<void>((resolve) => clock.after(clock.monotonicMs() - sinceMs, resolve))
+      await pause(clock, clock.monotonicMs() - sinceMs)
     }
   }
 

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, renameSync, rmSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 
-import type { Cancel, Clock } from '../base/clock.ts'
+import { pause, type Cancel, type Clock } from '../base/clock.ts'
 import { parseReplicaName, replicaName } from '../base/ids.ts'
 import type { Logger } from '../base/logger.ts'
 import type { LogStatus } from '../log/port.ts'
@@ -145,7 +145,7 @@ export async function orderRecovery(
     if (lateMs >= 0 && tookBack(recoverPath)) return null
     // Its process has ended in between.
     if (lateMs >= lookMs) return waitingFor
-    await new Promise<void>((resolve) => void clock.after(askMs, resolve))
+    await pause(clock, askMs)
   }
 }
 

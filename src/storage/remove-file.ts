@@ -1,5 +1,5 @@
 import { open, rm } from 'node:fs/promises'
-import type { Clock } from '../base/clock.ts'
+import { pause, type Clock } from '../base/clock.ts'
 
 /** So much of a file is given back at once, and then nothing for a while. */
 const pieceBytes = 8 * 1024 * 1024
@@ -19,7 +19,7 @@ export async function removeFile(path: string, clock: Clock, hurried: () => bool
       while (size > pieceBytes && !hurried()) {
         size -= pieceBytes
         await file.truncate(size)
-        await new Promise<void>((resolve) => clock.after(restMs, resolve))
+        await pause(clock, restMs)
       }
     } finally {
       await file.close()

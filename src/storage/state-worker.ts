@@ -2,7 +2,7 @@ import { closeSync, openSync, readSync, rmSync, writeFileSync, writeSync } from 
 import { open } from 'node:fs/promises'
 import { DatabaseSync } from 'node:sqlite'
 import { Worker } from 'node:worker_threads'
-import type { Cancel, Clock } from '../base/clock.ts'
+import { pause, type Cancel, type Clock } from '../base/clock.ts'
 import { removeFile } from './remove-file.ts'
 import { describeCopy, failed, StateJobs } from './state-jobs.ts'
 import type { StateJob, StateJobResult, StateWorker } from './types.ts'
@@ -30,7 +30,6 @@ export function createStateWorker(clock: Clock): StateWorker {
   // A copy of a large state takes seconds of work, and must hold up neither checkpoints nor what people wait for.
   const copies = createJobThread(clock, true)
   let isClosed = false
-  const rest = (ms: number): Promise<void> => new Promise((resolve) => clock.after(ms, resolve))
   const threadFor = (job: StateJob): JobThread => (job.kind === 'checkpoint' ? checkpoints : copies)
   return {
     run: (job, done) => threadFor(job).run(job, done),
@@ -56,7 +55,7 @@ export function createStateWorker(clock: Clock): StateWorker {
         const beganMs = clock.monotonicMs()
         await handle.datasync()
         // The disk is for what people wait for: at least every other moment.
-        await rest(clock.monotonicMs() - beganMs)
+        await pause(clock, clock.monotonicMs() - beganMs)
       } finally {
         await handle.close()
       }
