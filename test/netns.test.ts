@@ -17,7 +17,7 @@ test(
     await a.reaches(b)
     await b.reaches(a)
     network.cut({ from: 'a', to: 'b' })
-    a.send(b, 'lost')
+    await a.send(b, 'lost')
     await b.reaches(a)
     network.heal({ from: 'a', to: 'b' })
     await a.reaches(b)
@@ -35,8 +35,8 @@ test(
     using c = listen(network, 'c')
     await Promise.all([a.ready, b.ready, c.ready])
     network.unplug('a')
-    a.send(b, 'lost')
-    c.send(a, 'lost')
+    await a.send(b, 'lost')
+    await c.send(a, 'lost')
     await c.reaches(b)
     network.plug('a')
     await a.reaches(b)
@@ -55,22 +55,22 @@ test('a slow link holds up what is sent over it, and only that', { skip: problem
   network.healAll()
   network.slow({ from: 'a', to: 'b' }, 8)
   // 40,000 bytes take forty seconds at 1,000 bytes a second.
-  for (let i = 0; i < 40; i += 1) a.send(b, `${'x'.repeat(1000)}${i}`)
-  a.send(c, 'quick')
+  for (let i = 0; i < 40; i += 1) await a.send(b, `${'x'.repeat(1000)}${i}`)
+  await a.send(c, 'quick')
   await c.hears('quick')
   assert.ok(!b.heard.some((text) => text.endsWith('x39')))
   network.heal({ from: 'a', to: 'b' })
   await a.reaches(b)
 })
 
-/** A process on a host that tells what datagrams arrive and sends them when told. */
+/** A process on a host that tells what datagrams arrive, sends them when told, and tells when it has. */
 const program = `
 const socket = require('node:dgram').createSocket('udp4')
 socket.on('message', (bytes) => console.log(bytes.toString()))
 socket.bind(4000, () => console.log('ready'))
 require('node:readline').createInterface({ input: process.stdin }).on('line', (line) => {
   const { to, text } = JSON.parse(line)
-  socket.send(text, 4000, to)
+  socket.send(text, 4000, to, () => console.log('sent ' + text))
 })`
 
 class Listener {
@@ -92,8 +92,10 @@ class Listener {
     this.ready = this.hears('ready')
   }
 
-  send(to: Listener, text: string): void {
+  /** Fulfilled once it has been sent; whether it arrives is another matter. */
+  async send(to: Listener, text: string): Promise<void> {
     this.child.stdin?.write(`${JSON.stringify({ to: to.host.address, text })}\n`)
+    await this.hears(`sent ${text}`)
   }
 
   async hears(text: string): Promise<void> {
@@ -111,7 +113,7 @@ class Listener {
   async reaches(to: Listener): Promise<void> {
     sent += 1
     const text = `hello ${sent}`
-    this.send(to, text)
+    await this.send(to, text)
     await to.hears(text)
   }
 
