@@ -4,7 +4,7 @@ import { resolve } from 'node:path'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
 import { startCluster, type TestCluster } from './support/cluster.ts'
-import { untilAllSay, untilWhole } from './support/fail-stop.ts'
+import { assertNothingIsWritten, untilAllSay, untilWhole } from './support/fail-stop.ts'
 import { Ledger } from './support/ledger.ts'
 import { checkSameState } from './support/state.ts'
 
@@ -122,4 +122,65 @@ test('fail-stop: an operator reads what would be lost, and forces two to go on w
   await assert.rejects(recover('--force'), /No replica of .* answers\. Start it first/)
   cluster.start(1)
   await cluster.untilServing(2)
+})
+
+test('fail-stop: a replica that stands still is not dead: the others wait for it, whether it leads or not, and say so', async () => {
+  await using cluster = await startCluster(three)
+  using ledger = new Ledger(cluster.addresses)
+  await ledger.open(2)
+  const leader = await cluster.untilServing()
+  for (const still of [1 + (leader % 3), leader]) {
+    await untilWhole(cluster)
+    const others = [1, 2, 3].filter((id) => id !== still)
+    cluster.signal(still, 'SIGSTOP')
+    // Only a leader misses who is silent, and those who would like to lead.
+    const isNamed = ({ quorum, waitingFor }: { quorum: boolean; waitingFor: readonly number[] }) =>
+      !quorum && waitingFor.join() === String(still)
+    const witnesses = still === leader ? others : [leader]
+    await untilAllSay(cluster, witnesses, `r${still} is waited for`, isNamed)
+    for (const id of witnesses)
+      await assertNothingIsWritten(cluster.replicas[id - 1]?.http ?? '', `r${still}`)
+    cluster.signal(still, 'SIGCONT')
+    ledger.start(1)
+    await ledger.progress(20)
+    await ledger.stop()
+    assert.equal(cluster.running.size, 3, 'nobody had to end for it')
+  }
+  await ledger.check(cluster.addresses)
+  assert.ok((await checkSameState(cluster)) >= 3)
+})
+
+test('fail-stop with --trust-timeouts: the others go on without a replica that stands still, and it ends when it finds out, and is taken in again', async () => {
+  await using cluster = await startCluster({ ...three, environment: { PARLEY_TRUST_TIMEOUTS: 'true' } })
+  using ledger = new Ledger(cluster.addresses)
+  await ledger.open(2)
+  ledger.start(2)
+  await ledger.progress(20)
+  for (const role of ['follower', 'leader']) {
+    await untilWhole(cluster)
+    const leader = await cluster.untilServing()
+    const still = role === 'leader' ? leader : 1 + (leader % 3)
+    const others = [1, 2, 3].filter((id) => id !== still)
+    cluster.signal(still, 'SIGSTOP')
+    await untilAllSay(
+      cluster,
+      others,
+      `the others go on without r${still}, which was the ${role}`,
+      ({ quorum, leader: now, replicas }) =>
+        quorum && now !== still && replicas.find(({ id }) => id === still)?.voter === false,
+    )
+    await ledger.progress(20)
+    cluster.signal(still, 'SIGCONT')
+    assert.equal(await cluster.untilEnded(still), 1)
+    assert.ok(
+      cluster.lines.some((line) => line.startsWith(`r${still}:`) && line.includes('taken it for dead')),
+      cluster.lines.join('\n'),
+    )
+    cluster.start(still)
+    await ledger.progress(20)
+  }
+  await untilWhole(cluster)
+  await ledger.stop()
+  await ledger.check(cluster.addresses)
+  assert.ok((await checkSameState(cluster)) >= 3)
 })

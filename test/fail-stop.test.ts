@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { createClient, ParleyError } from '../src/client/index.ts'
 import { startCluster } from './support/cluster.ts'
-import { statusAt, untilAllSay, untilWhole } from './support/fail-stop.ts'
+import { assertNothingIsWritten, statusAt, untilAllSay, untilWhole } from './support/fail-stop.ts'
 import { Ledger } from './support/ledger.ts'
 import { checkSameState } from './support/state.ts'
 
@@ -53,78 +52,4 @@ test('fail-stop: two that crashed first wait for the one that went on alone, and
   cluster.start(3)
   await untilWhole(cluster)
   await ledger.check(cluster.addresses)
-})
-
-/** Whoever wants something is told for whom it waits. */
-async function assertNothingIsWritten(address: string, missing: string): Promise<void> {
-  const client = createClient({ addresses: [address], discover: false, timeoutMs: 2000 })
-  try {
-    await assert.rejects(
-      client.logIn({ name: 'talker0', password: 'a password for tests', device: 'test' }),
-      (error) => error instanceof ParleyError && error.message.includes(missing),
-    )
-  } finally {
-    client.close()
-  }
-}
-
-test('fail-stop: a replica that stands still is not dead: the others wait for it, whether it leads or not, and say so', async () => {
-  await using cluster = await startCluster(three)
-  using ledger = new Ledger(cluster.addresses)
-  await ledger.open(2)
-  const leader = await cluster.untilServing()
-  for (const still of [1 + (leader % 3), leader]) {
-    await untilWhole(cluster)
-    const others = [1, 2, 3].filter((id) => id !== still)
-    cluster.signal(still, 'SIGSTOP')
-    // Only a leader misses who is silent, and those who would like to lead.
-    const isNamed = ({ quorum, waitingFor }: { quorum: boolean; waitingFor: readonly number[] }) =>
-      !quorum && waitingFor.join() === String(still)
-    const witnesses = still === leader ? others : [leader]
-    await untilAllSay(cluster, witnesses, `r${still} is waited for`, isNamed)
-    for (const id of witnesses)
-      await assertNothingIsWritten(cluster.replicas[id - 1]?.http ?? '', `r${still}`)
-    cluster.signal(still, 'SIGCONT')
-    ledger.start(1)
-    await ledger.progress(20)
-    await ledger.stop()
-    assert.equal(cluster.running.size, 3, 'nobody had to end for it')
-  }
-  await ledger.check(cluster.addresses)
-  assert.ok((await checkSameState(cluster)) >= 3)
-})
-
-test('fail-stop with --trust-timeouts: the others go on without a replica that stands still, and it ends when it finds out, and is taken in again', async () => {
-  await using cluster = await startCluster({ ...three, environment: { PARLEY_TRUST_TIMEOUTS: 'true' } })
-  using ledger = new Ledger(cluster.addresses)
-  await ledger.open(2)
-  ledger.start(2)
-  await ledger.progress(20)
-  for (const role of ['follower', 'leader']) {
-    await untilWhole(cluster)
-    const leader = await cluster.untilServing()
-    const still = role === 'leader' ? leader : 1 + (leader % 3)
-    const others = [1, 2, 3].filter((id) => id !== still)
-    cluster.signal(still, 'SIGSTOP')
-    await untilAllSay(
-      cluster,
-      others,
-      `the others go on without r${still}, which was the ${role}`,
-      ({ quorum, leader: now, replicas }) =>
-        quorum && now !== still && replicas.find(({ id }) => id === still)?.voter === false,
-    )
-    await ledger.progress(20)
-    cluster.signal(still, 'SIGCONT')
-    assert.equal(await cluster.untilEnded(still), 1)
-    assert.ok(
-      cluster.lines.some((line) => line.startsWith(`r${still}:`) && line.includes('taken it for dead')),
-      cluster.lines.join('\n'),
-    )
-    cluster.start(still)
-    await ledger.progress(20)
-  }
-  await untilWhole(cluster)
-  await ledger.stop()
-  await ledger.check(cluster.addresses)
-  assert.ok((await checkSameState(cluster)) >= 3)
 })

@@ -96,3 +96,38 @@ test('a rolling restart under load goes unnoticed', async () => {
   await ledger.check(cluster.addresses)
   assert.ok((await checkSameState(cluster)) >= 3)
 })
+
+test('two of five that start again are no quorum: they serve no write, and lose nothing once a third is back', async () => {
+  await using cluster = await startCluster()
+  using ledger = new Ledger(cluster.addresses)
+  await ledger.open(3)
+  ledger.start(1)
+  await ledger.progress(50)
+  await Promise.all(cluster.replicas.map(({ id }) => cluster.end(id, 'SIGKILL')))
+  const before = ledger.acknowledgedCount
+  cluster.start(2, 4)
+  await Promise.all([2, 4].map((id) => untilReadable(cluster.replicas[id - 1]?.http ?? '')))
+  assert.equal(ledger.acknowledgedCount, before, 'a minority acknowledges nothing')
+  cluster.start(5)
+  await cluster.untilServing(3)
+  await ledger.progress(50)
+  cluster.start(1, 3)
+  await cluster.untilServing(5)
+  await ledger.stop()
+  await ledger.check(cluster.addresses)
+})
+
+/** Resolves when the replica says why it is not ready. */
+async function untilReadable(address: string): Promise<void> {
+  for (;;) {
+    try {
+      const response = await fetch(`http://${address}/readyz`)
+      assert.equal(response.status, 503)
+      assert.match(await response.text(), /no quorum/)
+      return
+    } catch (error) {
+      if (error instanceof assert.AssertionError) throw error
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+  }
+}

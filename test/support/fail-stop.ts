@@ -1,5 +1,6 @@
+import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { createClient } from '../../src/client/index.ts'
+import { createClient, ParleyError } from '../../src/client/index.ts'
 import type { GetStatusResponse } from '../../src/gen/parley/v1/service.ts'
 import type { TestCluster } from './cluster.ts'
 
@@ -44,4 +45,17 @@ export function untilWhole(cluster: TestCluster): Promise<void> {
     ({ quorum, leader, replicas }) =>
       quorum && leader !== 0 && replicas.length === ids.length && replicas.every(({ voter }) => voter),
   )
+}
+
+/** Whoever wants something is told for whom it waits. */
+export async function assertNothingIsWritten(address: string, missing: string): Promise<void> {
+  const client = createClient({ addresses: [address], discover: false, timeoutMs: 2000 })
+  try {
+    await assert.rejects(
+      client.logIn({ name: 'talker0', password: 'a password for tests', device: 'test' }),
+      (error) => error instanceof ParleyError && error.message.includes(missing),
+    )
+  } finally {
+    client.close()
+  }
 }
