@@ -201,7 +201,7 @@ class Machine implements ChatMachine {
   }
 
   /**
-   * The usual case of a send, with as few statements as possible: two. Null when it is not the usual case, and then nothing has been changed. Whether the id was used before
+   * The usual case of a send, with as few statements as possible: one, and a share of another. Null when it is not the usual case, and then nothing has been changed. Whether the id was used before
    * shows when it is claimed.
    */
   private sendQuickly(command: Command, request: SendMessageRequest): Result | null {

@@ -104,3 +104,59 @@ test('numbers have no gap, and places are in the order of sending, whatever was 
     ?.messages.map(({ position }) => position)
   assert.deepEqual(positions, [2, 4, 6, 8])
 })
+
+test('all messages of a batch are there, whole and in order, however many they are', () => {
+  const chat = start()
+  const alice = chat.register('alice')
+  const noId = new Uint8Array(0)
+  const texts: string[] = []
+  for (let size = 1; size <= 20; size += 1) {
+    const commands = Array.from({ length: size }, (_, i) => {
+      const text = `${i} of ${size}`
+      texts.push(text)
+      return chat.command(alice, {
+        $case: 'sendMessage',
+        value: { id: noId, to: toRoom('everyone'), text },
+      })
+    })
+    // The last one once more, and an edit of it: both look for it in the table.
+    const [repeated] = commands.slice(-1)
+    assert.ok(repeated)
+    const message = { conversation: 1, seq: texts.length }
+    const text = `edited ${size}`
+    texts[texts.length - 1] = text
+    const edit = chat.command(alice, { $case: 'editMessage', value: { id: noId, message, text } })
+    const applied = chat.apply(...commands, repeated, edit)
+    const [first, again] = applied.slice(size - 1).map(({ outcome }) => outcome.outcome)
+    assert.deepEqual(again, first)
+    assert.equal(applied.at(-1)?.outcome.outcome?.$case, 'editMessage')
+  }
+  const page = chat.queries.messages(alice.account, 1, { beforeSeq: 0, afterSeq: 0, pageSize: 1000 })
+  assert.deepEqual(
+    page?.messages.map(({ text }) => text),
+    texts,
+  )
+})
+
+test('messages of a batch that was rolled back are forgotten with it', () => {
+  const chat = start()
+  const alice = chat.register('alice')
+  const say = (text: string) =>
+    chat.command(alice, {
+      $case: 'sendMessage',
+      value: { id: new Uint8Array(0), to: toRoom('everyone'), text },
+    })
+  chat.db.exec('BEGIN')
+  chat.machine.applyBatch(
+    { origin: 2, incarnation: 1, number: 1, atMs: chat.nowMs, commands: [say('a'), say('b')] },
+    false,
+  )
+  chat.db.exec('ROLLBACK')
+  chat.machine.reload()
+  chat.apply(say('c'))
+  const page = chat.queries.messages(alice.account, 1, { beforeSeq: 0, afterSeq: 0, pageSize: 10 })
+  assert.deepEqual(
+    page?.messages.map(({ seq, text }) => ({ seq, text })),
+    [{ seq: 1, text: 'c' }],
+  )
+})

@@ -135,6 +135,7 @@ export class State {
 
   /** Writes all that is in memory only. */
   flush(): void {
+    this.messages.flush()
     this.accounts.flush()
     this.sessions.flush()
     this.conversations.flush()
@@ -157,6 +158,7 @@ export class State {
   /** Forgets all that is in memory: the database was rolled back, or swapped. */
   reload(): void {
     this.sql.forget()
+    this.messages.clear()
     this.accounts.clear()
     this.sessions.clear()
     this.conversations.clear()

@@ -16,7 +16,7 @@ import type {
   ReplicatedLog,
 } from '../log/port.ts'
 import { ManualClock } from './manual-clock.ts'
-import { createReplica, type ReplicaStore } from './replica.ts'
+import { commitMs, createReplica, type ReplicaStore } from './replica.ts'
 import { commandOf, registerCommand, sendCommand, testId, type TestAccount } from './testing.ts'
 import type { Executed } from './types.ts'
 
@@ -274,7 +274,7 @@ test('an entry that holds no batch is skipped, and so is a batch that came twice
   assert.equal(log.commit([Uint8Array.of(0xff, 0xff), batch, batch]), 'applied')
   assert.deepEqual(results, ['one: sendMessage'])
   assert.deepEqual(texts(alice, 'bob'), ['one'])
-  clock.run(50)
+  clock.run(commitMs)
   assert.equal(store.appliedIndex, before + 3)
 })
 
@@ -303,7 +303,7 @@ test('what was applied is committed a little later, all of it at once', async ()
   }
   assert.deepEqual(texts(alice, 'bob'), ['one', 'two', 'three'])
   assert.equal(store.appliedIndex, before)
-  clock.run(50)
+  clock.run(commitMs)
   assert.equal(store.appliedIndex, before + 3)
 })
 
@@ -321,7 +321,7 @@ test('a poisonous command takes back nothing that was applied before it and not 
   }
   assert.deepEqual(results, ['one: sendMessage', 'poison: REASON_COMMAND_FAILED', 'two: sendMessage'])
   assert.deepEqual(texts(alice, 'bob'), ['one', 'two'])
-  clock.run(50)
+  clock.run(commitMs)
   assert.equal(store.appliedIndex, before + 3)
   assert.deepEqual(fatal, [])
 })
@@ -336,7 +336,7 @@ test('without space a little more is applied and then no more, nothing is lost, 
   clock.run()
   log.commit()
   // The commit fails, and so takes back what was applied.
-  clock.run(50)
+  clock.run(commitMs)
   assert.deepEqual(texts(alice, 'bob'), ['one'])
   const large = 'x'.repeat(16_000)
   let sent = 1
@@ -371,7 +371,7 @@ test('a database that fails ends the replica, which applies nothing any more', a
   assert.deepEqual(results, ['one: sendMessage'])
   const before = store.appliedIndex
   store.problem = Object.assign(new Error('disk I/O error'), { errcode: 10 })
-  clock.run(50)
+  clock.run(commitMs)
   assert.equal(fatal.length, 1)
   store.problem = null
   send(alice, 'bob', 'two')

@@ -547,8 +547,8 @@ function addressesForClients(members: LogStatus['members']): readonly string[] {
 
 /** Commands of the cluster itself are asked again by those who made them. */
 const ownTimeoutMs = 10_000
-/** What was applied is committed so often: a commit costs as much as applying tens of messages. */
-const commitMs = 50
+/** What was applied is committed so often: a commit costs as much as applying tens of messages, and writes every page anew that it changed. */
+export const commitMs = 150
 /** How far the others are is asked again so often. */
 const catchUpAgainMs = 5000
 /** A disk without room is tried again so often. */

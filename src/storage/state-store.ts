@@ -35,6 +35,8 @@ const quickCheckBytes = 64 * 1024 * 1024
 /** A larger file that is mostly free is made small at start. */
 const largeStateBytes = 64 * 1024 * 1024
 const cacheKib = 12 * 1024
+/** Of a new state; one that is there keeps its own. Messages are appended, and with SQLite's usual 4096 bytes a page holds a dozen of them. */
+const newPageBytes = 8192
 
 /**
  * Opens the state in `options.folder`, or makes an empty one.
@@ -265,7 +267,7 @@ function openDatabase(path: string): OpenDatabase {
   try {
     const db = new DatabaseSync(path, { timeout: 5000 })
     db.exec(`
-      PRAGMA page_size = 4096;
+      PRAGMA page_size = ${newPageBytes};
       PRAGMA journal_mode = WAL;
       PRAGMA synchronous = NORMAL;
       PRAGMA wal_autocheckpoint = 0;
