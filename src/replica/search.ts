@@ -42,7 +42,7 @@ const followMs = 2000
 const followLag = 200
 /** A thread that had nothing to do for so long is ended: it holds some 15 MB. */
 const idleMs = 10_000
-/** With more commands than this in that time, the replica has better things to do than to index: it then takes in one slice only. */
+/** With more commands than this in that time, the replica has better things to do than to index: it waits for a quieter time, or for somebody who searches. */
 const busyCommands = 2000
 
 /**
@@ -127,20 +127,20 @@ export function createSearch(options: SearchOptions): SearchThread {
       const isBusy = position - seen > busyCommands
       seen = position
       const isNear = position - reached < followLag
-      void (isNear ? Promise.resolve() : catchUp(isBusy)).then(() => {
+      void (isNear || isBusy ? Promise.resolve() : catchUp()).then(() => {
         if (!closed) follow()
       })
     })
   }
 
-  async function catchUp(once: boolean): Promise<void> {
+  async function catchUp(): Promise<void> {
     const began = options.position()
     for (;;) {
       if (closed || reached >= options.position()) return
       const sinceMs = clock.monotonicMs()
       const more = await advance()
       // The load may have begun since.
-      if (once || !more || options.position() - began > busyCommands) return
+      if (!more || options.position() - began > busyCommands) return
       // Nobody waits for it: half of a processor is enough.
       await pause(clock, clock.monotonicMs() - sinceMs)
     }
