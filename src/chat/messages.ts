@@ -90,6 +90,7 @@ export class Messages {
     this.waiting = []
   }
 
+  /** Writes the rows that wait. Before it, nothing may be looked for in the table. */
   flush(): void {
     const { waiting } = this
     if (waiting.length === 0) return

@@ -137,6 +137,21 @@ test('the index goes on where it was, follows edits and deletions, and is made a
   index.close()
 })
 
+test('a message that was deleted is not found by an index that does not know it yet', (t) => {
+  const { script, open } = setUp(t)
+  const [alice] = script.accounts('alice', 'bob')
+  const sent = script.send(alice, 'bob', 'secret plan')
+  const index = open()
+  assert.deepEqual(find(index, alice.account, 'plan'), ['secret plan'])
+  script.remove(alice, sent)
+  assert.deepEqual(
+    index.search(alice.account, { query: 'plan', conversation: undefined, pageSize: 2, pageToken: '' })
+      .messages,
+    [],
+  )
+  index.close()
+})
+
 test('a deletion as the latest of several changes is taken in like any other', (t) => {
   const { script, open } = setUp(t)
   const [alice] = script.accounts('alice', 'bob')

@@ -74,8 +74,9 @@ export class SearchIndex {
     let looks = 0
     let places: number[] = []
     const take = (): void => {
+      // One that was deleted since the index last followed had the words.
       for (const message of this.queries.messagesAt(account, places))
-        if (only === 0 || message.conversation === only) messages.push(message)
+        if (!message.deleted && (only === 0 || message.conversation === only)) messages.push(message)
       places = []
     }
     for (const hit of hits) {
