@@ -6,8 +6,8 @@ import { describeCopy, failed, flushFile, StateJobs } from './state-jobs.ts'
 import type { StateThreadData } from './state-worker.ts'
 import type { StateJob, StateJobResult } from './types.ts'
 
-/** About a megabyte is copied at a time, and flushed: what the disk has yet to write of a copy would hold up the log's flushes for a second and more. */
-const stepPages = 256
+/** So much is copied at a time, and flushed: what the disk has yet to write of a copy would hold up the log's flushes for a second and more. */
+const stepBytes = 1024 * 1024
 /** So long nothing is copied after each step, which takes about 10 ms: the disk is for what people wait for. A gigabyte takes most of a minute. */
 const restMs = 40
 
@@ -52,7 +52,8 @@ async function copy(path: string, to: string): Promise<void> {
       Atomics.wait(rest, 0, 0, restMs)
     }
     // Unlike VACUUM INTO this keeps the pages as they are, row numbers included, and it is quicker.
-    await backup(db, to, { rate: stepPages, progress })
+    const pageBytes = Number(db.prepare('PRAGMA page_size').get()?.['page_size'])
+    await backup(db, to, { rate: stepBytes / pageBytes, progress })
   } finally {
     db.close()
   }
