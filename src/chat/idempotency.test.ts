@@ -220,3 +220,16 @@ test('ids need not be new to the clock: two clients may choose them in the same 
   chat.run(alice, hello(), one)
   assert.equal(chat.queries.inboxCount(bob.account), 2)
 })
+
+test('a repetition among thousands of sends counts once, wherever it comes', () => {
+  const { chat, alice } = start()
+  const commands = Array.from({ length: 200 }, () => chat.command(alice, hello()))
+  const first = chat.apply(...commands)
+  for (const [at, command] of commands.entries()) {
+    const others = Array.from({ length: at % 40 }, () => chat.command(alice, hello()))
+    const applied = chat.apply(...others, command, chat.command(alice, hello()))
+    assert.deepEqual(applied[others.length]?.outcome, first[at]?.outcome)
+  }
+  const others = commands.reduce((sum, _, at) => sum + (at % 40) + 1, 0)
+  assert.equal(chat.send(alice, toAccount('bob'), 'last').seq, commands.length + others + 1)
+})

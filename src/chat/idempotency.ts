@@ -1,9 +1,12 @@
 import { uuidV7TimeMs } from '../base/ids.ts'
 import { Outcome } from '../gen/parley/v1/command.ts'
 import { Message } from '../gen/parley/v1/model.ts'
+import { InsertQueue } from './insert-queue.ts'
 import type { MessageRow } from './messages.ts'
-import { blob, integer, type Statements } from './statements.ts'
+import { RecentIds } from './recent-ids.ts'
 import { isKept, type Result } from './rejections.ts'
+import type { SqlRow } from './sql.ts'
+import { blob, integer, type Statements } from './statements.ts'
 
 const dayMs = 24 * 60 * 60 * 1000
 /** Ids from further back are refused: their outcomes may no longer be known. */
@@ -27,11 +30,15 @@ export interface StoredOutcome {
 /** The outcomes of the last days, by id. */
 export class Outcomes {
   private readonly sql: Statements
+  private readonly inserts: InsertQueue
+  private readonly recent = new RecentIds()
   /** No outcome has an id with an earlier time; null = not known. */
   private oldestMs: number | null = null
 
   constructor(sql: Statements) {
     this.sql = sql
+    this.inserts = new InsertQueue(sql, 'outcome', ['id', 'account', 'fingerprint', 'sent', 'delivered'])
+    this.clear()
   }
 
   find(id: Uint8Array): StoredOutcome | null {
@@ -50,21 +57,34 @@ export class Outcomes {
     return { account, fingerprint, outcome: { kind: 'other', result } }
   }
 
-  /** Notes a message that is sent next, at `place`. False when the id was used before: then nothing is changed. */
-  claim(id: Uint8Array, account: number, fingerprint: number, place: number, delivered: boolean): boolean {
-    const { changes } = this.sql
-      .of('INSERT OR IGNORE INTO outcome (id, account, fingerprint, sent, delivered) VALUES (?, ?, ?, ?, ?)')
-      .run(id, account, fingerprint, place, delivered ? 1 : 0)
-    this.noteTime(id)
-    return changes === 1
+  /**
+   * Notes a message that is sent next, at `place`. False when the id was used before: then nothing is changed. It is in the table after {@link flush}, if not before.
+   *
+   * @param timeMs the time inside `id`.
+   */
+  claim(
+    id: Uint8Array,
+    timeMs: number,
+    account: number,
+    fingerprint: number,
+    place: number,
+    delivered: boolean,
+  ): boolean {
+    if (this.recent.mayHave(id, timeMs)) {
+      this.flush()
+      if (this.sql.of('SELECT 1 FROM outcome WHERE id = ?').get(id) !== undefined) return false
+    }
+    this.inserts.add(id, account, fingerprint, place, delivered ? 1 : 0)
+    this.note(id, timeMs)
+    return true
   }
 
-  keep(id: Uint8Array, account: number, fingerprint: number, result: Result): void {
+  keep(id: Uint8Array, timeMs: number, account: number, fingerprint: number, result: Result): void {
     if (!isKept(result)) return
     this.sql
       .of('INSERT INTO outcome (id, account, fingerprint, body) VALUES (?, ?, ?, ?)')
       .run(id, account, fingerprint, Outcome.encode({ outcome: withoutTexts(result) }).finish())
-    this.noteTime(id)
+    this.note(id, timeMs)
   }
 
   /** The message is removed: its outcome must do without it. */
@@ -81,28 +101,42 @@ export class Outcomes {
   /** Drops some of the outcomes that are older than any id that is still taken. */
   prune(nowMs: number, commands: number): void {
     const cutoffMs = nowMs - keptMs
-    if (this.oldestMs === null) this.oldestMs = this.findOldestMs()
+    this.oldestMs ??= this.findOldestMs()
     if (this.oldestMs >= cutoffMs || cutoffMs <= 0) return
+    this.flush()
     this.sql
       .of('DELETE FROM outcome WHERE id IN (SELECT id FROM outcome WHERE id < ? ORDER BY id LIMIT ?)')
       .run(firstIdOf(cutoffMs), commands * prunedPerCommand)
     this.oldestMs = this.findOldestMs()
   }
 
-  clear(): void {
-    this.oldestMs = null
+  /** Writes the outcomes that wait. Before it, nothing may be looked for in the table. */
+  flush(): void {
+    this.inserts.flush()
   }
 
-  private noteTime(id: Uint8Array): void {
-    if (this.oldestMs === null) return
-    const timeMs = uuidV7TimeMs(id)
-    if (timeMs !== null && timeMs < this.oldestMs) this.oldestMs = timeMs
+  /** Forgets what is in memory: the table may be another one. */
+  clear(): void {
+    this.inserts.clear()
+    this.oldestMs = null
+    const newest = this.sql.of('SELECT id FROM outcome ORDER BY id DESC LIMIT 1').get()
+    this.recent.clear(newest === undefined ? 0 : timeOf(newest))
+  }
+
+  private note(id: Uint8Array, timeMs: number): void {
+    this.recent.add(id, timeMs)
+    if (this.oldestMs !== null && timeMs < this.oldestMs) this.oldestMs = timeMs
   }
 
   private findOldestMs(): number {
-    const row = this.sql.of('SELECT id FROM outcome ORDER BY id LIMIT 1').get()
-    return row === undefined ? Infinity : (uuidV7TimeMs(blob(row['id'])) ?? 0)
+    this.flush()
+    const oldest = this.sql.of('SELECT id FROM outcome ORDER BY id LIMIT 1').get()
+    return oldest === undefined ? Infinity : timeOf(oldest)
   }
+}
+
+function timeOf(row: SqlRow): number {
+  return uuidV7TimeMs(blob(row['id'])) ?? 0
 }
 
 /** Sorts before all ids of this time and later. */

@@ -116,8 +116,9 @@ class Machine implements ChatMachine {
       state.reload()
       state.beginCommand()
       const result = reject(Reason.COMMAND_FAILED, 'The command failed; nothing of it was kept.')
-      if (uuidV7TimeMs(command.id) !== null && state.outcomes.find(command.id) === null)
-        state.outcomes.keep(command.id, command.account, command.fingerprint, result)
+      const timeMs = uuidV7TimeMs(command.id)
+      if (timeMs !== null && state.outcomes.find(command.id) === null)
+        state.outcomes.keep(command.id, timeMs, command.account, command.fingerprint, result)
       return result
     }
   }
@@ -158,7 +159,7 @@ class Machine implements ChatMachine {
     const { nowMs } = this.state
     if (timeMs < nowMs - idWindowBackMs || timeMs > nowMs + idWindowAheadMs) return outOfWindow
     if (op.$case === 'sendMessage') {
-      const sent = this.sendQuickly(command, op.value)
+      const sent = this.sendQuickly(command, op.value, timeMs)
       if (sent !== null) return sent
     }
     // From here on tables may be searched, so they must be complete.
@@ -166,7 +167,7 @@ class Machine implements ChatMachine {
     const stored = this.state.outcomes.find(command.id)
     if (stored !== null) return repeat(this.state, command, stored)
     const result = this.applyNew(command, op)
-    this.state.outcomes.keep(command.id, command.account, command.fingerprint, result)
+    this.state.outcomes.keep(command.id, timeMs, command.account, command.fingerprint, result)
     return result
   }
 
@@ -201,10 +202,12 @@ class Machine implements ChatMachine {
   }
 
   /**
-   * The usual case of a send, with as few statements as possible: one, and a share of another. Null when it is not the usual case, and then nothing has been changed. Whether the id was used before
-   * shows when it is claimed.
+   * The usual case of a send, with as few statements as possible: a share of two. Null when it is not the usual case, and then nothing has been changed. Whether the id was used before shows when it is
+   * claimed.
+   *
+   * @param timeMs the time inside the command's id.
    */
-  private sendQuickly(command: Command, request: SendMessageRequest): Result | null {
+  private sendQuickly(command: Command, request: SendMessageRequest, timeMs: number): Result | null {
     const { state } = this
     const who = this.signedIn(command)
     if ('$case' in who || commandError({ $case: 'sendMessage', value: request }) !== null) return null
@@ -214,6 +217,7 @@ class Machine implements ChatMachine {
     const { peer } = destination
     const isClaimed = state.outcomes.claim(
       command.id,
+      timeMs,
       command.account,
       command.fingerprint,
       state.events.nextPlace,

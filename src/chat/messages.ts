@@ -1,5 +1,6 @@
 import type { Message } from '../gen/parley/v1/model.ts'
-import type { SqlRow, SqlValue } from './sql.ts'
+import { InsertQueue } from './insert-queue.ts'
+import type { SqlRow } from './sql.ts'
 import { blob, boolean, integer, string, type Statements } from './statements.ts'
 
 export interface MessageRow {
@@ -58,20 +59,14 @@ export function viewMessage(row: MessageRow, senderName: string, read: boolean):
   }
 }
 
-const insertOne =
-  'INSERT INTO message (place, conversation, seq, id, sender, at_ms, text) VALUES (?, ?, ?, ?, ?, ?, ?)'
-const columns = 7
-/** Inserting so many rows at once takes three quarters of the time. */
-const rowsAtOnce = 8
-const insertMany = insertOne + ', (?, ?, ?, ?, ?, ?, ?)'.repeat(rowsAtOnce - 1)
-
 export class Messages {
   private readonly sql: Statements
-  /** The columns of the rows that are not in the table yet, one row after another. */
-  private waiting: SqlValue[] = []
+  private readonly inserts: InsertQueue
 
   constructor(sql: Statements) {
     this.sql = sql
+    const columns = ['place', 'conversation', 'seq', 'id', 'sender', 'at_ms', 'text']
+    this.inserts = new InsertQueue(sql, 'message', columns)
   }
 
   /** It is in the table after {@link flush}, if not before. */
@@ -84,24 +79,17 @@ export class Messages {
     text: string,
     atMs: number,
   ): void {
-    this.waiting.push(place, conversation, seq, id, sender, atMs, text)
-    if (this.waiting.length < rowsAtOnce * columns) return
-    this.sql.of(insertMany).run(...this.waiting)
-    this.waiting = []
+    this.inserts.add(place, conversation, seq, id, sender, atMs, text)
   }
 
   /** Writes the rows that wait. Before it, nothing may be looked for in the table. */
   flush(): void {
-    const { waiting } = this
-    if (waiting.length === 0) return
-    for (let i = 0; i < waiting.length; i += columns)
-      this.sql.of(insertOne).run(...waiting.slice(i, i + columns))
-    this.waiting = []
+    this.inserts.flush()
   }
 
   /** Forgets what was not written. */
   clear(): void {
-    this.waiting = []
+    this.inserts.clear()
   }
 
   get(conversation: number, seq: number): MessageRow | null {

@@ -136,6 +136,7 @@ export class State {
   /** Writes all that is in memory only. */
   flush(): void {
     this.messages.flush()
+    this.outcomes.flush()
     this.accounts.flush()
     this.sessions.flush()
     this.conversations.flush()

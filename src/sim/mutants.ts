@@ -392,8 +392,15 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'an id that was used sends another message',
     file: 'chat/idempotency.ts',
-    find: '    return changes === 1\n',
-    replace: '    return changes <= 1\n',
+    find: '.get(id) !== undefined) return false\n',
+    replace: '.get(id) !== undefined) return true\n',
+    workload: chat,
+  },
+  {
+    name: 'an id that was used before a restart is taken for a new one',
+    file: 'chat/recent-ids.ts',
+    find: 'return timeMs < this.fromMs || ',
+    replace: 'return ',
     workload: chat,
   },
   {
