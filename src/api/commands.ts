@@ -1,4 +1,5 @@
 import { crc32 } from 'node:zlib'
+import { encode } from '../base/encode.ts'
 import { Command } from '../gen/parley/v1/command.ts'
 import type { SignedIn } from '../chat/queries.ts'
 
@@ -18,7 +19,7 @@ export function makeCommand(
 ): Command {
   const account = signedIn === null ? 0 : signedIn.account
   // The session is left out: a request may be repeated after another sign-in.
-  const content = Command.encode({ id, fingerprint: 0, account, session: 0, op: digested }).finish()
+  const content = encode(Command, { id, fingerprint: 0, account, session: 0, op: digested })
   return {
     id,
     fingerprint: crc32(content),

@@ -1,4 +1,5 @@
 import { toHex } from '../base/bytes.ts'
+import { encode } from '../base/encode.ts'
 import { Draft, Reason, type DraftOutcome, type MessageRef, type Target } from '../gen/parley/v1/model.ts'
 import type { DeleteDraftsRequest, SaveDraftRequest, SendDraftsRequest } from '../gen/parley/v1/service.ts'
 import { isBlank, limits, utf8Length } from './limits.ts'
@@ -157,14 +158,14 @@ function remove(state: State, account: number, id: Uint8Array): boolean {
 }
 
 function encodeRecipients(recipients: readonly Target[]): Uint8Array {
-  return Draft.encode({
+  return encode(Draft, {
     id: noBytes,
     text: '',
     recipients,
     version: 0,
     updatedAtMs: 0,
     conflictOf: noBytes,
-  }).finish()
+  })
 }
 
 function isSame(draft: Draft, request: SaveDraftRequest): boolean {

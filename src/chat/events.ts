@@ -1,4 +1,5 @@
 import { unreachable } from '../base/assert.ts'
+import { encode } from '../base/encode.ts'
 import { MessageRef, type Message } from '../gen/parley/v1/model.ts'
 import { Event } from '../gen/parley/v1/service.ts'
 import { placeOf, positionOfPlace } from './messages.ts'
@@ -47,7 +48,7 @@ export class EventLog {
   }
 
   emit(audience: Audience, event: NonNullable<Event['event']>): void {
-    const bytes = Event.encode({ position: this.position, event }).finish()
+    const bytes = encode(Event, { position: this.position, event })
     this.keep(audience, eventKind.whole, bytes)
     this.collected.push({ position: this.position, audience, bytes })
   }
@@ -61,13 +62,13 @@ export class EventLog {
   /** Kept without its text, which a later edit or deletion must be able to erase. */
   emitEdited(message: Message): void {
     const audience: Audience = { kind: 'conversation', conversation: message.conversation }
-    const reference = MessageRef.encode({ conversation: message.conversation, seq: message.seq }).finish()
+    const reference = encode(MessageRef, { conversation: message.conversation, seq: message.seq })
     this.keep(audience, eventKind.edited, reference)
     const event = { $case: 'messageEdited', value: message } as const
     this.collected.push({
       position: this.position,
       audience,
-      bytes: Event.encode({ position: this.position, event }).finish(),
+      bytes: encode(Event, { position: this.position, event }),
     })
   }
 
@@ -78,7 +79,7 @@ export class EventLog {
     this.collected.push({
       position: this.position,
       audience,
-      bytes: Event.encode({ position: this.position, event }).finish(),
+      bytes: encode(Event, { position: this.position, event }),
     })
   }
 
@@ -113,10 +114,10 @@ export class MessageEvent implements ChatEvent {
   }
 
   get bytes(): Uint8Array {
-    this.encoded ??= Event.encode({
+    this.encoded ??= encode(Event, {
       position: this.position,
       event: { $case: 'message', value: this.message },
-    }).finish()
+    })
     return this.encoded
   }
 }

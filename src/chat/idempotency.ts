@@ -1,3 +1,4 @@
+import { encode } from '../base/encode.ts'
 import { uuidV7TimeMs } from '../base/ids.ts'
 import { Outcome } from '../gen/parley/v1/command.ts'
 import { Message } from '../gen/parley/v1/model.ts'
@@ -83,7 +84,7 @@ export class Outcomes {
     if (!isKept(result)) return
     this.sql
       .of('INSERT INTO outcome (id, account, fingerprint, body) VALUES (?, ?, ?, ?)')
-      .run(id, account, fingerprint, Outcome.encode({ outcome: withoutTexts(result) }).finish())
+      .run(id, account, fingerprint, encode(Outcome, { outcome: withoutTexts(result) }))
     this.note(id, timeMs)
   }
 
@@ -95,7 +96,7 @@ export class Outcomes {
     const value = { conversation, seq, atMs, delivered: integer(row['delivered']) === 1 }
     this.sql
       .of('UPDATE outcome SET sent = NULL, delivered = NULL, body = ? WHERE id = ?')
-      .run(Outcome.encode({ outcome: { $case: 'sendMessage', value } }).finish(), id)
+      .run(encode(Outcome, { outcome: { $case: 'sendMessage', value } }), id)
   }
 
   /** Drops some of the outcomes that are older than any id that is still taken. */

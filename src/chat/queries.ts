@@ -1,3 +1,4 @@
+import { encode } from '../base/encode.ts'
 import { Event, type GetInboxResponse, type JoinToken, type Marks } from '../gen/parley/v1/service.ts'
 import {
   ConversationKind,
@@ -670,7 +671,7 @@ class Queries implements ChatQueries {
         ? this.restoreEdited(body)
         : this.restoreDraft(integer(row['audience_id']), body)
     if (event === null) return null
-    return { position, audience, bytes: Event.encode({ position, event }).finish() }
+    return { position, audience, bytes: encode(Event, { position, event }) }
   }
 
   private restoreEdited(body: Uint8Array): Event['event'] | null {

@@ -1,4 +1,5 @@
 import type { Cancel, Clock } from '../base/clock.ts'
+import { encode } from '../base/encode.ts'
 import type { Applied } from '../chat/types.ts'
 import { CommandBatch, type Command } from '../gen/parley/v1/command.ts'
 import type { Executed, Unavailable } from './types.ts'
@@ -189,13 +190,13 @@ export class PendingCommands {
     this.waiting = count === this.waiting.length ? [] : this.waiting.slice(count)
     const number = this.nextNumber
     this.nextNumber += 1
-    const encoded = CommandBatch.encode({
+    const encoded = encode(CommandBatch, {
       origin: this.origin,
       incarnation: this.incarnation,
       number,
       atMs: this.nowMs(),
       commands: items.map((item) => item.command),
-    }).finish()
+    })
     if (this.batches.length === 0) {
       this.progressMs = this.clock.monotonicMs()
       this.settledMs = this.progressMs

@@ -1,4 +1,5 @@
 import type { Cancel, Clock } from '../base/clock.ts'
+import { encode } from '../base/encode.ts'
 import type { Logger } from '../base/logger.ts'
 import type { ChatQueries, StoredEvent } from '../chat/queries.ts'
 import type { Applied } from '../chat/types.ts'
@@ -461,5 +462,5 @@ function add(subscriptions: ReadonlySet<Open>, event: StoredEvent, touched: Open
 }
 
 function encodeEvent(position: number, event: Event['event']): Uint8Array {
-  return Event.encode({ position, event }).finish()
+  return encode(Event, { position, event })
 }
