@@ -4,11 +4,8 @@ import { replicaName, type ReplicaId } from '../base/ids.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Random } from '../base/random.ts'
 import { highestIdOf } from '../raft/configurations.ts'
-import { replicaSetVersion } from '../raft/codec.ts'
 import { RaftCore } from '../raft/core.ts'
-import { policyFor } from '../raft/quorum.ts'
 import type {
-  ChangeRefusal,
   Configuration,
   ConfigurationChange,
   CoreOptions,
@@ -24,6 +21,7 @@ import type {
 import type { Disk } from '../storage/disk.ts'
 import type { WalOptions, WriteAheadLog } from '../storage/types.ts'
 import { openLog } from '../storage/wal.ts'
+import { Changes, type ChangeResult } from './changes.ts'
 import { Compaction, defaultCompaction, type CompactionOptions } from './compaction.ts'
 import { decodeSnapshotPoint, encodeEngineState } from './engine-state.ts'
 import {
@@ -38,6 +36,7 @@ import {
 } from './port.ts'
 import { Reads } from './reads.ts'
 import { changeReplicaSet } from './replica-set.ts'
+import { ReplicaSetView } from './replica-set-view.ts'
 import { SnapshotReceiver } from './snapshot-receiver.ts'
 import { SnapshotSender } from './snapshot-sender.ts'
 import type { SnapshotChunk, Transport } from './transport.ts'
@@ -112,15 +111,6 @@ export function removedWords(replica: ReplicaId): string {
   return `${replicaName(replica)} was removed from this cluster, and ids are never used again. Its folder is of no more use; a new replica joins with a new one: parley replica add, or parley join`
 }
 
-export type ChangeResult =
-  { readonly ok: true; readonly index: Index } | { readonly ok: false; readonly refused: ChangeRefusal }
-
-interface AppendedChange {
-  readonly index: Index
-  readonly term: Term
-  readonly resolve: (result: ChangeResult) => void
-}
-
 /** Something that was handed to the log, and what waits for it to be on disk. */
 interface Write {
   readonly index: Index
@@ -140,6 +130,8 @@ export class Engine implements ReplicatedLog {
   private readonly transport: Transport
   private readonly logger: Logger
   private readonly reads: Reads
+  private readonly changes = new Changes()
+  private readonly view: ReplicaSetView
   private readonly sender: SnapshotSender
   private readonly receiver: SnapshotReceiver
 
@@ -174,11 +166,6 @@ export class Engine implements ReplicatedLog {
   private toldFull = false
   private statusDirty = false
   private peersOf: Configuration | null = null
-  private lastChangeId = 0
-  /** Changes that the core has not answered, by their number. */
-  private readonly changes = new Map<number, (result: ChangeResult) => void>()
-  /** Changes that were appended and are not applied yet. */
-  private appendedChanges: AppendedChange[] = []
   private onStatus: (() => void)[] = []
 
   constructor(options: EngineOptions) {
@@ -190,6 +177,7 @@ export class Engine implements ReplicatedLog {
     this.appliedConfiguration = options.configuration
     this.applyBytes = Math.min(leastApplyBytes, this.tuning.maxApplyBytes)
     this.reads = new Reads((id) => this.step({ kind: 'readIndex', id }))
+    this.view = new ReplicaSetView(() => this.running().core.status(), this.transport)
     const shared = { self: options.self, clock: this.clock, transport: this.transport, logger: this.logger }
     this.sender = new SnapshotSender({
       ...shared,
@@ -350,11 +338,11 @@ export class Engine implements ReplicatedLog {
         return result.ok ? null : result.refused
       },
       transfer: async (to) => {
-        if (!this.canAskLeader()) return 'upgradePending'
+        if (!this.view.canAskLeader()) return 'upgradePending'
         return (await this.transferLeadership(to)) ? null : 'notTaken'
       },
-      successor: () => this.successor(),
-      handsOverFirst: (leaving) => this.handsOverFirst(leaving),
+      successor: () => (this.parts === null ? 0 : this.view.successor()),
+      handsOverFirst: (leaving) => this.phase === 'running' && this.view.handsOverFirst(leaving),
     })
   }
 
@@ -371,14 +359,9 @@ export class Engine implements ReplicatedLog {
   changeMembership(change: ConfigurationChange): Promise<ChangeResult> {
     if (this.phase !== 'running' || this.installing)
       return Promise.resolve({ ok: false, refused: 'notLeader' })
-    if (!this.canAskLeader() || this.mustWait(change))
+    if (!this.view.canAskLeader() || this.view.mustWait(change))
       return Promise.resolve({ ok: false, refused: 'upgradePending' })
-    this.lastChangeId += 1
-    const id = this.lastChangeId
-    return new Promise((resolve) => {
-      this.changes.set(id, resolve)
-      this.input({ kind: 'change', change, id })
-    })
+    return this.changes.add((id) => this.input({ kind: 'change', change, id }))
   }
 
   /** Goes on without these replicas, by an operator's order: what they alone hold is lost. Only in the fault model `fail-stop`. */
@@ -412,7 +395,7 @@ export class Engine implements ReplicatedLog {
     this.phase = 'stopping'
     const { core, log } = this.running()
     await this.installation
-    const successor = this.bestSuccessor()
+    const successor = this.view.bestSuccessor()
     if (successor !== null) await this.transferLeadership(successor)
     await this.writesFinished()
     if (!this.canStep()) return
@@ -494,7 +477,7 @@ export class Engine implements ReplicatedLog {
     if (
       message.kind !== 'change' ||
       message.term !== this.running().core.status().term ||
-      !this.mustWait(message.change)
+      !this.view.mustWait(message.change)
     ) {
       this.input({ kind: 'message', message })
       return
@@ -511,28 +494,6 @@ export class Engine implements ReplicatedLog {
     })
   }
 
-  /** A leader of an earlier version does not know what changes and hand-overs are that others ask for. */
-  private canAskLeader(): boolean {
-    const { leader, self } = this.running().core.status()
-    return leader === 0 || leader === self || this.knowsChanges(leader)
-  }
-
-  /** Whether this leader must not make the change yet. */
-  private mustWait(change: ConfigurationChange): boolean {
-    return this.running().core.status().role === 'leader' && this.isUnreadable(change)
-  }
-
-  /** Whether the entry of the change in the log would tell the highest id ever given, which some who would get it cannot read. */
-  private isUnreadable(change: ConfigurationChange): boolean {
-    const { members } = this.running().core.status().configuration
-    if (change.kind !== 'remove' || change.id !== members.at(-1)?.id) return false
-    return members.some(({ id }) => id !== change.id && !this.knowsChanges(id))
-  }
-
-  private knowsChanges(replica: ReplicaId): boolean {
-    return this.transport.version(replica) >= replicaSetVersion
-  }
-
   private async stopLinks(): Promise<void> {
     try {
       await this.transport.stop()
@@ -547,10 +508,7 @@ export class Engine implements ReplicatedLog {
     this.sender.stop()
     this.receiver.stop()
     this.reads.end()
-    for (const resolve of this.changes.values()) resolve({ ok: false, refused: 'notLeader' })
-    for (const { resolve } of this.appendedChanges) resolve({ ok: false, refused: 'notLeader' })
-    this.changes.clear()
-    this.appendedChanges = []
+    this.changes.end()
     for (const resolve of this.onWritten.splice(0)) resolve()
     this.tellStatus()
   }
@@ -654,13 +612,7 @@ export class Engine implements ReplicatedLog {
       const { core, log } = this.running()
       this.sender.begin(to, core.status().term, log.start.index)
     }
-    for (const { id, index, term, refused } of ready.changes) {
-      const resolve = this.changes.get(id)
-      this.changes.delete(id)
-      if (resolve === undefined) continue
-      if (index === null) resolve({ ok: false, refused: refused ?? 'notLeader' })
-      else this.appendedChanges.push({ index, term, resolve })
-    }
+    for (const answer of ready.changes) this.changes.answered(answer)
     for (const peer of ready.regressed) {
       const reason = `the log of ${replicaName(peer)} went back behind what it had acknowledged: its disk was replaced or restored from an old copy. A replica that forgot what it promised must not take part. Put the newest folder back; or, if that is lost: parley replica replace ${replicaName(peer)}`
       this.logger.error({ peer: replicaName(peer) }, reason)
@@ -697,8 +649,7 @@ export class Engine implements ReplicatedLog {
     this.appliedConfiguration = configuration
     this.engineState = engineState
     this.engineStateTerm = last.term
-    if (this.appendedChanges.length > 0)
-      this.settleChanges((index) => entries.find((one) => one.index === index))
+    this.changes.applied(last.index, (index) => entries.find((one) => one.index === index))
     core.step({ kind: 'applied', index: last.index })
     this.adaptApply(this.clock.monotonicMs() - startedMs, last.index < this.commitIndex)
     // Input first: so heartbeats are answered however much there is to apply.
@@ -717,13 +668,6 @@ export class Engine implements ReplicatedLog {
         }),
       )
     }
-  }
-
-  private settleChanges(entryAt: (index: Index) => Entry | undefined): void {
-    const applied = this.appendedChanges.filter(({ index }) => index <= this.appliedIndex)
-    if (applied.length === 0) return
-    this.appendedChanges = this.appendedChanges.filter(({ index }) => index > this.appliedIndex)
-    for (const { index, term, resolve } of applied) resolve(settled(index, term, entryAt(index)))
   }
 
   /** @param more whether there was more to apply than at once: else nothing is known of what that much would take. */
@@ -826,47 +770,10 @@ export class Engine implements ReplicatedLog {
     this.logger.info({ index, logBytes: log.sizeBytes }, 'the log was shortened')
   }
 
-  private bestSuccessor(): ReplicaId | null {
-    const status = this.running().core.status()
-    if (status.role !== 'leader') return null
-    const voters = new Set(status.configuration.members.filter(({ voter }) => voter).map(({ id }) => id))
-    const candidates = status.progress.filter(
-      ({ id, active }) => id !== status.self && active && voters.has(id) && this.transport.isUp(id),
-    )
-    return candidates.sort((a, b) => b.matchIndex - a.matchIndex)[0]?.id ?? null
-  }
-
-  /** Whoever leads now, this one looks for another; at a follower that is itself, when it can. */
-  private successor(): ReplicaId {
-    const { leader, self, members } = this.status()
-    if (leader === self) return this.bestSuccessor() ?? 0
-    const able = members.filter(({ id, voter, reachable }) => voter && reachable && id !== leader)
-    return (able.find(({ id }) => id === self) ?? able[0])?.id ?? 0
-  }
-
-  /** The leader, or whoever takes over, decides what may go. What can be seen here beforehand leaves leadership where it is. */
-  private handsOverFirst(leaving: ReplicaId): boolean {
-    if (this.phase !== 'running') return false
-    const { leader, self, role, progress, configuration } = this.running().core.status()
-    if (leader !== leaving) return false
-    const policy = policyFor(configuration.faultModel)
-    const { members } = configuration
-    const isSilent = (id: ReplicaId): boolean =>
-      role === 'leader' && progress.every((one) => one.id !== id || !one.active)
-    const isAlive = (id: ReplicaId): boolean => id === self || (this.transport.isUp(id) && !isSilent(id))
-    const staying = members.flatMap(({ id, voter }) => (voter && id !== leaving ? [id] : []))
-    return (
-      staying.length > 0 &&
-      policy.hasQuorum(staying, isAlive) &&
-      members.every((member) => member.id !== leaving || policy.mayBeRemoved(member)) &&
-      !this.isUnreadable({ kind: 'remove', id: leaving })
-    )
-  }
-
   /** A leader that cannot read its own state is no leader for those that need a copy of it. */
   private cannotSend(error: unknown): void {
     this.logger.error({ error: String(error) }, 'a copy of the state cannot be made or read')
-    const to = this.bestSuccessor()
+    const to = this.view.bestSuccessor()
     if (to !== null) this.step({ kind: 'transfer', to })
   }
 
@@ -909,7 +816,7 @@ export class Engine implements ReplicatedLog {
       this.engineStateTerm = point.term
       this.offered = null
       compaction.restarted(point.index)
-      this.settleChanges(() => undefined)
+      this.changes.applied(point.index, () => undefined)
       core.step({ kind: 'snapshotInstalled', point })
       this.statusDirty = true
       return 'installed'
@@ -935,13 +842,6 @@ export class Engine implements ReplicatedLog {
 
 export function createEngine(options: EngineOptions): Engine {
   return new Engine(options)
-}
-
-function settled(index: Index, term: Term, entry: Entry | undefined): ChangeResult {
-  // It went into a copy of the state, or did not.
-  if (entry === undefined) return { ok: false, refused: 'unanswered' }
-  // Another leader may have put something else in its place.
-  return entry.term === term ? { ok: true, index } : { ok: false, refused: 'notLeader' }
 }
 
 function committed(entry: Entry): CommittedEntry {

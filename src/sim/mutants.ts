@@ -498,7 +498,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'versions: tell the highest id before all can read it',
-    file: 'log/engine.ts',
+    file: 'log/replica-set-view.ts',
     find: "if (change.kind !== 'remove' || change.id !== members.at(-1)?.id) return false",
     replace: 'if (members.length > 0) return false',
     workload: life,
