@@ -295,6 +295,30 @@ describe('the command line against a real cluster', () => {
     assert.deepEqual((await person.json(['inbox']))['count'], 0)
   })
 
+  test('when the cluster goes in the middle of bench, it tells what failed, and that its room is still there', async () => {
+    const person = new Person('bea', cluster)
+    await person.run(['register', 'bea'])
+    const leader = await cluster.untilServing()
+    const position = async (): Promise<number> => {
+      const metrics = await (await fetch(`http://${cluster.addresses[leader - 1]}/metrics`)).text()
+      return Number(/^parley_position (\S+)$/m.exec(metrics)?.[1])
+    }
+    const enough = (await position()) + 100
+    person.fake.environment['PARLEY_TIMEOUT'] = '2'
+    const running = person.run(['bench', '--seconds', '3', '--outstanding', '4'], 1)
+    while ((await position()) < enough) await new Promise((done) => setTimeout(done, 5))
+    const others = [1, 2, 3].filter((id) => id !== leader)
+    await Promise.all(others.map((id) => cluster.end(id, 'SIGKILL')))
+    const said = [...(await running), ...person.fake.errLines].join('\n')
+    assert.match(said, /quorum|unknown|failed/i)
+    const name = /parley rooms leave (bench-\S+)$/m.exec(said)?.[1]
+    assert.ok(name !== undefined, said)
+    for (const id of others) cluster.start(id)
+    await cluster.untilServing()
+    person.fake.environment['PARLEY_TIMEOUT'] = '20'
+    await person.run(['rooms', 'leave', name])
+  })
+
   test('bad input gets the field and the limit', async () => {
     const person = new Person('hal', cluster)
     await person.run(['register', 'not a name'], 1)

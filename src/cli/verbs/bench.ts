@@ -61,8 +61,13 @@ export const bench = verb(
       }
     } finally {
       for (const sender of senders) sender.close()
-      // Without members nobody can find it any more, and its name is free.
-      await own.call('leaveRoom', { name })
+      // Without members nobody can find it any more, and its name is free. That it cannot be left must not hide what was measured, or why nothing was.
+      await own.call('leaveRoom', { name }).catch((error: unknown) => {
+        io.err(
+          `The room of the measurement is still there: ${error instanceof Error ? error.message : String(error)}`,
+        )
+        io.err(`When the cluster answers again: parley rooms leave ${name}`)
+      })
     }
   },
 )
