@@ -342,6 +342,7 @@ export class Engine implements ReplicatedLog {
         return (await this.transferLeadership(to)) ? null : 'notTaken'
       },
       successor: () => (this.parts === null ? 0 : this.view.successor()),
+      isReachable: (replica) => replica === this.options.self || this.transport.isUp(replica),
       handsOverFirst: (leaving) => this.phase === 'running' && this.view.handsOverFirst(leaving),
     })
   }

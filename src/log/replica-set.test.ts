@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { ReplicaId } from '../base/ids.ts'
 import type { ChangeRefusal, Configuration, ConfigurationChange } from '../raft/types.ts'
 import type { ReplicaSetChange, ReplicaSetResult } from './port.ts'
 import { changeReplicaSet } from './replica-set.ts'
@@ -13,14 +14,27 @@ const two: Configuration = {
   ],
 }
 
-/** What came of it when the log answered the attempts like this, one after another; `never`: not at all. */
+interface Outcome {
+  readonly result: ReplicaSetResult
+  readonly asked: readonly ConfigurationChange[]
+  /** Who was to take leadership, one attempt after another. */
+  readonly named: readonly ReplicaId[]
+}
+
+/**
+ * What came of it when the log answered the attempts like this, one after another; `never`: not at all.
+ *
+ * @param refusals how often replica 1 does not take leadership before it does.
+ */
 async function run(
   wanted: ReplicaSetChange,
   answers: readonly (ChangeRefusal | 'done' | 'never')[],
   configuration: Configuration = two,
-): Promise<{ readonly result: ReplicaSetResult; readonly asked: readonly ConfigurationChange[] }> {
+  { refusals = 0, reachable = true } = {},
+): Promise<Outcome> {
   const clock = new VirtualClock()
   const asked: ConfigurationChange[] = []
+  const named: ReplicaId[] = []
   const left = [...answers]
   const results: ReplicaSetResult[] = []
   void changeReplicaSet(wanted, 1000, {
@@ -31,15 +45,19 @@ async function run(
       const answer = left.shift() ?? 'notLeader'
       return answer === 'never' ? new Promise(() => {}) : Promise.resolve(answer === 'done' ? null : answer)
     },
-    transfer: (to) => Promise.resolve(to === 1 ? null : 'notTaken'),
+    transfer(to) {
+      named.push(to)
+      return Promise.resolve(to === 1 && named.length > refusals ? null : 'notTaken')
+    },
     successor: () => 1,
+    isReachable: () => reachable,
     handsOverFirst: () => false,
   }).then((result) => results.push(result))
   while (results.length === 0) {
     await new Promise((resolve) => setImmediate(resolve))
     if (results.length === 0) await clock.pass(25)
   }
-  return { result: results[0] ?? { ok: false, refused: 'unknown' }, asked }
+  return { result: results[0] ?? { ok: false, refused: 'unknown' }, asked, named }
 }
 
 const add = { kind: 'add', id: 0, address: 'new' } as const
@@ -104,4 +122,14 @@ test('leadership goes to a voter, which has to take it', async () => {
     { ok: false, refused: 'notVoter' },
     { ok: false, refused: 'notMember' },
   ])
+})
+
+test('who does not take leadership at first is asked again, but not for ever, and not when it cannot be reached', async () => {
+  const wanted = { kind: 'handOver', id: 1 } as const
+  const late = await run(wanted, [], two, { refusals: 2 })
+  assert.deepEqual([late.result, late.named], [{ ok: true, id: 1 }, [1, 1, 1]])
+  const never = await run(wanted, [], two, { refusals: 99 })
+  assert.deepEqual([never.result, never.named], [{ ok: false, refused: 'notTaken' }, [1, 1, 1]])
+  const dead = await run(wanted, [], two, { refusals: 99, reachable: false })
+  assert.deepEqual([dead.result, dead.named], [{ ok: false, refused: 'notTaken' }, [1]])
 })

@@ -15,12 +15,16 @@ export interface ReplicaSetHost {
   readonly transfer: (to: ReplicaId) => Promise<'notTaken' | 'upgradePending' | null>
   /** The voter that leadership should go to when nobody was named; 0 = there is none. */
   readonly successor: () => ReplicaId
+  readonly isReachable: (replica: ReplicaId) => boolean
   /** Whether that replica leads, another one can, and nothing is known here for which its removal would be refused. */
   readonly handsOverFirst: (leaving: ReplicaId) => boolean
 }
 
 /** An attempt that found no leader, or another change under way, is made again after so long. */
 const againMs = 50
+
+/** Who does not take leadership may have been behind, or busy with its disk. While it is asked the leader takes nothing, so it is not asked for as long as there is time. */
+const mostHandOvers = 3
 
 /**
  * Carries out one change of the replica set, with as many attempts as it takes: there may be no leader at the moment, another change may be under way, an answer may be
@@ -36,7 +40,7 @@ export async function changeReplicaSet(
   let open = false
   let tried: ReplicaId = 0
   try {
-    for (;;) {
+    for (let attempts = 1; ; attempts += 1) {
       const configuration = host.configuration()
       if (wanted.id !== 0) tried = wanted.id
       else if (wanted.kind === 'add') tried = freeId(configuration, tried, open)
@@ -49,7 +53,10 @@ export async function changeReplicaSet(
       const refused = await Promise.race([attempt, deadline.passed])
       if (refused === null) return { ok: true, id: tried }
       if (refused === 'late') return { ok: false, refused: 'unknown' }
-      const verdict = judge(refused, wanted, tried, open, host.configuration())
+      const verdict =
+        refused === 'notTaken' && attempts < mostHandOvers && host.isReachable(tried)
+          ? ({ kind: 'again', otherwise: refused } as const)
+          : judge(refused, wanted, tried, open, host.configuration())
       if (verdict.kind === 'done') return { ok: true, id: tried }
       if (verdict.kind === 'refused') return { ok: false, refused: verdict.refused }
       open ||= refused === 'unanswered'
