@@ -18,6 +18,7 @@ import {
 import { loadSync } from '@grpc/proto-loader'
 import { ReflectionService } from '@grpc/reflection'
 import { HealthImplementation } from 'grpc-health-check'
+import { encode } from '../base/encode.ts'
 import type { Clock } from '../base/clock.ts'
 import { Reason, type Error as ApiError } from '../gen/parley/v1/model.ts'
 import { ParleyDefinition, type MessageFns, type SubscribeRequest } from '../gen/parley/v1/service.ts'
@@ -358,7 +359,7 @@ function serviceDefinition(): ServiceDefinition {
           // Events come encoded from the replica, once for all who get them.
           responseSerialize: method.responseStream
             ? (value: Uint8Array) => asBuffer(value)
-            : (value: unknown) => asBuffer(response.encode(value).finish()),
+            : (value: unknown) => asBuffer(encode(response, value)),
           responseDeserialize: (bytes: Buffer) => response.decode(bytes),
         },
       ]

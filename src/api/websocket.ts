@@ -3,6 +3,7 @@ import type { Socket } from 'node:net'
 import { BinaryReader, BinaryWriter } from '@bufbuild/protobuf/wire'
 import { WebSocketServer, type WebSocket } from 'ws'
 import type { Cancel, Clock } from '../base/clock.ts'
+import { encode } from '../base/encode.ts'
 import type { SignedIn } from '../chat/queries.ts'
 import { ClientFrame, Response, ServerState, type Request } from '../gen/parley/v1/frames.ts'
 import { Reason } from '../gen/parley/v1/model.ts'
@@ -437,7 +438,7 @@ class Connection implements Caller, Receiver {
 }
 
 function encodeState(state: ServerState): Uint8Array {
-  return ServerState.encode(state).finish()
+  return encode(ServerState, state)
 }
 
 const overloaded = failed(makeError(Reason.OVERLOADED, { retryAfterMs: 100 }))

@@ -53,10 +53,8 @@ export async function changeReplicaSet(
       const refused = await Promise.race([attempt, deadline.passed])
       if (refused === null) return { ok: true, id: tried }
       if (refused === 'late') return { ok: false, refused: 'unknown' }
-      const verdict =
-        refused === 'notTaken' && attempts < mostHandOvers && host.isReachable(tried)
-          ? ({ kind: 'again', otherwise: refused } as const)
-          : judge(refused, wanted, tried, open, host.configuration())
+      const mayTake = attempts < mostHandOvers && host.isReachable(tried)
+      const verdict = judge(refused, wanted, tried, { open, mayTake, configuration: host.configuration() })
       if (verdict.kind === 'done') return { ok: true, id: tried }
       if (verdict.kind === 'refused') return { ok: false, refused: verdict.refused }
       open ||= refused === 'unanswered'
@@ -78,8 +76,16 @@ function judge(
   refused: AttemptRefusal,
   wanted: ReplicaSetChange,
   id: ReplicaId,
-  open: boolean,
-  configuration: Configuration,
+  {
+    open,
+    mayTake,
+    configuration,
+  }: {
+    readonly open: boolean
+    /** Whether it is worth asking the same one again to lead. */
+    readonly mayTake: boolean
+    readonly configuration: Configuration
+  },
 ): Verdict {
   switch (refused) {
     case 'notLeader':
@@ -89,7 +95,7 @@ function judge(
     case 'changeInProgress':
       return { kind: 'again', otherwise: 'inProgress' }
     case 'notTaken':
-      return { kind: 'refused', refused }
+      return mayTake ? { kind: 'again', otherwise: refused } : { kind: 'refused', refused }
     case 'alreadyMember':
       if (open && isDone(wanted, id, configuration)) return { kind: 'done' }
       return wanted.kind === 'add' && wanted.id === 0
