@@ -304,17 +304,19 @@ describe('the command line against a real cluster', () => {
       const metrics = await (await fetch(`http://${cluster.addresses[leader - 1]}/metrics`)).text()
       return Number(/^parley_position (\S+)$/m.exec(metrics)?.[1])
     }
-    const enough = (await position()) + 100
+    const enough = (await position()) + 20
     person.fake.environment['PARLEY_TIMEOUT'] = '2'
-    const running = person.run(['bench', '--seconds', '3', '--outstanding', '4'], 1)
+    const running = person.run(['bench', '--seconds', '4', '--outstanding', '4'], 1)
     await eventually(async () => (await position()) >= enough, 'bench sends', 20_000)
     const others = [1, 2, 3].filter((id) => id !== leader)
     await Promise.all(others.map((id) => cluster.end(id, 'SIGKILL')))
-    const said = [...(await running), ...person.fake.errLines].join('\n')
+    const lines = await running.finally(() => {
+      for (const id of others) cluster.start(id)
+    })
+    const said = [...lines, ...person.fake.errLines].join('\n')
     assert.match(said, /^parley: |\d failed/m)
     const name = /parley rooms leave (bench-\S+)$/m.exec(said)?.[1]
     assert.ok(name !== undefined, said)
-    for (const id of others) cluster.start(id)
     await cluster.untilServing()
     person.fake.environment['PARLEY_TIMEOUT'] = '20'
     await person.run(['rooms', 'leave', name])

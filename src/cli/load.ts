@@ -3,6 +3,7 @@ export interface LoadResult {
   readonly outstanding: number
   readonly seconds: number
   readonly completed: number
+  /** With those that were still open at the end and then failed. */
   readonly failed: number
   readonly perSecond: number
   readonly latencyMs: Latency
@@ -55,7 +56,7 @@ export async function drive({
           completed += 1
           latencies.push(performance.now() - beganMs)
         } else failed += 1
-      }
+      } else if (isOver && !good) failed += 1
       if (!isOver) next(slot)
       else if (open === 0) allDone?.()
     })
