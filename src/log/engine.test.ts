@@ -303,6 +303,40 @@ test('when the leader is killed another one leads within a few ticks', async () 
   }
 })
 
+test('when the first in turn cannot lead either, the next one asks after two ticks, however quiet it was', async () => {
+  for (let seed = 1; seed <= 20; seed += 1) {
+    const cluster = new Cluster(5, { seed })
+    await cluster.start()
+    const leader = await cluster.untilLed()
+    await cluster.clock.pass(500 + seed)
+    const firstInTurn = cluster.follower(leader)
+    firstInTurn.process?.clock.stall(5000)
+    cluster.kill(leader.id)
+    const took = await cluster.clock.until(() => cluster.leader !== null)
+    assert.ok(took <= 80, `seed ${seed}: ${took} ms`)
+    cluster.assertHealthy()
+  }
+})
+
+test('replicas that have nothing to do are not woken up for every tick', async () => {
+  const cluster = new Cluster(3)
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  const { term } = leader.engine.status()
+  await cluster.clock.pass(1000)
+  const timers = (): readonly number[] =>
+    cluster.replicas.map(({ process }) => process?.clock.longTimers ?? 0)
+  const before = timers()
+  await cluster.clock.pass(12_000)
+  for (const [i, after] of timers().entries()) {
+    const most = cluster.replicas[i] === leader ? 200 : 100
+    const count = after - (before[i] ?? 0)
+    assert.ok(count <= most + 1, `${count} timers`)
+  }
+  assert.equal(leader.engine.status().term, term)
+  cluster.assertHealthy()
+})
+
 test('two of five may be killed one after the other, and come back', async () => {
   const cluster = new Cluster(5)
   await cluster.start()

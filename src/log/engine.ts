@@ -86,7 +86,7 @@ const defaultTuning: EngineTuning = {
 }
 
 const defaultCore: Omit<CoreOptions, 'self' | 'incarnation'> = {
-  heartbeatTicks: 2,
+  heartbeatTicks: 3,
   electionTicks: 10,
   maxAppendBytes: 256 * 1024,
   maxInflightBytes: 1024 * 1024,
@@ -102,6 +102,9 @@ const proposalGroupBytes = 1024 * 1024
 const applyTargetMs = 5
 const leastApplyBytes = 16 * 1024
 const applyAgainMs = 500
+
+/** The most ticks that are not waited for one by one. A process that stalls counts up to so many at once when it wakes, which must be far from an election's time-out. */
+const mostQuietTicks = 3
 
 /** A replica that was removed is not listened to any more after so long. */
 const farewellMs = 3000
@@ -145,6 +148,10 @@ export class Engine implements ReplicatedLog {
 
   private turnScheduled = false
   private cancelTick: Cancel | null = null
+  private tickedAtMs = 0
+  /** Ticks after `tickedAtMs` that the core can do without for now. The timer is set to the one after them. */
+  private quietTicks = 0
+  private isTickDue = false
   private pending: Uint8Array[] = []
   private readonly writes: Write[] = []
   private onWritten: (() => void)[] = []
@@ -264,6 +271,7 @@ export class Engine implements ReplicatedLog {
       throw error
     }
     this.statusDirty = true
+    this.tickedAtMs = this.clock.monotonicMs()
     this.scheduleTick()
     this.schedule()
   }
@@ -420,6 +428,7 @@ export class Engine implements ReplicatedLog {
   }
 
   private step(input: Input): void {
+    this.countQuietTicks()
     this.running().core.step(input)
     this.schedule()
   }
@@ -535,6 +544,7 @@ export class Engine implements ReplicatedLog {
       this.tellStatus()
       this.running().consumer.statusChanged()
     }
+    if (!this.isTickDue && this.quietTicks > this.ticksToSpare()) this.scheduleTick()
   }
 
   private propagateProposals(): void {
@@ -704,30 +714,58 @@ export class Engine implements ReplicatedLog {
   }
 
   private scheduleTick(): void {
-    this.cancelTick = this.clock.after(this.tuning.tickMs, () => {
+    this.cancelTick?.()
+    if (!this.canStep()) return
+    this.quietTicks = this.ticksToSpare()
+    const dueMs = this.tickedAtMs + (this.quietTicks + 1) * this.tuning.tickMs
+    this.cancelTick = this.clock.after(Math.max(0, dueMs - this.clock.monotonicMs()), () => {
+      this.isTickDue = true
       // After the input that waits. When this process has stalled, what the others sent meanwhile is there now and must be heard before silence is counted; and the
       // ticks that did not happen are not made up for.
       this.clock.soon(() => this.guarded(() => this.tick()))
     })
   }
 
+  /** A process that only waits is woken up less often. */
+  private ticksToSpare(): number {
+    if (this.toldFull || this.installing || this.reads.areWaiting || this.sender.isSending) return 0
+    return Math.min(mostQuietTicks, this.running().core.quietTicks())
+  }
+
+  /** Counts those of the quiet ticks that have passed. */
+  private countQuietTicks(): void {
+    if (this.quietTicks === 0) return
+    const { tickMs } = this.tuning
+    const passed = Math.floor((this.clock.monotonicMs() - this.tickedAtMs) / tickMs)
+    for (let left = Math.min(passed, this.quietTicks); left > 0; left -= 1) {
+      this.running().core.step({ kind: 'tick' })
+      this.quietTicks -= 1
+      this.tickedAtMs += tickMs
+    }
+  }
+
   private tick(): void {
-    this.scheduleTick()
-    const nowMs = this.clock.monotonicMs()
-    this.reads.tick(nowMs)
-    if (this.installing) return
+    this.isTickDue = false
     const { core } = this.running()
-    core.step({ kind: 'tick' })
-    this.sender.tick(({ to, term }) => {
-      const status = core.status()
-      return (
-        status.role === 'leader' &&
-        status.term === term &&
-        status.configuration.members.some((member) => member.id === to)
-      )
-    })
-    this.updateFull()
-    this.turn()
+    const nowMs = this.clock.monotonicMs()
+    const ticks = this.quietTicks + 1
+    this.tickedAtMs = nowMs
+    this.quietTicks = 0
+    this.reads.tick(nowMs)
+    if (!this.installing) {
+      for (let left = ticks; left > 0; left -= 1) core.step({ kind: 'tick' })
+      this.sender.tick(({ to, term }) => {
+        const status = core.status()
+        return (
+          status.role === 'leader' &&
+          status.term === term &&
+          status.configuration.members.some((member) => member.id === to)
+        )
+      })
+      this.updateFull()
+      this.turn()
+    }
+    this.scheduleTick()
   }
 
   private updatePeers(): void {

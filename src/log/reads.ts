@@ -26,6 +26,10 @@ export class Reads {
     this.ask = ask
   }
 
+  get areWaiting(): boolean {
+    return this.waiting.length > 0 || this.round !== null || this.confirmed.length > 0
+  }
+
   add(read: Read): void {
     this.waiting.push(read)
   }

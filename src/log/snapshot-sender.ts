@@ -141,6 +141,10 @@ export class SnapshotSender {
     if (transfer !== undefined) this.ask(transfer)
   }
 
+  get isSending(): boolean {
+    return this.transfers.size > 0
+  }
+
   /** @param wanted whether this transfer still makes sense: the same term, the same leader, still a member. */
   tick(wanted: (transfer: { readonly to: ReplicaId; readonly term: Term }) => boolean): void {
     const now = this.host.clock.monotonicMs()

@@ -65,6 +65,8 @@ export class ProcessClock implements Clock {
   private readonly base: VirtualClock
   private stalledUntilMs = 0
   dead = false
+  /** Timers that ran off after more than what a message takes. */
+  longTimers = 0
 
   constructor(base: VirtualClock) {
     this.base = base
@@ -83,8 +85,12 @@ export class ProcessClock implements Clock {
     const fire = (): void => {
       const lateMs = this.stalledUntilMs - this.base.monotonicMs()
       if (this.dead || state.cancelled) return
-      if (lateMs > 0) this.base.after(lateMs, fire)
-      else callback()
+      if (lateMs > 0) {
+        this.base.after(lateMs, fire)
+        return
+      }
+      if (delayMs >= 10) this.longTimers += 1
+      callback()
     }
     const cancel = this.base.after(delayMs, fire)
     return () => {

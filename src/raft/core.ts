@@ -214,6 +214,17 @@ export class RaftCore {
     })
   }
 
+  /**
+   * So many ticks from now on would count time and do nothing else, as long as nothing but ticks is stepped. A host may step them late, so long as it steps them before anything else.
+   */
+  quietTicks(): number {
+    if (this.leadership !== null) return this.leadership.quietTicks()
+    if (this.questions.areOpen) return 0
+    const timeoutTicks = this.hearsLeader ? this.state.options.electionTicks : this.electionTimeoutTicks
+    const due = timeoutTicks - this.electionTicks
+    return Math.max(0, Math.min(due, this.campaignInTicks ?? due) - 1)
+  }
+
   status(): CoreStatus {
     const { state } = this
     const { role, leader, term, configuration, available, mayFail, waitingFor } = this.report()

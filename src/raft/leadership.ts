@@ -109,6 +109,16 @@ export class Leadership {
     return 'lead'
   }
 
+  /** How many ticks from now on would only count. */
+  quietTicks(): number {
+    const { full, persistedIndex, log, options } = this.state
+    if (full || persistedIndex < log.lastIndex || this.transfer !== null || this.returned() !== null) return 0
+    let due = options.heartbeatTicks - this.heartbeatTicks
+    for (const progress of this.progress.values())
+      if (!this.isSilent(progress)) due = Math.min(due, options.electionTicks - progress.silentTicks)
+    return Math.max(0, due - 1)
+  }
+
   /** The leader's own disk has finished a write. */
   persisted(): void {
     this.hungTicks = 0
@@ -181,12 +191,16 @@ export class Leadership {
 
   /** Takes in again, once it has caught up, a voter that died and has come back. */
   private readmit(): void {
+    const id = this.returned()
+    if (id !== null) this.change({ kind: 'promote', id })
+  }
+
+  private returned(): ReplicaId | null {
     const { configurations, incarnations } = this.state
-    const returned = configurations.current.members.find(
-      ({ id, voter, incarnation }) =>
-        !voter && incarnation !== undefined && incarnations.newestOf(id) > incarnation && this.isActive(id),
-    )
-    if (returned !== undefined) this.change({ kind: 'promote', id: returned.id })
+    for (const { id, voter, incarnation } of configurations.current.members)
+      if (!voter && incarnation !== undefined && incarnations.newestOf(id) > incarnation && this.isActive(id))
+        return id
+    return null
   }
 
   private appendConfiguration(configuration: Configuration): Index {

@@ -166,7 +166,7 @@ export class RandomCluster {
         for (let i = 0; i < 3; i += 1) this.deliverOne()
         break
       case 'tick':
-        host.tick()
+        this.tick(host)
         break
       case 'flush':
         this.act(host, () => host.flush(1 + this.random.below(3)))
@@ -228,8 +228,17 @@ export class RandomCluster {
     return 'tick'
   }
 
+  /** What the core calls a quiet tick leaves it with nothing to do. */
+  private tick(host: Host): void {
+    const isWatched = this.chance(50) && !this.down.has(host.id)
+    if (isWatched) this.act(host, () => {})
+    const isQuiet = isWatched && host.core.quietTicks() > 0
+    host.tick()
+    if (isQuiet) this.act(host, () => same(host.core.takeReady(), null, 'a quiet tick leaves nothing to do'))
+  }
+
   private calmTick(): void {
-    for (const host of this.hosts.values()) host.tick()
+    for (const host of this.hosts.values()) this.tick(host)
     for (let i = 0; i < 40; i += 1) {
       for (const host of this.hosts.values()) {
         this.act(host, () => host.flush())

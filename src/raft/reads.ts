@@ -76,6 +76,10 @@ export class Questions {
     this.nextNumber = random.below(2 ** 32) * 2 ** 20
   }
 
+  get areOpen(): boolean {
+    return this.asked.size > 0
+  }
+
   ask(question: Question): number {
     const number = this.nextNumber
     this.nextNumber += 1

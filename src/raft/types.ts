@@ -318,7 +318,7 @@ export interface CoreStatus {
 export interface CoreOptions {
   readonly self: ReplicaId
   readonly incarnation: Incarnation
-  /** Heartbeats leave every so many ticks; default 2. */
+  /** Heartbeats leave every so many ticks; default 3. */
   readonly heartbeatTicks: number
   /** Without a word from the leader for this many ticks up to twice as many (drawn each time) a follower campaigns; default 10. */
   readonly electionTicks: number
