@@ -51,6 +51,18 @@ test('a command line that was signed in finds the cluster when all replicas that
   assert.equal(network.replica(2).seen.length, length)
 })
 
+test('who signs in as somebody else, at another replica too, is signed in as that one', async () => {
+  const { network, fake, run } = start(2)
+  fake.environment['PARLEY_PASSWORD'] = 'secret'
+  network.chat.passwords.set('bob', 'secret')
+  fake.environment['PARLEY_SERVER'] = 'r1:7400'
+  for (const id of [1, 2]) network.replica(id).addresses = network.addresses
+  assert.equal(await run('login', 'ann'), 0)
+  assert.equal(await run('login', 'bob', '--server', 'r2:7400'), 0)
+  assert.match(fake.files.get(statePath) ?? '', /^\{"name":"bob",/)
+  assert.equal(await run('whoami', '--server', 'r2:7400'), 0)
+})
+
 test('without a quorum a conversation can be read; only that it was read is not noted', async () => {
   const { network, fake, run } = start()
   fake.environment['PARLEY_PASSWORD'] = 'secret'

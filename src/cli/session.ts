@@ -24,6 +24,7 @@ export interface Session {
    */
   readonly signedIn: () => Client
   readonly save: (session: SavedSession) => void
+  /** Removes the session that is kept, unless it is another one: somebody may have signed in elsewhere meanwhile. */
   readonly forget: () => void
   readonly close: () => void
 }
@@ -59,8 +60,8 @@ export function openSession(settings: Settings, io: Io, anew = false): Session {
       writeSaved(settings, io, session)
     },
     forget() {
+      if (current !== null && isKept(settings, io, current)) io.files.remove(settings.statePath)
       current = null
-      io.files.remove(settings.statePath)
     },
     close() {
       stopTelling()
@@ -70,11 +71,20 @@ export function openSession(settings: Settings, io: Io, anew = false): Session {
   }
 }
 
+function isKept(settings: Settings, io: Io, { token }: SavedSession): boolean {
+  const kept = readSaved(settings, io)
+  return kept !== null && toHex(kept.token) === toHex(token)
+}
+
 /** Notes where the replicas are now, when that is news. */
 function keepReplicas(settings: Settings, io: Io, session: SavedSession, known: readonly string[]): void {
   const replicas = known.filter((address) => !settings.servers.includes(address)).slice(-mostReplicas)
   if (replicas.join(' ') === (session.replicas ?? []).join(' ')) return
-  writeSaved(settings, io, { ...session, replicas })
+  try {
+    if (isKept(settings, io, session)) writeSaved(settings, io, { ...session, replicas })
+  } catch {
+    // What was to be done is done; next time the replicas are found as this time.
+  }
 }
 
 function writeSaved(settings: Settings, io: Io, { name, token, replicas }: SavedSession): void {

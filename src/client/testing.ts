@@ -83,6 +83,7 @@ export class FakeChat {
   readonly events: Event[] = []
   readonly tokens = new Map<string, { account: Account; session: number }>()
   readonly passwords = new Map<string, string>()
+  nextSession = 50
   private readonly outcomes = new Map<string, { result: Result; position: number }>()
   private readonly listeners = new Set<() => void>()
   /** Events before this position are no longer kept. */
@@ -253,12 +254,11 @@ export class FakeReplica {
       case 'logIn': {
         if (this.chat.passwords.get(op.value.name) !== op.value.password)
           return [error('REASON_WRONG_CREDENTIALS'), 0]
-        this.chat.addSession(op.value.token, 5, 50)
+        const session = this.chat.nextSession
+        this.chat.nextSession += 1
+        this.chat.addSession(op.value.token, 5, session)
         const account = Account.create({ id: 5, name: op.value.name })
-        return [
-          { $case: 'logIn', value: { account, session: 50, token: op.value.token, inbox: 3 } },
-          position,
-        ]
+        return [{ $case: 'logIn', value: { account, session, token: op.value.token, inbox: 3 } }, position]
       }
       case 'logOut':
         if (connection.signedIn === null) return [error('REASON_NOT_SIGNED_IN'), 0]
