@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync, statSync } from 'node:fs'
+import { closeSync, existsSync, mkdtempSync, openSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -361,6 +361,26 @@ describe('the command line against a real cluster', () => {
         new: 'boolean',
       })
       assert.equal(statSync(join(folder, 'state/parley/default.json')).mode & 0o777, 0o600)
+      if (existsSync('/dev/full')) {
+        const full = openSync('/dev/full', 'w')
+        for (const argv of [
+          ['whoami', '--json'],
+          ['export', '--json'],
+          ['--help', '--json'],
+        ]) {
+          const lost = spawnSync(process.execPath, [entry, ...argv], {
+            encoding: 'utf8',
+            stdio: ['ignore', full, 'pipe'],
+            env: environment,
+          })
+          assert.equal(lost.status, 1, argv.join(' '))
+          assert.match(
+            (JSON.parse(String(lost.stderr)) as { error: { message: string } }).error.message,
+            /ENOSPC/,
+          )
+        }
+        closeSync(full)
+      }
       assert.equal(run('', 'sned', 'x').status, 2)
       assert.equal(run('', 'whoami', '--server', '127.0.0.1:9', '--timeout', '0.3').status, 5)
       // The reader goes after the first line, as `head -1` does.

@@ -5,8 +5,12 @@ import type { ServerIo } from '../server/io.ts'
 export interface Io {
   /** Data, on stdout; a line end is added. */
   readonly out: (text: string) => void
-  /** Fulfilled when what was given to `out` has been taken: for output that is larger than memory. */
-  readonly drained: () => Promise<void>
+  /**
+   * Fulfilled when what was given to `out` has been taken; with false when nobody takes any more, since whoever read it has gone.
+   *
+   * @throws CliError when it cannot be written.
+   */
+  readonly drained: () => Promise<boolean>
   /** Everything else, on stderr; a line end is added. */
   readonly err: (text: string) => void
   readonly environment: Readonly<Record<string, string | undefined>>
@@ -29,7 +33,7 @@ export interface Io {
   readonly device: string
   /** Calls `callback` once after so long; the result cancels it. */
   readonly after: (delayMs: number, callback: () => void) => () => void
-  /** Resolves when the process is asked to stop: Ctrl-C, SIGTERM, or nobody reads stdout any more. */
+  /** Resolves when the process is asked to stop: Ctrl-C, SIGTERM, or nobody takes what is printed any more. */
   readonly stopped: Promise<void>
   readonly server: () => ServerIo
   readonly terminal: () => Terminal

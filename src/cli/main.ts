@@ -5,5 +5,5 @@ const code = await runCli(process.argv.slice(2), processIo(), async (context) =>
   const { runInteractive } = await import('./interactive/run.ts')
   return runInteractive(context)
 })
-// What is still open (a connection that says goodbye, an unanswered prompt) must not hold up the shell; what was printed must be out.
-process.stdout.write('', () => process.exit(code))
+// What is still open (a connection that says goodbye, an unanswered prompt) must not hold up the shell.
+process.exit(code)

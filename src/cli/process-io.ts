@@ -21,21 +21,22 @@ export function processIo(): Io {
     if (!told.has(problem)) process.stderr.write(`${problem}\n`)
     told.add(problem)
   })
-  // Whoever reads the output may go: `parley watch | head`. That is no error.
-  for (const stream of [process.stdout, process.stderr])
-    stream.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code !== 'EPIPE') throw error
-      stop()
-    })
+  let outError: NodeJS.ErrnoException | null = null
+  process.stdout.on('error', (error) => {
+    outError ??= error
+    stop()
+  })
+  process.stderr.on('error', stop)
   return {
     out: (line) => process.stdout.write(`${line}\n`),
-    drained: () =>
-      process.stdout.writableNeedDrain
-        ? new Promise<void>((resolve) => {
-            process.stdout.once('drain', resolve)
-            process.stdout.once('close', resolve)
-          })
-        : Promise.resolve(),
+    async drained() {
+      // The error of a write comes after its callback.
+      await new Promise<void>((resolve) => void process.stdout.write('', () => void setImmediate(resolve)))
+      if (outError === null) return true
+      // Whoever reads the output may go, `parley watch | head`, and so may the terminal. That is no error.
+      if (outError.code === 'EPIPE' || (outError.code === 'EIO' && process.stdout.isTTY)) return false
+      throw new CliError(`what is printed cannot be written: ${outError.message}`)
+    },
     err: (line) => process.stderr.write(`${line}\n`),
     environment: process.env,
     canAsk,

@@ -147,15 +147,32 @@ export const globalOptions: Verb['options'] = [
   ['--log-out', 'the interactive client signs out when it ends, by a signal too'],
 ]
 
-/** Runs one command line. Returns the exit code. */
+/** Runs one command line. Returns the exit code, when all that was printed is out. */
 export async function runCli(
   argv: readonly string[],
   io: Io,
   interactive: (context: Context) => Promise<number>,
 ): Promise<number> {
-  let exitCode: number = exitCodes.ok
   // Decided before commander has a word: also its own complaints are said as JSON then.
   const json = argv.includes('--json')
+  try {
+    const code = await runLine(argv, io, json, interactive)
+    const out = io.drained()
+    // One complaint is enough.
+    await (code === exitCodes.ok ? out : out.catch(() => false))
+    return code
+  } catch (error) {
+    return complain(error, io, json)
+  }
+}
+
+async function runLine(
+  argv: readonly string[],
+  io: Io,
+  json: boolean,
+  interactive: (context: Context) => Promise<number>,
+): Promise<number> {
+  let exitCode: number = exitCodes.ok
   const program = makeProgram(io, json, async (one, given, flags) => {
     exitCode = await runVerb(io, flags, (context) => one.execute(given, context))
   })
@@ -172,7 +189,7 @@ export async function runCli(
     return exitCode
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage
-    return complain(error, io, json)
+    throw error
   }
 }
 

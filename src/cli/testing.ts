@@ -155,7 +155,7 @@ export class FakeProcess {
     }
     return {
       out: (text) => this.outLines.push(text),
-      drained: () => Promise.resolve(),
+      drained: () => Promise.resolve(true),
       err: (text) => this.errLines.push(text),
       environment: this.environment,
       canAsk,

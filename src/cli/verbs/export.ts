@@ -22,7 +22,7 @@ export const exportVerb = verb(
       const text = new TextDecoder().decode(page.lines)
       // A line end is added.
       if (text !== '') io.out(text.slice(0, -1))
-      await io.drained()
+      if (!(await io.drained())) break
       pageToken = page.nextPageToken
     } while (pageToken !== '')
     return exitCodes.ok
