@@ -104,7 +104,7 @@ const leastApplyBytes = 16 * 1024
 const applyAgainMs = 500
 
 /** The most ticks that are not waited for one by one. A process that stalls counts up to so many at once when it wakes, which must be far from an election's time-out. */
-const mostQuietTicks = 3
+const mostQuietTicks = 2
 
 /** A replica that was removed is not listened to any more after so long. */
 const farewellMs = 3000

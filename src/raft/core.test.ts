@@ -988,6 +988,26 @@ test('a replica whose disk was replaced by an older one is told apart, and count
   assert.equal(status(cluster, 1).commitIndex, 3, 'r3 does not help to commit')
 })
 
+test('a leader that has lost its quorum to a replaced disk resigns with the next tick, and does not call it quiet', () => {
+  const cluster = clusterOf([1, 2, 3]).elect(1)
+  cluster.host(1).propose('a', 'b')
+  cluster.settle()
+  cluster.cuts.add('1>2').add('2>1')
+  cluster.tick(20, [1, 3])
+  const old = cluster.host(3)
+  old.durable.log.write([{ kind: 'noop', term: 1, index: 1 }])
+  old.history.length = 1
+  old.restart()
+  cluster.network = []
+  const { core, readies } = cluster.host(1)
+  for (let i = 0; i < 10 && !readies.some(({ regressed }) => regressed.length > 0); i += 1)
+    cluster.tick(1, [1, 3])
+  assert.equal(core.status().role, 'leader')
+  assert.equal(core.quietTicks(), 0)
+  core.step({ kind: 'tick' })
+  assert.equal(core.status().role, 'follower')
+})
+
 test('answers that come late, twice or in another order are no sign of a replaced disk', () => {
   const cluster = clusterOf([1, 2, 3])
   const replies: Message[] = []

@@ -90,9 +90,7 @@ export class Leadership {
       progress.silentTicks += 1
       if (progress.leavingAt !== null && this.isSilent(progress)) this.progress.delete(progress.id)
     }
-    const { policy, configurations } = state
-    if (policy.resignsUnheard && !policy.hasQuorum(configurations.voters, (id) => this.isHeard(id)))
-      return 'resign'
+    if (this.isUnheard) return 'resign'
 
     this.hungTicks = state.persistedIndex < state.log.lastIndex ? this.hungTicks + 1 : 0
     if (this.hungTicks > state.options.electionTicks) return 'handOver'
@@ -113,6 +111,7 @@ export class Leadership {
   quietTicks(): number {
     const { full, persistedIndex, log, options } = this.state
     if (full || persistedIndex < log.lastIndex || this.transfer !== null || this.returned() !== null) return 0
+    if (this.isUnheard) return 0
     let due = options.heartbeatTicks - this.heartbeatTicks
     for (const progress of this.progress.values())
       if (!this.isSilent(progress)) due = Math.min(due, options.electionTicks - progress.silentTicks)
@@ -347,6 +346,11 @@ export class Leadership {
 
   private matchOf(id: ReplicaId): Index {
     return id === this.state.self ? this.state.persistedIndex : (this.progress.get(id)?.match ?? 0)
+  }
+
+  private get isUnheard(): boolean {
+    const { policy, configurations } = this.state
+    return policy.resignsUnheard && !policy.hasQuorum(configurations.voters, (id) => this.isHeard(id))
   }
 
   /** Whether it was heard lately, whatever is suspected. */
