@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { FakeNetwork } from '../client/testing.ts'
+import { Message } from '../gen/parley/v1/model.ts'
 import { runCli, verbs } from './program.ts'
 import { FakeProcess, finish } from './testing.ts'
 import { recipientsFrom } from './verbs/drafts.ts'
@@ -75,6 +76,38 @@ test('without a quorum a conversation can be read; only that it was read is not 
   assert.match(fake.outLines.at(-1) ?? '', /hello$/)
   assert.equal(network.replica(1).seenOps.filter((name) => name === 'markRead').length, 1)
   assert.deepEqual(fake.errLines, [])
+})
+
+test('a conversation can be read while nothing can be written: only that it was read is not noted', async () => {
+  const { network, fake, run } = start()
+  fake.environment['PARLEY_PASSWORD'] = 'secret'
+  await run('login', 'ann')
+  await run('send', 'bob', 'hello')
+  network.replica(1).fault = ({ op }) => (op?.$case === 'markRead' ? { refuse: 'REASON_NO_SPACE' } : null)
+  assert.equal(await run('read', 'bob'), 0)
+  assert.match(fake.outLines.at(-1) ?? '', /hello$/)
+})
+
+test('what was taken out of the inbox is shown, whatever goes wrong then', async () => {
+  const { network, fake, run } = start()
+  fake.environment['PARLEY_PASSWORD'] = 'secret'
+  await run('login', 'ann')
+  for (let seq = 1; seq <= 600; seq += 1)
+    network.chat.inbox.push(
+      Message.create({ conversation: 7, seq, text: `number ${seq}`, senderName: 'bob' }),
+    )
+  const replica = network.replica(1)
+  let opened = 0
+  replica.fault = ({ op }) =>
+    op?.$case === 'openInbox' && (opened += 1) === 2 ? { refuse: 'REASON_UNIMPLEMENTED' } : null
+  assert.equal(await run('open', 'all'), 1)
+  assert.equal(fake.outLines.filter((line) => line.includes('number ')).length, 500)
+  assert.match(fake.errLines.at(-1) ?? '', /^parley: /)
+
+  replica.fault = ({ op }) => (op?.$case === 'markRead' ? { refuse: 'REASON_UNIMPLEMENTED' } : null)
+  assert.equal(await run('open', '3', '--json'), 1)
+  const printed = JSON.parse(fake.outLines.at(-1) ?? '') as { messages: unknown[]; remaining: number }
+  assert.deepEqual([printed.messages.length, printed.remaining], [3, 97])
 })
 
 test('a program that is not signed in is told so by the same reason that a replica gives', async () => {

@@ -207,6 +207,7 @@ async function runVerb(
     if (typeof report === 'number') return report
     if (json) io.out(safeJson(report.data))
     else for (const line of report.lines) io.out(line)
+    if (report.failure !== undefined) return complain(report.failure, io, json)
     return report.exitCode ?? exitCodes.ok
   } catch (error) {
     return complain(error, io, json)

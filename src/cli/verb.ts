@@ -22,6 +22,8 @@ export interface Report {
   readonly data: unknown
   readonly lines: readonly string[]
   readonly exitCode?: number
+  /** What went wrong when a part had been done: it is told after the rest, and decides about the exit code. */
+  readonly failure?: Error
 }
 
 /** A verb of the command line. */

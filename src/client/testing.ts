@@ -80,6 +80,8 @@ export type Fault =
 export class FakeChat {
   position = 100
   readonly messages: Message[] = []
+  /** Not opened yet, by whomever. */
+  readonly inbox: Message[] = []
   readonly events: Event[] = []
   readonly tokens = new Map<string, { account: Account; session: number }>()
   readonly passwords = new Map<string, string>()
@@ -315,6 +317,10 @@ export class FakeReplica {
           lastSeq: messages.at(-1)?.seq ?? 0,
         }
         return [{ $case: 'listMessages', value }, position]
+      }
+      case 'openInbox': {
+        const messages = this.chat.inbox.splice(0, op.value.count)
+        return [{ $case: 'openInbox', value: { messages, remaining: this.chat.inbox.length } }, position]
       }
       case 'sendMessage': {
         if (connection.signedIn === null) return [error('REASON_NOT_SIGNED_IN'), 0]

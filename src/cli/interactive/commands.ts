@@ -414,9 +414,10 @@ function which(names: readonly string[]): readonly string[] | null {
 }
 
 async function print({ talk }: CommandContext, report: Promise<Report>): Promise<void> {
-  const { lines } = await report
+  const { lines, failure } = await report
   if (lines.length > 0) talk.print(lines.join('\n'))
   talk.draw()
+  if (failure !== undefined) throw failure
 }
 
 function firstWord(text: string): readonly [word: string, rest: string] {

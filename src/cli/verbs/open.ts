@@ -42,18 +42,26 @@ export async function openReport(
   const conversation = from === null ? 0 : (await findConversation(client, from)).id
   const messages: Message[] = []
   let remaining = 0
-  do {
-    const part = await client.call('openInbox', {
-      count: Math.min(mostAtOnce, count - messages.length),
-      conversation,
-    })
-    messages.push(...part.messages)
-    remaining = part.remaining
-    if (part.messages.length === 0) break
-  } while (messages.length < count && remaining > 0)
-  await labels.of(messages)
-  await markRead(client, messages)
+  let failure: Error | null = null
+  try {
+    do {
+      const part = await client.call('openInbox', {
+        count: Math.min(mostAtOnce, count - messages.length),
+        conversation,
+      })
+      messages.push(...part.messages)
+      remaining = part.remaining
+      if (part.messages.length === 0) break
+    } while (messages.length < count && remaining > 0)
+    await labels.of(messages)
+    await markRead(client, messages)
+  } catch (error) {
+    // What has been taken out of the inbox is shown, whatever happens then.
+    if (messages.length === 0 || !(error instanceof Error)) throw error
+    failure = error
+  }
   return {
+    ...(failure === null ? {} : { failure }),
     data: {
       messages: messages.map((message) => messageJson(message, labels.get(message.conversation))),
       remaining,

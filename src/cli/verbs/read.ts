@@ -1,8 +1,9 @@
 import type { Client } from '../../client/index.ts'
 import type { Target } from '../../gen/parley/v1/model.ts'
-import { UsageError } from '../io.ts'
+import { exitCodes, UsageError } from '../io.ts'
 import { findConversation, Labels, parseTarget } from '../names.ts'
 import { type Look, lookOf, messageJson, messageLine } from '../present.ts'
+import { exitCodeOf } from '../session.ts'
 import { type Report, verb } from '../verb.ts'
 
 export interface ReadOptions {
@@ -69,12 +70,7 @@ export async function readReport(
   if (last === undefined)
     return { data: { messages: [], more: false }, lines: [look.colors.dim('No messages yet.')] }
   if (!labels.has(last.conversation)) labels.note(await findConversation(client, options.conversation))
-  // Without a quorum what is stored can be read, and nothing written: then it is not marked.
-  if (options.mark && client.state.kind !== 'noQuorum')
-    await client.call('markRead', {
-      conversation: last.conversation,
-      mark: { $case: 'upTo', value: page.lastSeq },
-    })
+  if (options.mark) await markRead(client, last.conversation, page.lastSeq)
   const label = labels.get(last.conversation)
   return {
     data: { messages: page.messages.map((message) => messageJson(message, label)), more: page.more },
@@ -82,5 +78,15 @@ export async function readReport(
       ...(page.more ? [look.colors.dim(`(earlier ones: read ${label} --before ${page.firstSeq})`)] : []),
       ...page.messages.map((message) => messageLine(message, { reader: client, label }, look)),
     ],
+  }
+}
+
+/** What is stored can be read when nothing can be written; then it is not marked. */
+async function markRead(client: Client, conversation: number, upTo: number): Promise<void> {
+  if (client.state.kind === 'noQuorum') return
+  try {
+    await client.call('markRead', { conversation, mark: { $case: 'upTo', value: upTo } })
+  } catch (error) {
+    if (exitCodeOf(error) !== exitCodes.unavailable) throw error
   }
 }
