@@ -50,7 +50,11 @@ export interface Files {
 /** What the interactive client draws on and reads from. */
 export interface Terminal {
   readonly input: NodeJS.ReadableStream & { readonly isTTY?: boolean }
-  readonly output: NodeJS.WritableStream & { readonly columns?: number; readonly isTTY?: boolean }
+  readonly output: NodeJS.WritableStream & {
+    readonly columns?: number
+    readonly rows?: number
+    readonly isTTY?: boolean
+  }
 }
 
 /** A command line that cannot be meant so: exit code 2. */

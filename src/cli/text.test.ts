@@ -7,8 +7,10 @@ import {
   durationWords,
   parseDuration,
   hang,
+  oneRow,
   plural,
   printable,
+  rowsOf,
   safeJson,
   table,
   tableWithin,
@@ -50,6 +52,16 @@ test('widths are those of a terminal', () => {
   assert.equal(widthOf('👍🏽'), 2)
   assert.equal(widthOf('e\u0301'), 1)
   assert.equal(widthOf('\u001B[1mbold\u001B[22m'), 4)
+})
+
+test('a text takes as many rows as a terminal needs for it, and its beginning takes one', () => {
+  assert.equal(rowsOf('', 4), 1)
+  assert.equal(rowsOf('abcd', 4), 1)
+  assert.equal(rowsOf('abcde\n你好', 4), 3)
+  assert.equal(rowsOf('abcde\nf', Infinity), 2)
+  assert.equal(oneRow('abcd', 4), 'abcd')
+  assert.equal(oneRow('abcde', 4), 'abc…')
+  assert.equal(oneRow('你好你', 4), '你…')
 })
 
 test('columns line up whatever stands in them', () => {

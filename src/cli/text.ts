@@ -45,6 +45,26 @@ function graphemeWidth(segment: string): number {
   return wide.test(segment) ? 2 : 1
 }
 
+/** Rows that the text takes in a terminal of so many columns, where no wide character is moved to the next row. */
+export function rowsOf(text: string, columns: number): number {
+  let rows = 0
+  for (const line of text.split('\n')) rows += Math.max(1, Math.ceil(widthOf(line) / columns))
+  return rows
+}
+
+/** The text, or when it takes more than one row of so many columns its beginning, with … behind it. */
+export function oneRow(text: string, columns: number): string {
+  if (widthOf(text) <= columns) return text
+  let kept = ''
+  let width = 1
+  for (const { segment } of graphemes.segment(text)) {
+    width += graphemeWidth(segment)
+    if (width > columns) break
+    kept += segment
+  }
+  return `${kept}…`
+}
+
 /** Columns side by side, each as wide as its widest cell; the last one is not padded. */
 export function table(rows: readonly (readonly string[])[]): string[] {
   const widths: number[] = []

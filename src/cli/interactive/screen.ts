@@ -28,6 +28,7 @@ interface DrawnState {
 export class Screen {
   private readonly readline: Interface & DrawnState
   private readonly output: Batched
+  private readonly terminal: Terminal
   private readonly handlers: ScreenHandlers
   private prompt = ''
   /** The live part is on the screen. */
@@ -37,6 +38,7 @@ export class Screen {
   private closed = false
 
   constructor(terminal: Terminal, handlers: ScreenHandlers) {
+    this.terminal = terminal
     this.handlers = handlers
     this.output = new Batched(terminal.output)
     const readline = createInterface({
@@ -67,6 +69,11 @@ export class Screen {
     this.readline.on('line', (text) => this.entered(text))
     this.readline.on('SIGINT', () => this.end())
     this.readline.on('close', () => this.end())
+  }
+
+  get rows(): number {
+    // Some terminals do not know, and say 0.
+    return this.terminal.output.rows || 24
   }
 
   /** Writes lines above the live part. */

@@ -4,6 +4,7 @@ import {
   type ClientState,
   describeState,
   type OutboxChange,
+  type OutboxItem,
   ParleyError,
 } from '../../client/index.ts'
 import { type Conversation, Message, type Target } from '../../gen/parley/v1/model.ts'
@@ -12,10 +13,12 @@ import { CliError, exitCodes } from '../io.ts'
 import { conversationLabel, Labels, targetLabel } from '../names.ts'
 import { deliveryWords, type Look, messageLine } from '../present.ts'
 import { exitCodeOf } from '../session.ts'
-import { hang, printable, wrapWords } from '../text.ts'
+import { hang, oneRow, plural, printable, rowsOf, wrapWords } from '../text.ts'
 
 /** Where a talk is shown. */
 export interface View {
+  /** Rows that it has in all. */
+  readonly rows: number
   /** Adds lines for good. */
   readonly print: (text: string) => void
   /** Replaces the lines that may still change, and the prompt. */
@@ -33,8 +36,6 @@ export interface TalkPorts {
 
 /** Marks are sent together after so long. */
 const markAfterMs = 300
-/** What this device sent comes back as an answer and as an event; so many ids are remembered to print it once. */
-const rememberedIds = 1000
 const historyShown = 10
 
 interface Open {
@@ -52,7 +53,10 @@ export class Talk {
   /** Up to where each conversation has left the inbox. */
   private readonly opened = new Map<number, number>()
   private readonly peers = new Map<string, boolean>()
-  /** What this device sent, by id, and whether it has been printed: when its answer came, or its event, whichever was first, so that lines stand in the order of the messages. */
+  /**
+   * What this device sent, by id, until both its answer and its event have come, and whether it has been printed: when one of them came, whichever was first, so that lines stand
+   * in the order of the messages.
+   */
   private readonly own = new Map<string, boolean>()
   private readonly dueMarks = new Map<number, { upTo: number; read: boolean }>()
   private cancelMarks: (() => void) | null = null
@@ -60,6 +64,7 @@ export class Talk {
   /** The last one of them that there is: the open one may turn out not to exist. */
   private found: Open | null = null
   private shownState = ''
+  private drawPlanned = false
   private stops: (() => void)[] = []
   /** Lines come one after the other even when a label has to be asked for first. */
   private printed: Promise<void> = Promise.resolve()
@@ -150,23 +155,45 @@ export class Talk {
     this.print(this.wrapped(text))
   }
 
+  /** Shows what has changed, once for all that happens in one go: a paste may be hundreds of messages. */
   draw(): void {
-    const { columns } = this.ports.look()
-    this.ports.view.show(
-      this.pending().map(([head, text]) => this.dim(hang(`… ${head}`, text, columns))),
-      this.prompt(),
-    )
+    if (this.drawPlanned) return
+    this.drawPlanned = true
+    queueMicrotask(() => {
+      this.drawPlanned = false
+      this.ports.view.show(
+        this.live().map((line) => this.dim(line)),
+        this.prompt(),
+      )
+    })
   }
 
   /** What is not known to be sent, a line each. */
   waiting(): readonly string[] {
-    return this.pending().map((parts) => parts.join(''))
+    return this.pending().map((item) => pendingParts(item).join(''))
   }
 
-  private pending(): readonly (readonly [head: string, text: string])[] {
-    return this.client.outbox.items
-      .filter(({ status }) => status.kind === 'pending')
-      .map(({ to, text }) => [`${printable(targetLabel(to))}  you: `, printable(text)])
+  /** Of what is not known to be sent the latest, and how many more there are. It takes a third of the screen at most: what is drawn higher than the screen cannot be taken back. */
+  private live(): readonly string[] {
+    const { columns } = this.ports.look()
+    const pending = this.pending()
+    const lines: string[] = []
+    // One row is for the number of the others.
+    let rowsLeft = Math.max(1, Math.floor(this.ports.view.rows / 3) - 1)
+    for (const item of pending.toReversed()) {
+      if (rowsLeft === 0) break
+      const [head, text] = pendingParts(item)
+      const whole = hang(`… ${head}`, text, columns)
+      const rows = rowsOf(whole, columns)
+      lines.unshift(rows <= rowsLeft ? whole : oneRow(`… ${head}${text}`, columns))
+      rowsLeft -= rows <= rowsLeft ? rows : 1
+    }
+    const more = pending.length - lines.length
+    return more === 0 ? lines : [`… ${plural(more, 'more message')}`, ...lines]
+  }
+
+  private pending(): readonly OutboxItem[] {
+    return this.client.outbox.items.filter(({ status }) => status.kind === 'pending')
   }
 
   private prompt(): string {
@@ -300,8 +327,12 @@ export class Talk {
     else if (isOpen) this.mark(conversation, seq, true)
     if (!isOpen && !mine) this.unread.set(conversation, (this.unread.get(conversation) ?? 0) + 1)
     const id = toHex(message.id)
-    if (!mine || !this.own.has(id)) return this.line(message)
-    if (this.own.get(id) === true) return null
+    const isPrinted = this.own.get(id)
+    if (!mine || isPrinted === undefined) return this.line(message)
+    if (isPrinted) {
+      this.own.delete(id)
+      return null
+    }
     this.own.set(id, true)
     return this.line(message, [this.ports.look().colors.green('✓')])
   }
@@ -334,27 +365,27 @@ export class Talk {
       case 'added':
       case 'retried':
         this.own.set(toHex(change.item.id), false)
-        if (this.own.size > rememberedIds)
-          for (const id of this.own.keys()) {
-            this.own.delete(id)
-            break
-          }
         break
       case 'sent': {
         const { item, response } = change
         this.printed = this.printed.then(() => {
-          const isPrinted = this.own.get(toHex(item.id)) === true
-          this.own.set(toHex(item.id), true)
-          if (!isPrinted) this.print(this.sentLine(item.to, item.text, response))
+          const id = toHex(item.id)
+          if (this.own.get(id) === true) {
+            this.own.delete(id)
+            return
+          }
+          this.own.set(id, true)
+          this.print(this.sentLine(item.to, item.text, response))
         })
         break
       }
       case 'failed': {
-        const { to, text, key, status } = change.item
+        const { id, to, text, key, status } = change.item
         const why = status.kind === 'failed' ? status.message : ''
         const { colors, columns } = this.ports.look()
         const head = `${colors.red('✗')} ${printable(targetLabel(to))}  you: `
         this.print(hang(head, `${printable(text)} ${colors.red(`not sent: ${printable(why)}`)}`, columns))
+        this.own.delete(toHex(id))
         this.client.outbox.discard(key)
         break
       }
@@ -389,4 +420,8 @@ export class Talk {
     this.shownState = words
     this.draw()
   }
+}
+
+function pendingParts({ to, text }: OutboxItem): readonly [head: string, text: string] {
+  return [`${printable(targetLabel(to))}  you: `, printable(text)]
 }
