@@ -7,7 +7,7 @@ import { widthOf } from './text.ts'
 
 /** What a terminal shows after all that was written to it: enough of a VT100 for what the interactive client writes. */
 export class FakeTerminal implements Terminal {
-  readonly input: PassThrough & { isTTY: boolean; setRawMode: (on: boolean) => void }
+  readonly input: PassThrough & { isTTY: boolean; setRawMode: (on: boolean) => unknown }
   readonly output: Writable & { columns: number; isTTY: boolean }
   /** Rows from the first one ever written; nothing scrolls away. */
   private cells: string[][] = [[]]
@@ -46,6 +46,13 @@ export class FakeTerminal implements Terminal {
   /** Types keys, and lets what they cause happen. */
   async type(keys: string): Promise<void> {
     this.input.write(keys)
+    await turn()
+  }
+
+  /** The window is closed: what is asked of its input fails as Node's does then, and nothing comes any more. */
+  async hangUp(): Promise<void> {
+    this.input.setRawMode = () => this.input.emit('error', new Error('setRawMode EIO'))
+    this.input.end()
     await turn()
   }
 

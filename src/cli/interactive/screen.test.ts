@@ -117,6 +117,22 @@ test('Ctrl-C and the end of input end it; closing removes what was being typed',
   assert.deepEqual(other.lines, ['(end)'])
 })
 
+test('a terminal that is gone, or cannot be read, ends it; a line that was being typed is not entered', async () => {
+  const closed = open(20)
+  await closed.terminal.type('half a line')
+  await closed.terminal.hangUp()
+  // Until all is done that is to be done at the end.
+  closed.screen.print('bob: hi')
+  closed.screen.show(['… bob  you: one'], 'bob> ')
+  closed.screen.close()
+  assert.deepEqual(closed.lines, ['(end)'])
+  const broken = open(20)
+  broken.terminal.input.destroy(new Error('read EIO'))
+  await turn()
+  broken.screen.close()
+  assert.deepEqual(broken.lines, ['(end)'])
+})
+
 test('whatever is typed and whatever comes in: the screen shows all that came in, then the line', async () => {
   const letters = fc.constantFrom(
     'a',

@@ -35,6 +35,8 @@ export class Screen {
   private drawn = false
   /** Rows from the top of the live part to the end of the line that is about to be entered. */
   private rowsToEnd = 0
+  /** Nothing is entered any more, and nothing shown: the terminal may be gone. */
+  private ended = false
   private closed = false
 
   constructor(terminal: Terminal, handlers: ScreenHandlers) {
@@ -69,6 +71,10 @@ export class Screen {
     this.readline.on('line', (text) => this.entered(text))
     this.readline.on('SIGINT', () => this.end())
     this.readline.on('close', () => this.end())
+    // A terminal that is gone refuses what readline asks of it, also to be as it was before.
+    this.readline.on('error', () => this.end())
+    // Before readline, which at the end of input takes what is being typed for entered.
+    terminal.input.prependListener('end', () => this.end())
   }
 
   get rows(): number {
@@ -78,7 +84,7 @@ export class Screen {
 
   /** Writes lines above the live part. */
   print(text: string): void {
-    if (this.closed) return
+    if (this.ended) return
     if (!this.drawn) {
       this.output.write(`${text}\n`)
       return
@@ -90,7 +96,7 @@ export class Screen {
 
   /** Replaces the live lines and the prompt. */
   show(live: readonly string[], prompt: string): void {
-    if (this.closed) return
+    if (this.ended) return
     const text = [...live, prompt].join('\n')
     if (text === this.prompt && this.drawn) return
     this.prompt = text
@@ -103,13 +109,14 @@ export class Screen {
   close(): void {
     if (this.closed) return
     if (this.drawn) this.output.write(`${up(this.readline.getCursorPos().rows)}\r\u001B[J`)
+    this.ended = true
     this.closed = true
     this.readline.close()
     this.output.flush()
   }
 
   private typed(): void {
-    if (!this.drawn || this.closed) return
+    if (!this.drawn || this.ended) return
     const { rows, cols } = this.readline.getCursorPos()
     // A terminal stays at the end of a row that is just full until more comes, and then would be a row above where the cursor should be.
     if (cols === 0 && rows > 0 && !this.readline.isCompletionEnabled) this.output.write(' \r')
@@ -117,17 +124,20 @@ export class Screen {
   }
 
   private entered(text: string): void {
+    if (this.ended) return
     // readline has left the line on the screen and gone to the row below it.
     this.output.write(`${up(this.rowsToEnd + 1)}\r\u001B[J`)
     this.drawn = false
     this.handlers.line(text)
-    if (this.closed) return
+    if (this.ended) return
     this.readline.prompt(true)
     this.drawn = true
   }
 
   private end(): void {
-    if (!this.closed) this.handlers.end()
+    if (this.ended) return
+    this.ended = true
+    this.handlers.end()
   }
 }
 
