@@ -1,4 +1,4 @@
-import { ParleyError } from '../../client/index.ts'
+import { type Client, ParleyError } from '../../client/index.ts'
 import type { Settings } from '../config.ts'
 import { CliError, type Io, UsageError } from '../io.ts'
 import { everyone, findConversation, parseRef, parseRoom, parseTarget } from '../names.ts'
@@ -350,10 +350,10 @@ export function commandNames(): readonly string[] {
   return commands.map(({ name }) => name)
 }
 
-/** What may stand at the end of the line: a command, or a name. */
+/** What may stand at the end of the line: a command, or a name. When the replicas tell no names, one of those that are known. */
 export async function completeLine(
   line: string,
-  talk: Talk,
+  talk: Pick<Talk, 'client' | 'labels'>,
 ): Promise<readonly [candidates: readonly string[], part: string]> {
   if (/^\/[^\s]*$/.test(line))
     return [
@@ -365,21 +365,42 @@ export async function completeLine(
   const part = /[^\s,]*$/.exec(line)?.[0] ?? ''
   if (!line.startsWith('/') || part === '') return [[], part]
   const known = talk.labels.all().filter((label) => label.toLowerCase().startsWith(part.toLowerCase()))
-  const found = part.startsWith('#') ? await roomsFrom(part.slice(1), talk) : await accountsFrom(part, talk)
+  const found = await namesFrom(part, talk.client)
   return [[...new Set([...known, ...found])].sort().map((name) => `${name} `), part]
 }
 
 const mostCandidates = 50
+/** The keyboard waits for the answer. */
+const completeWithinMs = 500
 
-async function accountsFrom(part: string, talk: Talk): Promise<readonly string[]> {
-  if (!/^[A-Za-z0-9_-]+$/.test(part)) return []
-  const page = await talk.client.call('listAccounts', { pattern: `${part}*`, pageSize: mostCandidates })
-  return page.accounts.map(({ name }) => name)
+async function namesFrom(part: string, client: Client): Promise<readonly string[]> {
+  const { kind } = client.state
+  if (kind !== 'connected' && kind !== 'noQuorum') return []
+  try {
+    return part.startsWith('#') ? await roomsFrom(part.slice(1), client) : await accountsFrom(part, client)
+  } catch (error) {
+    if (!(error instanceof ParleyError)) throw error
+    return []
+  }
 }
 
-async function roomsFrom(part: string, talk: Talk): Promise<readonly string[]> {
-  const page = await talk.client.call('listRooms', { pattern: `${part}*`, pageSize: mostCandidates })
-  return page.rooms.map(({ name }) => `#${name}`)
+async function accountsFrom(part: string, client: Client): Promise<readonly string[]> {
+  if (!/^[A-Za-z0-9_-]+$/.test(part)) return []
+  const { accounts } = await client.call(
+    'listAccounts',
+    { pattern: `${part}*`, pageSize: mostCandidates },
+    { timeoutMs: completeWithinMs },
+  )
+  return accounts.map(({ name }) => name)
+}
+
+async function roomsFrom(part: string, client: Client): Promise<readonly string[]> {
+  const { rooms } = await client.call(
+    'listRooms',
+    { pattern: `${part}*`, pageSize: mostCandidates },
+    { timeoutMs: completeWithinMs },
+  )
+  return rooms.map(({ name }) => `#${name}`)
 }
 
 function runDrafts(rest: string, context: CommandContext): Promise<Report> {
