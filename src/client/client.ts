@@ -286,6 +286,7 @@ class ParleyClient implements Client {
     this.wasReady = true
     this.calls.use(link)
     this.openStream()
+    this.queue.accountChanged()
     this.queue.sendNext()
     this.showState()
   }
@@ -297,6 +298,7 @@ class ParleyClient implements Client {
     this.session = response.session
     const link = this.connector.current
     if (link !== null) this.begin(link)
+    this.queue.accountChanged()
     this.showState()
   }
 
@@ -310,6 +312,7 @@ class ParleyClient implements Client {
     this.calls.sessionEnded(reason)
     const link = this.connector.current
     if (link !== null) this.begin(link)
+    this.queue.accountChanged()
     this.showState()
   }
 

@@ -118,7 +118,7 @@ test('a rejected message fails, the others go on; it can be retried with a new i
       : null
   const changes: string[] = []
   client.outbox.onChange((change) =>
-    changes.push(change.kind === 'loaded' ? change.kind : `${change.kind} ${change.item.text}`),
+    changes.push('item' in change ? `${change.kind} ${change.item.text}` : change.kind),
   )
   const bad = client.outbox.add(to('bob'), 'bad')
   client.outbox.add(to('bob'), 'bad too')
@@ -141,6 +141,7 @@ test('a rejected message fails, the others go on; it can be retried with a new i
     'added bad too',
     'added good',
     'loaded',
+    'accountChanged',
     'failed bad',
     'failed bad too',
     'sent good',
@@ -182,6 +183,63 @@ test('what one account queued is never sent by another', async () => {
   await network.clock.pass(1000)
   assert.deepEqual(texts(network), ['from eve', 'from ann'])
   again.close()
+})
+
+test('who is signed in sees, tries again and discards nothing that another account has left', async () => {
+  const network = new FakeNetwork(1)
+  const storage = memoryStorage()
+  network.chat.passwords.set('ann', 'secret').set('bob', 'secret')
+  network.replica(1).fault = (request) =>
+    request.op?.$case === 'sendMessage' ? { refuse: 'REASON_MESSAGE_TOO_LARGE' } : null
+  const { clock, connect, addresses } = network
+  const client = createClient({ addresses, clock, connect, storage, random: seededRandom(1) })
+  const seen: string[] = []
+  client.outbox.onChange(({ kind }) =>
+    seen.push(`${kind}: ${client.outbox.items.map((item) => item.text).join()}`),
+  )
+  const signIn = async (name: string): Promise<void> => {
+    void client.logIn({ name, password: 'secret' })
+    await clock.pass(1000)
+  }
+  await signIn('ann')
+  const { key } = client.outbox.add(to('carol'), 'from ann')
+  await clock.pass(1000)
+  void client.logOut()
+  await clock.pass(1000)
+  const stored = await storage.load()
+
+  await signIn('bob')
+  assert.deepEqual(client.outbox.items, [])
+  client.outbox.retry(key)
+  assert.equal(client.outbox.discard(key), true)
+  await clock.pass(1000)
+  network.replica(1).setState({ quorum: false })
+  await clock.pass(10)
+  assert.equal(client.state.kind === 'noQuorum' && client.state.queued, 0)
+  network.replica(1).setState({ quorum: true })
+  await clock.pass(1000)
+  assert.deepEqual(await storage.load(), stored)
+  void client.logOut()
+  await clock.pass(1000)
+
+  network.replica(1).fault = () => null
+  await signIn('ann')
+  client.outbox.retry(key)
+  await clock.pass(1000)
+  assert.deepEqual(texts(network), ['from ann'])
+  assert.deepEqual(seen, [
+    'loaded: ',
+    'accountChanged: ',
+    'added: from ann',
+    'failed: from ann',
+    'accountChanged: from ann',
+    'accountChanged: ',
+    'accountChanged: from ann',
+    'accountChanged: from ann',
+    'retried: from ann',
+    'sent: ',
+  ])
+  client.close()
 })
 
 test('a session that ends leaves the outbox as it is, for the next sign-in', async () => {

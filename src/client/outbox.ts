@@ -34,6 +34,7 @@ export class MessageOutbox implements Outbox {
   private readonly busyTargets = new Set<string>()
   private readonly listeners = new Set<(change: OutboxChange) => void>()
   private isLoaded = false
+  private toldAccount = 0
   private closed = false
 
   constructor(ports: OutboxPorts) {
@@ -42,13 +43,14 @@ export class MessageOutbox implements Outbox {
   }
 
   get items(): readonly OutboxItem[] {
-    return [...this.entries.values()].map((entry) => entry.item)
+    return [...this.entries.values()].filter((entry) => this.isOwn(entry)).map((entry) => entry.item)
   }
 
   /** How many wait to be sent. */
   get pending(): number {
     let count = 0
-    for (const entry of this.entries.values()) if (entry.stored.failed === null) count += 1
+    for (const entry of this.entries.values())
+      if (entry.stored.failed === null && this.isOwn(entry)) count += 1
     return count
   }
 
@@ -70,8 +72,8 @@ export class MessageOutbox implements Outbox {
   }
 
   retry(key: string): void {
-    const entry = this.entries.get(key)
-    if (entry === undefined || entry.stored.failed === null) return
+    const entry = this.ownEntry(key)
+    if (entry === null || entry.stored.failed === null) return
     // The rejection is kept under the id for ever, so the same id would only be told it again. Where the outcome is not certain the id must stay.
     const id =
       reasonKinds[entry.stored.failed.reason] === 'final' && entry.stored.failed.reason !== 'REASON_INTERNAL'
@@ -85,8 +87,8 @@ export class MessageOutbox implements Outbox {
   }
 
   discard(key: string): boolean {
-    const entry = this.entries.get(key)
-    if (entry === undefined) return true
+    const entry = this.ownEntry(key)
+    if (entry === null) return true
     this.entries.delete(key)
     this.ports.storage.remove(key)
     this.changed({ kind: 'discarded', item: entry.item })
@@ -98,6 +100,14 @@ export class MessageOutbox implements Outbox {
     return () => this.listeners.delete(listener)
   }
 
+  /** Somebody may have signed in or out: tells so when the account is another one than it was. */
+  accountChanged(): void {
+    const account = this.ports.account()
+    if (account === this.toldAccount) return
+    this.toldAccount = account
+    this.changed({ kind: 'accountChanged' })
+  }
+
   /** Sends what can be sent: somebody has signed in, perhaps. */
   sendNext(): void {
     const account = this.ports.account()
@@ -105,8 +115,12 @@ export class MessageOutbox implements Outbox {
     const passedOver = new Set<string>()
     for (const entry of this.entries.values()) {
       const target = targetKey(entry.stored.to)
-      const owned = entry.stored.account === 0 || entry.stored.account === account
-      if (!owned || entry.stored.failed !== null || this.busyTargets.has(target) || passedOver.has(target))
+      if (
+        !this.isOwn(entry) ||
+        entry.stored.failed !== null ||
+        this.busyTargets.has(target) ||
+        passedOver.has(target)
+      )
         continue
       passedOver.add(target)
       this.send(entry, target, account)
@@ -115,6 +129,17 @@ export class MessageOutbox implements Outbox {
 
   close(): void {
     this.closed = true
+  }
+
+  private ownEntry(key: string): Entry | null {
+    const entry = this.entries.get(key)
+    return entry !== undefined && this.isOwn(entry) ? entry : null
+  }
+
+  /** What another account has left is not there for the one that is signed in. While none is, all is there: who was signed out can still be told what was not sent. */
+  private isOwn({ stored }: Entry): boolean {
+    const account = this.ports.account()
+    return account === 0 || stored.account === 0 || stored.account === account
   }
 
   private send(entry: Entry, target: string, account: number): void {

@@ -84,8 +84,8 @@ export class FakeChat {
   readonly inbox: Message[] = []
   readonly events: Event[] = []
   readonly tokens = new Map<string, { account: Account; session: number }>()
+  /** By name. The first of them is account 5, the next one 6. */
   readonly passwords = new Map<string, string>()
-  nextSession = 50
   private readonly outcomes = new Map<string, { result: Result; position: number }>()
   private readonly listeners = new Set<() => void>()
   /** Events before this position are no longer kept. */
@@ -256,10 +256,10 @@ export class FakeReplica {
       case 'logIn': {
         if (this.chat.passwords.get(op.value.name) !== op.value.password)
           return [error('REASON_WRONG_CREDENTIALS'), 0]
-        const session = this.chat.nextSession
-        this.chat.nextSession += 1
-        this.chat.addSession(op.value.token, 5, session)
-        const account = Account.create({ id: 5, name: op.value.name })
+        const id = 5 + [...this.chat.passwords.keys()].indexOf(op.value.name)
+        const session = 10 * id
+        this.chat.addSession(op.value.token, id, session)
+        const account = Account.create({ id, name: op.value.name })
         return [{ $case: 'logIn', value: { account, session, token: op.value.token, inbox: 3 } }, position]
       }
       case 'logOut':
@@ -299,6 +299,10 @@ export class FakeReplica {
           { $case: 'listConversations', value: { conversations: [], nextPageToken: '', position } },
           position,
         ]
+      case 'listDrafts':
+        return [{ $case: 'listDrafts', value: { drafts: [], nextPageToken: '' } }, position]
+      case 'listAccounts':
+        return [{ $case: 'listAccounts', value: { accounts: [], nextPageToken: '' } }, position]
       case 'markRead':
         if (!this.quorum) return [error('REASON_NO_QUORUM'), 0]
         return [{ $case: 'markRead', value: { marks: undefined } }, position]

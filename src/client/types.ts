@@ -165,7 +165,7 @@ export interface ClientOptions {
   readonly read?: ReadKind
   /** Use replicas that the given ones tell of, and move away from one that has no quorum, is stopping, or takes no writes. Default true. */
   readonly discover?: boolean
-  /** Where the outbox is kept. Default: in memory. One storage belongs to one account. */
+  /** Where the outbox is kept. Default: in memory. It may be shared by accounts that sign in one after the other: each finds its own items. */
   readonly storage?: OutboxStorage
   /** Open calls, and characters of text in them, above which {@link Client.call} refuses with OVERLOADED. Defaults 65,536 and 64 Mi. */
   readonly maxOpenCalls?: number
@@ -197,7 +197,7 @@ export interface Connection {
 
 /** An ordered queue of messages to be sent. Each is sent once, in the order of its conversation, however often connections break. */
 export interface Outbox {
-  /** What waits or has failed, oldest first. */
+  /** What waits or has failed, oldest first. What another account than the one that is signed in has left stays in the storage, for that account. */
   readonly items: readonly OutboxItem[]
   /** Fulfilled when the items that the storage holds are in {@link items}. */
   readonly loaded: Promise<void>
@@ -229,6 +229,8 @@ export type OutboxStatus =
 
 export type OutboxChange =
   | { readonly kind: 'loaded' }
+  /** Somebody has signed in or out: other items may be there than before. */
+  | { readonly kind: 'accountChanged' }
   | { readonly kind: 'added' | 'retried' | 'discarded'; readonly item: OutboxItem }
   | { readonly kind: 'failed'; readonly item: OutboxItem }
   /** The item has left the outbox. */

@@ -609,7 +609,7 @@ export class People {
     const owned = this.world.open({ name: `${person.name} ${at}`, token, position, storage, random })
     if (at === 0)
       owned.client.outbox.onChange((change) => {
-        if (change.kind === 'loaded') return
+        if (change.kind === 'loaded' || change.kind === 'accountChanged') return
         const id = toHex(change.item.id)
         const call = person.outboxCalls.get(id)
         if (change.kind === 'sent') {

@@ -1,7 +1,8 @@
 import { fromHex, toHex } from '../base/bytes.ts'
-import { allDrafts, createClient, ParleyError } from '../client/index.ts'
+import { allDrafts, ParleyError } from '../client/index.ts'
 import type {
   Client,
+  ClientOptions,
   InputOf,
   OperationName,
   OutboxItem,
@@ -34,6 +35,7 @@ export interface Browser {
   readonly outbox: OutboxStorage
   readonly drafts: DraftStorage
   readonly unsent: UnsentTexts
+  readonly createClient: (options: ClientOptions) => Client
   /** Keeps who is signed in across reloads. */
   readSession(): string | null
   writeSession(session: string | null): void
@@ -428,7 +430,7 @@ export class App {
   }
 
   private makeClient(token: string | null): Client {
-    const client = createClient({
+    const client = this.browser.createClient({
       addresses: [this.browser.address],
       storage: this.browser.outbox,
       ...(token === null ? {} : { token: fromHex(token) }),

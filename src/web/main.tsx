@@ -1,6 +1,6 @@
 import { StrictMode } from 'react'
 import { createRoot } from 'react-dom/client'
-import { formatServerAddress } from '../client/index.ts'
+import { createClient, formatServerAddress } from '../client/index.ts'
 import { App } from './app.ts'
 import { keepControl } from './control.ts'
 import { browserOutboxStorage } from './outbox-storage.ts'
@@ -28,6 +28,7 @@ const app = new App({
   outbox: browserOutboxStorage(indexedDB),
   drafts: browserDraftStorage(localStorage),
   unsent: new UnsentTexts(sessionStorage),
+  createClient,
   readSession: () => localStorage.getItem(sessionKey),
   writeSession: (session) =>
     session === null ? localStorage.removeItem(sessionKey) : localStorage.setItem(sessionKey, session),

@@ -391,6 +391,7 @@ export class Talk {
       }
       case 'discarded':
       case 'loaded':
+      case 'accountChanged':
         break
     }
     this.draw()

@@ -1,0 +1,83 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { TestContext } from 'node:test'
+import { seededRandom } from '../base/random.ts'
+import { createClient, memoryStorage } from '../client/index.ts'
+import type { Target } from '../gen/parley/v1/model.ts'
+import { FakeNetwork } from '../client/testing.ts'
+import { App } from './app.ts'
+import { UnsentTexts } from './unsent-texts.ts'
+
+const everyone: Target = { target: { $case: 'room', value: 'everyone' } }
+
+/** A browser, and the cluster that it reaches. Each tab that is opened is a page of its own. */
+class World {
+  readonly network = new FakeNetwork(1)
+  session: string | null = null
+  private readonly outbox = memoryStorage()
+  private clients = 0
+
+  constructor(t: TestContext) {
+    // Notices go by themselves, and no test waits for that.
+    t.mock.timers.enable({ apis: ['setTimeout'] })
+    for (const name of ['ann', 'bob']) this.network.chat.passwords.set(name, 'secret')
+  }
+
+  /** What happens to requests of this name from now on; null: they are answered. */
+  refuse(name: string, reason: 'REASON_MESSAGE_TOO_LARGE' | null): void {
+    this.network.replica(1).fault = ({ op }) =>
+      op?.$case === name && reason !== null ? { refuse: reason } : null
+  }
+
+  openTab(): App {
+    const { addresses, clock, connect } = this.network
+    return new App({
+      address: '',
+      outbox: this.outbox,
+      drafts: { load: () => [], put: () => assert.fail(), remove: () => assert.fail() },
+      unsent: new UnsentTexts({} as Storage),
+      createClient: (options) => {
+        this.clients += 1
+        return createClient({ ...options, addresses, clock, connect, random: seededRandom(this.clients) })
+      },
+      readSession: () => this.session,
+      writeSession: (session) => (this.session = session),
+      readHash: () => '',
+      writeHash: () => undefined,
+      device: 'test',
+    })
+  }
+
+  async signIn(app: App, name: string): Promise<void> {
+    await this.until(app.signIn('logIn', name, 'secret'))
+  }
+
+  async until(work: Promise<unknown>): Promise<void> {
+    await this.network.clock.pass(1000)
+    await work
+  }
+}
+
+test('what one person left unsent is neither shown to nor sent or discarded by the next one at this browser', async (t) => {
+  const world = new World(t)
+  const app = world.openTab()
+  const shown = () => app.getState().outbox.map((item) => item.text)
+  await world.signIn(app, 'ann')
+  world.refuse('sendMessage', 'REASON_MESSAGE_TOO_LARGE')
+  app.send(everyone, 'from ann')
+  await world.network.clock.pass(1000)
+  const [item] = app.getState().outbox
+  assert.ok(item !== undefined)
+  await world.until(app.logOut())
+
+  await world.signIn(app, 'bob')
+  assert.deepEqual(shown(), [])
+  app.retry(item.key)
+  app.discard(item)
+  assert.deepEqual(shown(), [])
+  await world.until(app.logOut())
+
+  await world.signIn(app, 'ann')
+  assert.deepEqual(shown(), ['from ann'])
+  assert.deepEqual(app.getState().outbox[0]?.status.kind, 'failed')
+})
