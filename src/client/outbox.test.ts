@@ -107,6 +107,17 @@ test('the outbox survives a restart with its order and ids, and what was sent me
   assert.deepEqual(await storage.load(), [])
 })
 
+test('a storage that fails keeps nothing from being sent', async () => {
+  const network = new FakeNetwork(1)
+  const load = (): Promise<never> => Promise.reject(new Error('the disk is full'))
+  const client = open(network, { ...memoryStorage(), load })
+  client.outbox.add(to('bob'), '1')
+  await client.outbox.loaded
+  await network.clock.pass(1000)
+  assert.deepEqual(texts(network), ['1'])
+  assert.deepEqual(client.outbox.items, [])
+})
+
 test('a rejected message fails, the others go on; it can be retried with a new id or discarded', async () => {
   const network = new FakeNetwork(1)
   const storage = memoryStorage()

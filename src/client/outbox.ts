@@ -191,7 +191,7 @@ export class MessageOutbox implements Outbox {
   }
 
   private async load(): Promise<void> {
-    const stored = await this.ports.storage.load()
+    const stored = await this.loadStored()
     // What was added meanwhile comes behind what was there before.
     const added = [...this.entries.values()]
     this.entries.clear()
@@ -201,6 +201,15 @@ export class MessageOutbox implements Outbox {
     this.isLoaded = true
     this.changed({ kind: 'loaded' })
     this.sendNext()
+  }
+
+  /** A storage that breaks its word, and rejects, would keep everything from being sent. */
+  private async loadStored(): Promise<readonly StoredItem[]> {
+    try {
+      return await this.ports.storage.load()
+    } catch {
+      return []
+    }
   }
 
   private changed(change: OutboxChange): void {
