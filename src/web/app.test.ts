@@ -81,3 +81,32 @@ test('what one person left unsent is neither shown to nor sent or discarded by t
   assert.deepEqual(shown(), ['from ann'])
   assert.deepEqual(app.getState().outbox[0]?.status.kind, 'failed')
 })
+
+test('a tab that is signed out forgets its own session, never the one of another tab', async (t) => {
+  const world = new World(t)
+  const { chat, clock } = world.network
+  const reloaded = async (): Promise<string> => {
+    const tab = world.openTab()
+    await clock.pass(1000)
+    const { phase, chat: shown } = tab.getState()
+    return shown === null ? phase : `account ${shown.me.id}`
+  }
+  const [first, second] = [world.openTab(), world.openTab()]
+  await world.signIn(first, 'ann')
+  await world.signIn(second, 'bob')
+  await world.until(first.logOut())
+  assert.equal(first.getState().phase, 'signIn')
+  assert.equal(await reloaded(), 'account 6')
+
+  // The second learns late that its session is over: until then it could not reach any replica.
+  chat.tokens.clear()
+  await world.signIn(first, 'ann')
+  world.network.replica(1).kill()
+  world.network.replica(1).up = true
+  await clock.pass(10_000)
+  assert.equal(second.getState().phase, 'signIn')
+  assert.equal(await reloaded(), 'account 5')
+
+  await world.until(first.logOut())
+  assert.equal(await reloaded(), 'signIn')
+})

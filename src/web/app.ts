@@ -59,6 +59,8 @@ export class App {
   private state: AppState
   private readonly listeners = new Set<() => void>()
   private readonly browser: Browser
+  /** The session of this tab; the one that the browser keeps may be another tab's by now. */
+  private session: string | null
   private client: Client
   private unsaved: UnsavedDrafts
   private stopStream: () => void = () => {}
@@ -71,11 +73,11 @@ export class App {
   constructor(browser: Browser) {
     this.browser = browser
     this.unsent = browser.unsent
-    const token = browser.readSession()
-    this.client = this.makeClient(token)
+    this.session = browser.readSession()
+    this.client = this.makeClient(this.session)
     this.unsaved = this.makeUnsaved(this.client)
     this.state = {
-      phase: token === null ? 'signIn' : 'starting',
+      phase: this.session === null ? 'signIn' : 'starting',
       connection: this.client.state,
       chat: null,
       outbox: [],
@@ -85,7 +87,7 @@ export class App {
       notices: [],
       divider: null,
     }
-    if (token !== null) void this.load()
+    if (this.session !== null) void this.load()
   }
 
   readonly getState = (): AppState => this.state
@@ -114,7 +116,8 @@ export class App {
       how === 'logIn'
         ? await this.client.logIn({ name, password, device })
         : await this.client.register({ name, password, device })
-    this.browser.writeSession(toHex(response.token))
+    this.session = toHex(response.token)
+    this.browser.writeSession(this.session)
     await this.load()
     const waiting =
       this.state.chat === null
@@ -527,7 +530,8 @@ export class App {
   private forget(): void {
     this.loading += 1
     this.stopStream()
-    this.browser.writeSession(null)
+    if (this.browser.readSession() === this.session) this.browser.writeSession(null)
+    this.session = null
     const old = this.client
     this.client = this.makeClient(null)
     this.unsaved = this.makeUnsaved(this.client)
