@@ -3,7 +3,8 @@ import { test } from 'node:test'
 import type { TestContext } from 'node:test'
 import { seededRandom } from '../base/random.ts'
 import { createClient, memoryStorage } from '../client/index.ts'
-import type { Target } from '../gen/parley/v1/model.ts'
+import { Account } from '../gen/parley/v1/model.ts'
+import type { Reason, Target } from '../gen/parley/v1/model.ts'
 import { FakeNetwork } from '../client/testing.ts'
 import { App } from './app.ts'
 import { UnsentTexts } from './unsent-texts.ts'
@@ -24,7 +25,7 @@ class World {
   }
 
   /** What happens to requests of this name from now on; null: they are answered. */
-  refuse(name: string, reason: 'REASON_MESSAGE_TOO_LARGE' | null): void {
+  refuse(name: string, reason: Reason | null): void {
     this.network.replica(1).fault = ({ op }) =>
       op?.$case === name && reason !== null ? { refuse: reason } : null
   }
@@ -109,4 +110,63 @@ test('a tab that is signed out forgets its own session, never the one of another
 
   await world.until(first.logOut())
   assert.equal(await reloaded(), 'signIn')
+})
+
+test('what the page must have at first is asked for until it is there, at the start and after events were missed', async (t) => {
+  for (const list of ['listConversations', 'listDrafts', 'listAccounts']) {
+    const world = new World(t)
+    const { chat, clock } = world.network
+    await world.signIn(world.openTab(), 'ann')
+    world.refuse(list, 'REASON_OVERLOADED')
+    const app = world.openTab()
+    await clock.pass(60_000)
+    world.refuse(list, null)
+    await clock.pass(5000)
+    assert.equal(app.getState().phase, 'chat', list)
+
+    world.refuse(list, 'REASON_OVERLOADED')
+    chat.happen({ $case: 'resync', value: {} })
+    await clock.pass(60_000)
+    world.refuse(list, null)
+    await clock.pass(5000)
+    chat.happen({ $case: 'account', value: Account.create({ id: 9, name: 'carol' }) })
+    await clock.pass(1000)
+    assert.equal(app.getState().chat?.accounts.get(9)?.name, 'carol', list)
+    assert.deepEqual(app.getState().notices, [], list)
+    t.mock.timers.reset()
+  }
+})
+
+test('who signs in is shown what the page must have at first as soon as it can be had, or told why it cannot', async (t) => {
+  const world = new World(t)
+  const { clock } = world.network
+  const app = world.openTab()
+  world.refuse('listConversations', 'REASON_OVERLOADED')
+  void app.signIn('logIn', 'ann', 'secret')
+  await clock.pass(60_000)
+  assert.deepEqual([app.getState().phase, app.getState().notices], ['starting', []])
+  world.refuse('listConversations', 'REASON_INTERNAL')
+  await clock.pass(5000)
+  assert.deepEqual(
+    app.getState().notices.map(({ kind, text }) => [kind, text]),
+    [['error', 'internal']],
+  )
+})
+
+test('a session that ends while the page is loaded leads to the sign-in page', async (t) => {
+  const world = new World(t)
+  const { chat, clock } = world.network
+  await world.signIn(world.openTab(), 'ann')
+  world.refuse('listConversations', 'REASON_OVERLOADED')
+  const app = world.openTab()
+  await clock.pass(60_000)
+  chat.tokens.clear()
+  world.network.replica(1).kill()
+  world.network.replica(1).up = true
+  await clock.pass(60_000)
+  assert.equal(app.getState().phase, 'signIn')
+  assert.deepEqual(
+    app.getState().notices.map(({ text }) => text),
+    ['You were signed out.'],
+  )
 })

@@ -118,11 +118,11 @@ export class App {
         : await this.client.register({ name, password, device })
     this.session = toHex(response.token)
     this.browser.writeSession(this.session)
+    this.set({ phase: 'starting' })
     await this.load()
-    const waiting =
-      this.state.chat === null
-        ? 0
-        : [...this.state.chat.conversations.values()].reduce((sum, one) => sum + one.unopened, 0)
+    const { chat } = this.state
+    if (chat === null) return
+    const waiting = [...chat.conversations.values()].reduce((sum, one) => sum + one.unopened, 0)
     if (how === 'register') this.tell('info', `Welcome, ${name}.`)
     else
       this.tell(
@@ -361,15 +361,15 @@ export class App {
     return this.client.nowMs()
   }
 
-  async reloadAccounts(pattern: string): Promise<void> {
-    const accounts = await this.allPages(async (pageToken) => {
-      const page = await this.call('listAccounts', { pattern, pageSize: 500, pageToken })
-      return { items: page.accounts, next: page.nextPageToken }
-    }, 4)
-    this.update((chat) => withAccounts(chat, accounts))
+  reloadAccounts(pattern: string): Promise<void> {
+    return this.readAccounts(pattern, this.call)
   }
 
   // Inside
+
+  /** Asks until it is answered or refused for good, or the session ends: for what the page cannot do without. */
+  private readonly callPatiently: App['call'] = (name, input) =>
+    this.client.call(name, input, { read: 'best', timeoutMs: Infinity })
 
   private chat(): Chat {
     if (this.state.chat === null) throw new Error('nobody is signed in')
@@ -491,17 +491,17 @@ export class App {
     const loading = this.loading
     this.stopStream()
     try {
-      const me = await this.client.call('getMe', {}, { read: 'best', timeoutMs: Infinity })
+      const me = await this.callPatiently('getMe', {})
       if (me.account === undefined) throw new Error('the answer holds no account')
       let chat: Chat = { ...newChat(me.account, me.session, me.position), policy: me.policy ?? null }
       let token = ''
       do {
-        const page = await this.call('listConversations', { pageSize: 200, pageToken: token })
+        const page = await this.callPatiently('listConversations', { pageSize: 200, pageToken: token })
         for (const conversation of page.conversations)
           chat = withConversation(chat, conversation, page.position)
         token = page.nextPageToken
       } while (token !== '')
-      chat = withDrafts(chat, await allDrafts(this))
+      chat = withDrafts(chat, await allDrafts({ call: this.callPatiently }))
       if (loading !== this.loading) return
       this.returning = this.returning.filter((one) => !hasArrived(one, chat))
       this.set({ chat, phase: 'chat', outbox: this.outboxItems() })
@@ -510,11 +510,18 @@ export class App {
       )
       this.unsaved.begin(me.account.id)
       this.showRoute(this.state.route)
-      await this.reloadAccounts('')
+      await this.readAccounts('', this.callPatiently)
     } catch (error) {
-      if (loading !== this.loading || this.state.phase === 'signIn') return
-      this.tell('error', errorText(error))
+      if (loading === this.loading) this.tell('error', errorText(error))
     }
+  }
+
+  private async readAccounts(pattern: string, call: App['call']): Promise<void> {
+    const accounts = await this.allPages(async (pageToken) => {
+      const page = await call('listAccounts', { pattern, pageSize: 500, pageToken })
+      return { items: page.accounts, next: page.nextPageToken }
+    }, 4)
+    this.update((chat) => withAccounts(chat, accounts))
   }
 
   private showRoute(route: Route): void {
