@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { after, before, test } from 'node:test'
 import type { Request } from '../gen/parley/v1/frames.ts'
-import { Reason } from '../gen/parley/v1/model.ts'
+import { Policy, Reason } from '../gen/parley/v1/model.ts'
 import { newId, plainPasswords, signUp, startTestApi, TestClient, type TestApi } from './test-support.ts'
 
 const operatorToken = randomBytes(32)
@@ -169,6 +169,28 @@ const wrong: readonly (readonly [Request['op'], string, RegExp])[] = [
     /at most 100/,
   ],
   [{ $case: 'deleteDrafts', value: { id, draftIds: [] } }, 'draft_ids', /not be empty/],
+  [
+    { $case: 'deleteDrafts', value: { id, draftIds: [draftId, new Uint8Array(1_000_000)] } },
+    'draft_ids[1]',
+    /UUIDv7 of 16 bytes/,
+  ],
+  [
+    { $case: 'sendDrafts', value: { id, draftIds: [new Uint8Array(17)] } },
+    'draft_ids[0]',
+    /UUIDv7 of 16 bytes/,
+  ],
+  [
+    {
+      $case: 'setPolicy',
+      value: {
+        id,
+        policy: Policy.fromPartial({ sessionLifetimeS: 3600, maxMessageBytes: 100 }),
+        fields: Array.from({ length: 8 }, () => 'single_session'),
+      },
+    },
+    'fields',
+    /at most 7/,
+  ],
   [{ $case: 'revokeSession', value: { id, session: 0 } }, 'session', /given/],
   [{ $case: 'setPolicy', value: { id, policy: undefined, fields: [] } }, 'policy', /given/],
   [{ $case: 'addReplica', value: { ...newReplica, peerAddress: 'here' } }, 'peer_address', /host:port/],

@@ -139,6 +139,7 @@ const bad: readonly (readonly [what: string, data: string | Uint8Array, code: nu
   ['half a message', encode([request(1, send('cut off'))]).subarray(0, 30), 1007],
   ['a name that is not UTF-8', notUtf8(), 1007],
   ['a number above 2^53', Uint8Array.of(0x0a, 11, 0x20, ...Array.from({ length: 9 }, () => 0xff), 1), 1007],
+  ['a frame of half a million requests', Buffer.alloc(1_000_000, '\n\0'), 1009],
   ['a frame above the limit', new Uint8Array(defaultLimits.maxFrameBytes + 1), 1009],
 ]
 for (const [what, data, code] of bad)
@@ -182,6 +183,17 @@ test('more open requests than allowed are refused as OVERLOADED, and the others 
     )
   small.hold(false)
   for (const { answer } of parts.slice(0, 10)) assert.equal((await answer).$case, 'sendMessage')
+  await small.close()
+})
+
+test('requests that are answered at once count until their answers have left', async () => {
+  const small = await startTestApi({ limits: { maxOpenRequests: 10 } })
+  const client = await new TestClient(small.api.httpPort).ready()
+  const parts = Array.from({ length: 30 }, () => client.make({ $case: 'ping', value: {} }))
+  client.send(parts.map(({ request: made }) => made))
+  const kinds = (await Promise.all(parts.map(({ answer }) => answer))).map(({ $case }) => $case)
+  assert.deepEqual(kinds, [...Array<string>(10).fill('ping'), ...Array<string>(20).fill('error')])
+  assert.equal((await client.ask({ $case: 'ping', value: {} })).$case, 'ping')
   await small.close()
 })
 

@@ -19,7 +19,9 @@ import { strictUtf8 } from './text.ts'
 export interface ConnectionLimits {
   /** Largest frame that a client may send; default 1 MiB. */
   readonly maxFrameBytes: number
-  /** Requests of one connection that are not answered yet; what comes on top gets OVERLOADED. */
+  /** Requests in one frame; a client that sends more is cut off. */
+  readonly maxFrameRequests: number
+  /** Requests of one connection whose answers have not left yet; what comes on top gets OVERLOADED. */
   readonly maxOpenRequests: number
   /** Of those, the ones whose answers may be large that were begun and whose answers are not sent yet. The others wait. */
   readonly maxLargeRequests: number
@@ -41,6 +43,7 @@ export interface ConnectionLimits {
 
 export const defaultLimits: ConnectionLimits = {
   maxFrameBytes: 1024 * 1024,
+  maxFrameRequests: 8192,
   maxOpenRequests: 4096,
   maxLargeRequests: 16,
   maxWaitingBytes: 512 * 1024,
@@ -60,7 +63,7 @@ export interface WebSocketEntrance {
   readonly connections: number
   /** Bytes that wait to be sent, on all connections. */
   readonly waitingBytes: number
-  /** Requests that were taken in and not answered yet. */
+  /** Requests that were taken in and whose answers have not left. */
   readonly openRequests: number
   /** Says goodbye to all connections; those that do not answer are cut off. */
   close(): Promise<void>
@@ -80,6 +83,7 @@ const closeCode = {
   goingAway: 1001,
   notBinary: 1003,
   malformed: 1007,
+  tooLarge: 1009,
   silent: 4001,
   slowReceiver: 4002,
 } as const
@@ -182,7 +186,7 @@ class Connection implements Caller, Receiver {
   signedIn: SignedIn | null = null
   isOperator = false
   readonly address: string
-  /** Requests that were taken in and not answered yet. */
+  /** Requests that were taken in and whose answers have not left. */
   openRequests = 0
 
   private readonly ws: WebSocket
@@ -283,6 +287,7 @@ class Connection implements Caller, Receiver {
       Response.encode(response, writer.uint32(responsesTag).fork()).join()
     for (const event of this.dueEvents) writer.uint32(eventsTag).bytes(event)
     if (this.dueState !== null) writer.uint32(stateTag).bytes(this.dueState)
+    this.openRequests -= this.dueResponses.length
     this.dueResponses = []
     this.largeRequests -= this.dueLarge
     this.dueLarge = 0
@@ -334,6 +339,9 @@ class Connection implements Caller, Receiver {
     if (this.isClosed) return
     this.lastHeardMs = this.clock.monotonicMs()
     if (!isBinary) return this.cutOff(closeCode.notBinary, 'frames are binary')
+    const { maxFrameRequests } = this.limits
+    if (hasMoreFields(data, maxFrameRequests))
+      return this.cutOff(closeCode.tooLarge, `a frame of more than ${maxFrameRequests} requests`)
     let requests: readonly Request[]
     try {
       requests = ClientFrame.decode(new BinaryReader(data, strictUtf8)).requests
@@ -392,7 +400,6 @@ class Connection implements Caller, Receiver {
   }
 
   private answer(request: Request, result: Result, position: number, beganMs: number): void {
-    this.openRequests -= 1
     if (request.op !== undefined)
       this.metrics.answered(request.op.$case, result, this.clock.monotonicMs() - beganMs)
     if (this.isClosed) return
@@ -435,6 +442,21 @@ class Connection implements Caller, Receiver {
     }
     if (this.waiting.length > 0) this.beginWaiting()
   }
+}
+
+/** Whether the message has more fields than `most`, as far as it can be read: what is wrong with it shows when it is decoded, which costs far more than this. */
+function hasMoreFields(data: Uint8Array, most: number): boolean {
+  const reader = new BinaryReader(data)
+  try {
+    for (let fields = 0; reader.pos < reader.len; fields += 1) {
+      if (fields === most) return true
+      const [field, wireType] = reader.tag()
+      reader.skip(wireType, field)
+    }
+  } catch {
+    return false
+  }
+  return false
 }
 
 function encodeState(state: ServerState): Uint8Array {

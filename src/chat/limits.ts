@@ -68,7 +68,7 @@ export function commandError(op: CommandOp): ChatError | null {
 
 /** Everything that is wrong with the form of a request: each field, as a path, with its limit. */
 export function violations(op: RequestOp): readonly FieldViolation[] {
-  const found = new Violations()
+  const found = new Violations(mostTold)
   switch (op.$case) {
     case 'authenticate':
     case 'subscribe':
@@ -162,6 +162,13 @@ export function violations(op: RequestOp): readonly FieldViolation[] {
       found.id(op.value.id)
       checkSame(found, op)
       checkSignedInTimes(found, op.value)
+      found.count('fields', op.value.fields.length, 0, Object.keys(policyFields).length)
+      break
+    case 'deleteDrafts':
+    case 'sendDrafts':
+      found.id(op.value.id)
+      checkSame(found, op)
+      checkDraftIds(found, op.value.draftIds)
       break
     default:
       found.id(op.value.id)
@@ -391,6 +398,13 @@ function checkSignedInTimes(found: Violations, { policy, fields }: SetPolicyRequ
     found.add('policy.session_lifetime_s', `must be at least ${least}`)
 }
 
+/** Only who asks is told: the log may hold others, of an earlier version. */
+function checkDraftIds(found: Violations, ids: readonly Uint8Array[]): void {
+  ids.slice(0, limits.draftsDeletedAtOnce).forEach((id, i) => {
+    found.draftId(`draft_ids[${i}]`, id)
+  })
+}
+
 function isTargetInOrder(target: Target | undefined): boolean {
   const given = target?.target
   if (given === undefined) return false
@@ -401,11 +415,19 @@ function isTextInOrder(text: string): boolean {
   return !isBlank(text) && !isLonger(text, limits.messageBytes)
 }
 
+/** Who sends thousands of wrong things need not be told of each. */
+const mostTold = 20
+
 class Violations {
   readonly list: FieldViolation[] = []
+  private readonly most: number
+
+  constructor(most = Infinity) {
+    this.most = most
+  }
 
   add(field: string, description: string): void {
-    this.list.push({ field, description })
+    if (this.list.length < this.most) this.list.push({ field, description })
   }
 
   id(id: Uint8Array): void {

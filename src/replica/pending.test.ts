@@ -225,3 +225,28 @@ test('a time without a leader, or with nothing under way, is no stall', () => {
   clock.run()
   assert.equal(pending.isStalled, false)
 })
+
+test('batches, and all that waits, are as small as they must be, whatever the commands hold', () => {
+  const { clock, proposed, results, pending } = setUp({ maxBatchBytes: 10_000, maxBytes: 30_000 })
+  const ops: readonly Command['op'][] = [
+    { $case: 'deleteDrafts', value: { id: new Uint8Array(16), draftIds: [new Uint8Array(9000)] } },
+    { $case: 'sendDrafts', value: { id: new Uint8Array(16), draftIds: [new Uint8Array(9000)] } },
+    {
+      $case: 'setPolicy',
+      value: {
+        id: new Uint8Array(16),
+        policy: undefined,
+        fields: Array.from({ length: 600 }, () => 'single_session'),
+      },
+    },
+    { $case: 'deleteDrafts', value: { id: new Uint8Array(16), draftIds: [new Uint8Array(9000)] } },
+  ]
+  for (const op of ops)
+    pending.add({ ...send(''), op }, 10_000, (result) => results.push(`${op?.$case}: ${show(result)}`))
+  clock.run()
+  assert.deepEqual(
+    proposed.map(({ commands }) => commands.length),
+    [1, 1, 1],
+  )
+  assert.deepEqual(results, ['deleteDrafts: refused overloaded'])
+})

@@ -1,7 +1,7 @@
 import type { Cancel, Clock } from '../base/clock.ts'
 import { encode } from '../base/encode.ts'
 import type { Applied } from '../chat/types.ts'
-import { CommandBatch, type Command } from '../gen/parley/v1/command.ts'
+import { Command, CommandBatch } from '../gen/parley/v1/command.ts'
 import type { Executed, Unavailable } from './types.ts'
 
 /** What the commands that this replica takes in need of their surroundings. */
@@ -288,14 +288,11 @@ function roughBytes(command: Command): number {
       return 128 + command.op.value.text.length * 3
     case 'saveDraft':
       return 256 + command.op.value.text.length * 3 + command.op.value.recipients.length * 64
-    case 'deleteDrafts':
-    case 'sendDrafts':
-      return 64 + command.op.value.draftIds.length * 20
     case 'presence':
       return 64 + (command.op.value.connected.length + command.op.value.disconnected.length) * 8
     case 'touchSessions':
       return 64 + command.op.value.sessions.length * 8
     default:
-      return 2048
+      return encode(Command, command).length
   }
 }
