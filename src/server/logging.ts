@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { pino } from 'pino'
+import { pino, stdSerializers } from 'pino'
 
 import type { Logger } from '../base/logger.ts'
 import type { ServeOptions } from './options.ts'
@@ -13,7 +13,7 @@ export function createLogger(
   replica: string,
   err: (line: string) => void,
 ): Logger {
-  const settings = { level: options.logLevel, base: { replica } }
+  const settings = { level: options.logLevel, base: { replica }, serializers: { error: inWords } }
   if (options.log === 'file') {
     const file = pino.destination({
       dest: join(options.data, 'parley.log'),
@@ -25,6 +25,13 @@ export function createLogger(
     return pino(settings, file)
   }
   return pino(settings, { write: (line: string) => err(readable(line)) })
+}
+
+/** An error has no fields that JSON would show, and those that others gave it may hold what belongs in no log. Its causes are in both texts. */
+function inWords(error: unknown): unknown {
+  if (!(error instanceof Error)) return error
+  const { message, stack } = stdSerializers.err(error)
+  return { message, stack }
 }
 
 /** `10:20:30.456 r2 warn  message key=value`. */
