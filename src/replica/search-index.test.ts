@@ -102,11 +102,26 @@ test('nothing that people type is an operator', (t) => {
     "'; DROP TABLE words; --",
     '^a',
     '{a}',
+    'a\0b',
+    '"a\0',
   ])
     assert.ok(Array.isArray(find(index, alice.account, query)), query)
   assert.deepEqual(find(index, alice.account, 'a OR b'), ['a OR b'])
   assert.deepEqual(find(index, alice.account, 'creme BRULEE'), ['crème brûlée'])
   index.close()
+})
+
+test('a NUL in a query stands between words, as it does in messages', (t) => {
+  const { script, open } = setUp(t)
+  const [alice] = script.accounts('alice', 'bob')
+  script.send(alice, 'bob', 'red fish')
+  script.send(alice, 'bob', 'red\0fish')
+  const index = open()
+  for (const query of ['red\0fish', '\0fish', '"red\0fish"', 'red fish'])
+    assert.deepEqual(find(index, alice.account, query), ['red\0fish', 'red fish'], JSON.stringify(query))
+  assert.deepEqual(find(index, alice.account, '"fish\0red"'), [])
+  index.close()
+  assert.equal(matchExpression('\0'), null)
 })
 
 test('a query without a word asks for nothing', () => {

@@ -178,7 +178,9 @@ function open(path: string): { readonly db: DatabaseSync; readonly position: num
  * The query of FTS5 that asks for all words and "quoted phrases" of what people typed. Everything is quoted, so that nothing in it is an operator. Null when nothing is asked.
  */
 export function matchExpression(query: string): string | null {
-  const parts = [...query.matchAll(/"([^"]*)"?|([^\s"]+)/g)].map((match) => match[1] ?? match[2] ?? '')
+  // FTS5 takes a NUL for the end of the query; in a message it stands between words.
+  const text = query.replaceAll('\0', ' ')
+  const parts = [...text.matchAll(/"([^"]*)"?|([^\s"]+)/g)].map((match) => match[1] ?? match[2] ?? '')
   // A part without a letter or digit has no words in it: asking for it would find nothing.
   const wanted = parts.filter((part) => /[\p{L}\p{N}\p{Co}]/u.test(part))
   return wanted.length === 0 ? null : wanted.map((part) => `"${part}"`).join(' AND ')
