@@ -1,8 +1,11 @@
+import { parseHostPort } from './ports.ts'
+
 /** One setting: where it comes from, what it may be, and what help says about it. */
 export interface OptionSpec {
   /** `--data <dir>`, or `--restart` for a switch: the long flag and, after a blank, the placeholder of its value. */
   readonly flag: string
-  readonly type: 'text' | 'integer' | 'switch' | 'choice'
+  /** An `address` is `host:port`, or empty for what was before. */
+  readonly type: 'text' | 'address' | 'integer' | 'switch' | 'choice'
   readonly choices?: readonly string[]
   readonly min?: number
   readonly max?: number
@@ -73,6 +76,9 @@ function check(spec: OptionSpec, value: unknown, source: string): string | numbe
     case 'text':
       if (typeof value === 'string') return value
       throw new OptionError(`${source} must be a text, not ${shown}`)
+    case 'address':
+      if (typeof value === 'string' && (value === '' || parseHostPort(value) !== null)) return value
+      throw new OptionError(`${source} must be host:port, such as 127.0.0.1:7400, not ${shown}`)
     case 'choice': {
       const choices = spec.choices ?? []
       if (typeof value === 'string' && choices.includes(value)) return value
@@ -169,19 +175,19 @@ export const serveOptions = {
   ...logOptions,
   http: {
     flag: '--http <host:port>',
-    type: 'text',
+    type: 'address',
     default: '',
     help: "where the replica's HTTP and WebSocket are found from now on; the other replicas and the clients learn of it",
   },
   grpc: {
     flag: '--grpc <host:port>',
-    type: 'text',
+    type: 'address',
     default: '',
     help: 'where its gRPC is found from now on',
   },
   peer: {
     flag: '--peer <host:port>',
-    type: 'text',
+    type: 'address',
     default: '',
     help: 'where the other replicas find it from now on',
   },

@@ -54,7 +54,9 @@ test('without certificates a replica speaks plain text on loopback, and says not
 test('without certificates it refuses to be heard elsewhere, unless it is told that it may, which it then says', async (t) => {
   const folder = temporary(t)
   await assert.rejects(open(t, folder, elsewhere), /plain text at 192\.0\.2\.1:7600.*parley init.*--insecure/)
-  await assert.rejects(open(t, folder, here, { listen: '0.0.0.0' }), /--insecure/)
+  await assert.rejects(open(t, folder, here, { listen: '0.0.0.0' }), /plain text at 0\.0\.0\.0, .*--insecure/)
+  const http = '192.0.2.1:7400'
+  await assert.rejects(open(t, folder, { ...here, http }), /plain text at 192\.0\.2\.1:7400, /)
   const security = await open(t, folder, elsewhere, { insecure: true })
   assert.match(security.warning, /--insecure: r1 speaks plain text with everybody.*passwords too/)
 })

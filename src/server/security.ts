@@ -59,14 +59,14 @@ export async function openSecurity(parts: SecurityOptions): Promise<Security> {
   const certificates = readCertificates(folder)
   const files = openFiles(parts)
   const ofFiles = files === null ? [] : [shownToClients(files, options.tlsCert)]
-  const isOpen = [options.listen, own.http, own.grpc, ...(certificates === null ? [own.peer] : [])]
+  const open = [...(certificates === null ? [own.peer] : []), own.http, own.grpc, options.listen]
     .filter((address) => address !== '')
-    .some((address) => !isLoopback(parseHostPort(address)?.host ?? address))
+    .find((address) => !isLoopback(parseHostPort(address)?.host ?? address))
+  const isOpen = open !== undefined
   if (certificates === null) {
-    const who = `${replicaName(own.id)} would speak plain text`
     if (isOpen && !options.insecure)
       throw new ServerError(
-        `${who} at ${own.peer}, where anyone on the network could read and change everything. Make a cluster with "parley init", which speaks TLS; or add --insecure when that network is yours alone.`,
+        `${replicaName(own.id)} would speak plain text at ${open}, where anyone on the network could read and change everything. Make a cluster with "parley init", which speaks TLS; or add --insecure when that network is yours alone.`,
       )
     const expiry = watchExpiry(ofFiles, parts)
     return {

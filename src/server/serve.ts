@@ -11,14 +11,7 @@ import type { Cancel } from '../base/clock.ts'
 import type { Logger } from '../base/logger.ts'
 import { openChat } from '../chat/machine.ts'
 import { createEngine, removedWords } from '../log/engine.ts'
-import {
-  createPeerLinks,
-  parseEndpoint,
-  staleStart,
-  type Endpoint,
-  type Objection,
-  type Refusal,
-} from '../peer/links.ts'
+import { createPeerLinks, parseEndpoint, staleStart, type Objection, type Refusal } from '../peer/links.ts'
 import { HaltError } from '../raft/halt.ts'
 import { formatAddresses, parseAddresses } from '../replica/addresses.ts'
 import { createPasswords } from '../replica/passwords.ts'
@@ -29,7 +22,6 @@ import { createNodeDisk } from '../storage/node-disk.ts'
 import { openStateStore } from '../storage/state-store.ts'
 import { createStateWorker } from '../storage/state-worker.ts'
 import { systemClock } from './clock.ts'
-import type { ClusterReplica } from './cluster-file.ts'
 import { checkNotDiverged, markDiverged } from './diverged.ts'
 import { openReplicaFolder, type Identity, initialConfiguration } from './folders.ts'
 import type { ServerIo } from './io.ts'
@@ -39,6 +31,7 @@ import { tidyMemoryWhenIdle } from './memory.ts'
 import type { ServeOptions } from './options.ts'
 import { writeOperatorFile } from './operator.ts'
 import { watchOutage } from './outage.ts'
+import { placeOf, type ServePlace } from './place.ts'
 import { isUnwanted, problemOf, ServerError, unwantedCode } from './problems.ts'
 import { openSecurity, type Security } from './security.ts'
 import { systemRandom } from './random.ts'
@@ -97,7 +90,8 @@ async function serve(
   const { identity } = opened
   const name = replicaName(identity.replica)
   const logger = createLogger(options, name, io.err)
-  const own = ownPlace(options, opened)
+  const place = await placeOf(options, identity)
+  const { own } = place
 
   const end = new Ending()
   const fatal = (error: unknown): void => {
@@ -134,7 +128,7 @@ async function serve(
     io.err(`${warning}.`)
   }
   if (security.expiry.problem !== '') io.err(`${security.expiry.problem}.`)
-  const parts = await assemble(options, identity, own, security, logger, newestVersionOf(io.environment), {
+  const parts = await assemble(options, identity, place, security, logger, newestVersionOf(io.environment), {
     begun: () => opened.markBegun(),
     fatal,
     unwanted,
@@ -150,11 +144,9 @@ async function serve(
   let api: Api | null = null
   try {
     const operatorToken = writeOperatorFile(options.data, security.address)
-    const http = listenAt(own.http, `${name}'s HTTP address`, options)
-    const grpc = listenAt(own.grpc, `${name}'s gRPC address`, options)
     api = await startApi(replica, {
-      http,
-      grpc,
+      http: place.listen.http,
+      grpc: place.listen.grpc,
       passwords: parts.passwords,
       clock: systemClock,
       logger,
@@ -167,6 +159,8 @@ async function serve(
     })
     security.tls?.onRenewed(() => writeOperatorFile(options.data, security.address, operatorToken))
     await replica.start()
+    // All ports listen. A start that is refused changes nothing, or the next one would be refused too.
+    if (place.isNew) opened.moveTo(own)
   } catch (error) {
     security.close()
     await parts.abandon()
@@ -270,7 +264,7 @@ interface Parts {
 async function assemble(
   options: ServeOptions,
   identity: Identity,
-  own: ClusterReplica,
+  { own, listen }: ServePlace,
   security: Security,
   logger: Logger,
   newest: number,
@@ -292,7 +286,7 @@ async function assemble(
     self,
     clusterId,
     incarnation: identity.incarnation,
-    listen: listenAt(own.peer, "the replica's address for the others", options),
+    listen: listen.peer,
     ...(security.sockets === null ? {} : { sockets: security.sockets }),
     address: formatAddresses(own),
     endpointOf: (address) => parseEndpoint(parseAddresses(address).peer),
@@ -399,27 +393,6 @@ function reportTo(io: ServerIo, self: number, replica: RunningReplica): void {
   report()
 }
 
-/** Where this replica is found: what the options say from now on, or else what it was before. */
-function ownPlace(
-  options: ServeOptions,
-  { identity, moveTo }: ReturnType<typeof openReplicaFolder>,
-): ClusterReplica {
-  const before = identity.own ?? identity.replicas.find(({ id }) => id === identity.replica)
-  if (before === undefined)
-    throw new ServerError(
-      `${options.data} says that it is ${replicaName(identity.replica)}, which is not in its cluster.`,
-    )
-  const { id } = before
-  const own = {
-    id,
-    http: options.http || before.http,
-    grpc: options.grpc || before.grpc,
-    peer: options.peer || before.peer,
-  }
-  if (own.http !== before.http || own.grpc !== before.grpc || own.peer !== before.peer) moveTo(own)
-  return own
-}
-
 /** The replicated state remembers how often each replica had started, also when all the others were restarted meanwhile. */
 function oldCopy(peer: number, incarnation: number, known: number): Objection | null {
   return incarnation >= known ? null : staleStart(peer, incarnation, known)
@@ -432,10 +405,4 @@ function fileBytes(path: string): number {
 /** Tests let a replica stand for an earlier version of Parley: it speaks that version with the others, and knows its commands only. */
 function newestVersionOf(environment: ServerIo['environment']): number {
   return Number(environment['PARLEY_TEST_NEWEST_VERSION'] ?? newestVersion)
-}
-
-function listenAt(address: string, what: string, { listen }: Pick<ServeOptions, 'listen'>): Endpoint {
-  const endpoint = parseEndpoint(address)
-  if (endpoint === null) throw new ServerError(`${what} is not host:port but ${JSON.stringify(address)}.`)
-  return listen === '' ? endpoint : { ...endpoint, host: listen }
 }
