@@ -14,6 +14,7 @@ import { createJoiningFolder, readIdentity } from './folders.ts'
 import { makeFolder } from './make-folder.ts'
 import { checkEmpty, findPlace, type Place } from './make-replica.ts'
 import type { JoinOptions } from './options.ts'
+import { checkListen } from './place.ts'
 import { ServerError } from './problems.ts'
 import { rememberOptions } from './remembered.ts'
 import { checkFiles } from './security.ts'
@@ -58,7 +59,12 @@ export async function beginJoining(options: JoinOptions, token: JoinToken): Prom
   if (present !== null) {
     if (present.clusterId === token.clusterId) {
       // Once it has run, serve.toml is its owner's.
-      if (!present.begun) rememberOptions(data, options)
+      if (!present.begun) {
+        // What cannot work is not remembered: the next start would fail of it too.
+        checkFiles(options)
+        await checkListen(options)
+        rememberOptions(data, options)
+      }
       return { kind: 'joined', replica: present.replica }
     }
     throw new ServerError(
@@ -69,7 +75,6 @@ export async function beginJoining(options: JoinOptions, token: JoinToken): Prom
   checkFiles(options)
   const place = await findPlace(options)
   makeFolder(data)
-  rememberOptions(data, options)
   const file = await openJoinFile(join(data, 'join.json'), token)
   return {
     kind: 'asks',
@@ -81,7 +86,7 @@ export async function beginJoining(options: JoinOptions, token: JoinToken): Prom
       grpcAddress: place.grpc,
       peerAddress: place.peer,
     },
-    finish: (response) => finish(data, token, place, file.key, response),
+    finish: (response) => finish(options, token, place, file.key, response),
   }
 }
 
@@ -124,12 +129,13 @@ function isJoinFile(value: unknown): value is JoinFile {
 }
 
 function finish(
-  folder: string,
+  options: JoinOptions,
   token: JoinToken,
   place: Place,
   key: string,
   response: JoinClusterResponse,
 ): number {
+  const { data: folder } = options
   const { replica } = response
   const clusterId = toHex(response.clusterId)
   const certificate = new X509Certificate(response.certificate)
@@ -161,6 +167,7 @@ function finish(
     grpc: grpcAddress,
     peer: peerAddress,
   }))
+  rememberOptions(folder, options)
   createJoiningFolder(folder, { clusterId, own: { id: replica, ...place }, contacts })
   rmSync(join(folder, 'join.json'), { force: true })
   return replica

@@ -99,6 +99,10 @@ test('what keeps a machine from joining is said in words, before the cluster is 
     await refusal(word, options(data, { host: '192.0.2.7' })),
     /Cannot listen on .*EADDRNOTAVAIL.*--host/,
   )
+  assert.match(
+    await refusal(word, options(data, { listen: '192.0.2.7' })),
+    /^--listen 192\.0\.2\.7: nothing can/,
+  )
   const taken = createServer().listen(0, '127.0.0.1')
   await once(taken, 'listening')
   t.after(() => taken.close())
@@ -177,6 +181,22 @@ test('joining again keeps what the owner of a replica that has run wrote into se
   assert.match(kept(), /listen = "0\.0\.0\.0"/)
 })
 
+test('joining again with options that cannot work keeps those that serve has', async (t) => {
+  const data = join(temporary(t), 'r3')
+  const joining = await beginJoining(options(data, { logMib: 8 }), token)
+  assert.ok(joining.kind === 'asks')
+  joining.finish(await answer(joining.request))
+  const kept = (): string => readFileSync(join(data, 'serve.toml'), 'utf8')
+  const before = kept()
+  const files = { tlsCert: join(data, 'no.pem'), tlsKey: join(data, 'no.pem') }
+  await assert.rejects(beginJoining(options(data, files), token), /no\.pem cannot be read/)
+  await assert.rejects(
+    beginJoining(options(data, { listen: '192.0.2.7' }), token),
+    /^ServerError: --listen 192/,
+  )
+  assert.equal(kept(), before)
+})
+
 test('an answer of another cluster, for another key or of another time is not kept', async (t) => {
   const data = join(temporary(t), 'r3')
   const joining = await beginJoining(options(data), token)
@@ -192,7 +212,7 @@ test('an answer of another cluster, for another key or of another time is not ke
     [await answer(joining.request, authority, Date.now() + 3 * hourMs), /clock of this machine says/],
   ] as const)
     assert.throws(() => joining.finish(wrong), words)
-  assert.deepEqual(readdirSync(data), ['join.json', 'serve.toml'])
+  assert.deepEqual(readdirSync(data), ['join.json'])
 })
 
 test('what the cluster refuses is what people read', async (t) => {

@@ -12,6 +12,7 @@ import { checkPorts, faultModelOf } from './create-cluster.ts'
 import { createReplicaFolder, readIdentity } from './folders.ts'
 import { makeFolder } from './make-folder.ts'
 import type { InitOptions, JoinOptions, ServeOptions } from './options.ts'
+import { checkListen } from './place.ts'
 import { formatHostPort } from './ports.ts'
 import { problemOf, ServerError } from './problems.ts'
 import { rememberedFiles, rememberOptions } from './remembered.ts'
@@ -75,6 +76,7 @@ export async function findPlace(options: PlaceOptions): Promise<Place> {
       { cause: error },
     )
   }
+  await checkListen(options)
   const place = {
     http: formatHostPort(host, options.httpPort),
     grpc: formatHostPort(host, options.grpcPort),
