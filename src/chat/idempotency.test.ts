@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import { makeUuidV7 } from '../base/ids.ts'
 import { Reason } from '../gen/parley/v1/model.ts'
 import { digest } from './digest.ts'
-import { Harness, nobody, toAccount, type Op, type Who } from './harness.ts'
+import { Harness, nobody, toAccount, toRoom, type Op, type Who } from './harness.ts'
 
 const noBytes = new Uint8Array(0)
 const dayMs = 86_400_000
@@ -186,6 +186,81 @@ test('what is kept with an id holds no text: a text that was deleted does not li
       .map((value) => (value instanceof Uint8Array ? new TextDecoder().decode(value) : String(value)))
     assert.doesNotMatch(bytes.join('\n'), /unique/, table)
   }
+})
+
+test('a repetition shows no text that one may no longer see', () => {
+  const { chat, alice, bob } = start()
+  chat.do(alice, { $case: 'createRoom', value: { id: noBytes, name: 'sec', topic: '', private: true } })
+  chat.do(alice, { $case: 'inviteToRoom', value: { id: noBytes, name: 'sec', account: 'bob' } })
+  const left = chat.send(alice, toRoom('sec'), 'hello')
+  const hidden = chat.send(alice, toAccount('bob'), 'hidden')
+  const kept = chat.send(alice, toAccount('bob'), 'kept')
+  const id = chat.newId()
+  const open: Op = { $case: 'openInbox', value: { id: noBytes, count: 5, conversation: 0 } }
+  chat.run(bob, open, id)
+  chat.do(bob, { $case: 'leaveRoom', value: { id: noBytes, name: 'sec' } })
+  chat.do(bob, {
+    $case: 'deleteMessage',
+    value: { id: noBytes, message: { conversation: hidden.conversation, seq: hidden.seq }, forAll: false },
+  })
+  for (const { conversation, seq } of [left, hidden, kept])
+    chat.do(alice, {
+      $case: 'editMessage',
+      value: { id: noBytes, message: { conversation, seq }, text: 'salary' },
+    })
+  const again = chat.run(bob, open, id)
+  assert.ok(again.$case === 'openInbox')
+  assert.deepEqual(
+    again.value.messages.map(({ conversation, seq, text, deleted }) => ({
+      conversation,
+      seq,
+      text,
+      deleted,
+    })),
+    [
+      { conversation: left.conversation, seq: left.seq, text: '', deleted: true },
+      { conversation: hidden.conversation, seq: hidden.seq, text: '', deleted: true },
+      { conversation: kept.conversation, seq: kept.seq, text: 'salary', deleted: false },
+    ],
+  )
+})
+
+test('a repetition of an edit shows no text to who has left the room', () => {
+  const { chat, alice } = start()
+  chat.do(alice, { $case: 'createRoom', value: { id: noBytes, name: 'sec', topic: '', private: true } })
+  const { conversation, seq } = chat.send(alice, toRoom('sec'), 'hello')
+  const id = chat.newId()
+  const edit: Op = {
+    $case: 'editMessage',
+    value: { id: noBytes, message: { conversation, seq }, text: 'edited' },
+  }
+  chat.run(alice, edit, id)
+  chat.do(alice, { $case: 'leaveRoom', value: { id: noBytes, name: 'sec' } })
+  const again = chat.run(alice, edit, id)
+  assert.equal(again.$case === 'editMessage' && again.value.message?.text, '')
+})
+
+test('a repetition shows texts to nobody whose session has ended, and all else as before', () => {
+  const { chat, bob } = start()
+  const { conversation, seq } = chat.send(bob, toAccount('alice'), 'hello')
+  const ops: readonly Op[] = [
+    { $case: 'openInbox', value: { id: noBytes, count: 5, conversation: 0 } },
+    { $case: 'editMessage', value: { id: noBytes, message: { conversation, seq }, text: 'edited' } },
+    {
+      $case: 'saveDraft',
+      value: { id: noBytes, draftId: chat.newId(), baseVersion: 0, text: 'draft', recipients: [] },
+    },
+  ]
+  const repeated = ops.map((op) => ({ op, id: chat.newId() }))
+  for (const { op, id } of repeated) assert.equal(chat.run(bob, op, id).$case, op.$case)
+  const sendId = chat.newId()
+  const send: Op = { $case: 'sendMessage', value: { id: noBytes, to: toAccount('alice'), text: 'hi' } }
+  const sent = chat.run(bob, send, sendId)
+  chat.do(bob, { $case: 'logOut', value: { id: noBytes } })
+  for (const { op, id } of repeated) assert.equal(chat.rejected(bob, op, id).reason, Reason.NOT_SIGNED_IN)
+  assert.deepEqual(chat.run(bob, send, sendId), sent)
+  const back = chat.logIn(bob.account)
+  for (const { op, id } of repeated) assert.equal(chat.run(back, op, id).$case, op.$case)
 })
 
 test('a repeated draft shows the text that was sent with it', () => {

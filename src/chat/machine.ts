@@ -165,7 +165,7 @@ class Machine implements ChatMachine {
     // From here on tables may be searched, so they must be complete.
     this.state.flush()
     const stored = this.state.outcomes.find(command.id)
-    if (stored !== null) return repeat(this.state, command, stored)
+    if (stored !== null) return repeat(this.state, command, stored, this.signedIn(command))
     const result = this.applyNew(command, op)
     this.state.outcomes.keep(command.id, timeMs, command.account, command.fingerprint, result)
     return result

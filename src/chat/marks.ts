@@ -121,10 +121,7 @@ function countMarks(state: State, { account, conversation }: MemberRow): number 
 /** One's own messages are always read; those that are not shown count neither way. */
 function canBeMarked(state: State, member: MemberRow, row: MessageRow): boolean {
   if (row.sender === member.account || row.deleted) return false
-  const hidden = state.sql
-    .of('SELECT 1 FROM hidden WHERE account = ? AND conversation = ? AND seq = ?')
-    .get(member.account, row.conversation, row.seq)
-  return hidden === undefined
+  return !state.messages.isHidden(member.account, row.conversation, row.seq)
 }
 
 /** Messages that one command moves the pointer over at most. */

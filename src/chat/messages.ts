@@ -102,6 +102,14 @@ export class Messages {
     return row === undefined ? null : messageFromRow(row)
   }
 
+  /** Whether the account has deleted it for itself. */
+  isHidden(account: number, conversation: number, seq: number): boolean {
+    const row = this.sql
+      .of('SELECT 1 FROM hidden WHERE account = ? AND conversation = ? AND seq = ?')
+      .get(account, conversation, seq)
+    return row !== undefined
+  }
+
   edit(place: number, text: string, atMs: number, position: number): void {
     this.sql
       .of('UPDATE message SET text = ?, edited_at_ms = ?, changed_position = ? WHERE place = ?')

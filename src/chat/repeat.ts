@@ -1,25 +1,38 @@
 import { assert } from '../base/assert.ts'
 import { equalBytes } from '../base/bytes.ts'
 import type { Command } from '../gen/parley/v1/command.ts'
-import { Reason } from '../gen/parley/v1/model.ts'
+import { Reason, type MessageRef } from '../gen/parley/v1/model.ts'
 import { findDraft } from './drafts.ts'
 import type { StoredOutcome } from './idempotency.ts'
-import { viewMessage } from './messages.ts'
-import { reject, type Result } from './rejections.ts'
-import type { State } from './state.ts'
+import { viewMessage, type MessageRow } from './messages.ts'
+import { reject, type Rejected, type Result } from './rejections.ts'
+import type { SignedInRows, State } from './state.ts'
 
 /**
- * The first outcome again, for a command whose id was used before; nothing is changed. Texts are shown as they are now. The session may be another one of the account: a
- * command may be repeated after a new sign-in.
+ * The first outcome again, for a command whose id was used before; nothing is changed. Texts are shown as they are now, to who is signed in and may still see them. The session
+ * may be another one of the account: a command may be repeated after a new sign-in.
+ *
+ * @param who the session of the command, or why there is none.
  */
-export function repeat(state: State, command: Command, stored: StoredOutcome): Result {
+export function repeat(
+  state: State,
+  command: Command,
+  stored: StoredOutcome,
+  who: SignedInRows | Rejected,
+): Result {
   if (stored.account !== command.account || stored.fingerprint !== command.fingerprint) return idReused
   const { outcome } = stored
-  if (outcome.kind === 'other') return restore(state, command, outcome.result)
+  if (outcome.kind === 'other')
+    return carriesTexts(outcome.result) && '$case' in who ? who : restore(state, command, outcome.result)
   const message = state.messages.at(outcome.place)
   assert(message !== null, 'a sent message is in its place', { place: outcome.place })
   const { conversation, seq, atMs } = message
   return { $case: 'sendMessage', value: { conversation, seq, atMs, delivered: outcome.delivered } }
+}
+
+/** Whether {@link restore} puts texts back that were left out when the outcome was stored. */
+function carriesTexts({ $case }: Result): boolean {
+  return $case === 'openInbox' || $case === 'editMessage' || $case === 'saveDraft'
 }
 
 function restore(state: State, command: Command, result: Result): Result {
@@ -34,8 +47,7 @@ function restore(state: State, command: Command, result: Result): Result {
     }
     case 'openInbox': {
       const messages = result.value.messages.map((message) => {
-        const row = state.messages.get(message.conversation, message.seq)
-        // It was removed for its age: nothing is left of it but its number.
+        const row = findVisible(state, command.account, message)
         if (row === null) return { ...message, deleted: true }
         return viewMessage(row, state.accounts.get(row.sender)?.name ?? '', false)
       })
@@ -44,7 +56,7 @@ function restore(state: State, command: Command, result: Result): Result {
     case 'editMessage': {
       const message = result.value.message
       if (message === undefined) return result
-      const text = state.messages.get(message.conversation, message.seq)?.text ?? ''
+      const text = findVisible(state, command.account, message)?.text ?? ''
       return { $case: 'editMessage', value: { message: { ...message, text } } }
     }
     case 'saveDraft': {
@@ -64,6 +76,12 @@ function restore(state: State, command: Command, result: Result): Result {
     default:
       return result
   }
+}
+
+/** Null for a message of which its number is all that the account may see: removed for its age, hidden, or of a conversation that the account has left. */
+function findVisible(state: State, account: number, { conversation, seq }: MessageRef): MessageRow | null {
+  if (state.conversations.member(account, conversation) === null) return null
+  return state.messages.isHidden(account, conversation, seq) ? null : state.messages.get(conversation, seq)
 }
 
 const idReused = reject(Reason.ID_REUSED, 'The id was used before for something else.')
