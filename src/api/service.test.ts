@@ -276,6 +276,24 @@ test('who guesses passwords has to wait, and is told for how long', async () => 
   client.close()
 })
 
+test('passwords that are guessed at once get no further than those guessed one after another', async () => {
+  const client = await new TestClient(port).ready()
+  await signUp(port, 'flooded')
+  const guesses = Array.from({ length: 60 }, (_, i) =>
+    client.make({
+      $case: 'logIn',
+      value: { id: newId(), name: 'flooded', password: `guess ${i}`, device: '', token: new Uint8Array() },
+    }),
+  )
+  client.send(guesses.map(({ request }) => request))
+  const reasons = (await Promise.all(guesses.map(({ answer }) => answer))).map((result) =>
+    result.$case === 'error' ? result.value.reason : result.$case,
+  )
+  assert.equal(reasons.filter((reason) => reason === Reason.WRONG_CREDENTIALS).length, 5)
+  assert.equal(reasons.filter((reason) => reason === Reason.RATE_LIMITED).length, 55)
+  client.close()
+})
+
 test('tokens that are short, foreign, revoked or expired sign nobody in', async () => {
   const client = await new TestClient(port).ready()
   const reasonFor = async (token: Uint8Array) =>

@@ -6,7 +6,7 @@ import { Reason } from '../gen/parley/v1/model.ts'
 import type { ChangePasswordRequest, LogInRequest, RegisterRequest } from '../gen/parley/v1/service.ts'
 import { PasswordsOverloadedError, type Passwords } from '../replica/passwords.ts'
 import type { Executed, Replica } from '../replica/types.ts'
-import { createAttempts } from './attempts.ts'
+import { createAttempts, type Attempt } from './attempts.ts'
 import { failed, positionOf, resultOf, unavailable, type Answer, type Caller } from './calls.ts'
 import { makeCommand, type CommandOp } from './commands.ts'
 import { makeError } from './errors.ts'
@@ -56,12 +56,25 @@ export function createSignIn(
     )
   }
 
-  /** Refuses who has failed too often lately. */
-  function mustWait(key: string, answer: Answer): boolean {
-    const waitMs = attempts.waitMs(key)
-    if (waitMs > 0)
-      answer(failed(makeError(Reason.RATE_LIMITED, { message: tooManyAttempts, retryAfterMs: waitMs })), 0)
-    return waitMs > 0
+  /** Runs what checks a password; refuses who has failed too often lately. What ends without a verdict, for want of a quorum or of room, counts as no attempt. */
+  function runAttempt(
+    key: string,
+    timeoutMs: number,
+    answer: Answer,
+    work: (
+      attempt: Attempt,
+      remainingMs: () => number,
+    ) => Promise<[result: ReturnType<typeof failed>, position: number]>,
+  ): void {
+    run(timeoutMs, answer, async (remainingMs) => {
+      const admission = await attempts.begin(key)
+      if (admission.kind === 'mustWait') return [tooManyAttempts(admission.waitMs), 0]
+      try {
+        return await work(admission.attempt, remainingMs)
+      } finally {
+        admission.attempt.ended()
+      }
+    })
   }
 
   const execute = (command: Parameters<Replica['execute']>[0], timeoutMs: number): Promise<Executed> =>
@@ -98,18 +111,17 @@ export function createSignIn(
 
     logIn(caller, request, timeoutMs, answer) {
       const key = `${caller.address} ${request.name.toLowerCase()}`
-      if (mustWait(key, answer)) return
-      run(timeoutMs, answer, async (remainingMs) => {
+      runAttempt(key, timeoutMs, answer, async (attempt, remainingMs) => {
         // Both for accounts that exist and for those that do not, so that the time tells nothing.
         const unreadable = await whenReadable(remainingMs())
         if (unreadable !== null) return [unreadable, 0]
         const found = replica.queries.credentials(request.name)
         const good = await passwords.verify(request.password, found?.passwordHash ?? null)
         if (!good || found === null) {
-          attempts.failed(key)
+          attempt.failed()
           return [failed(makeError(Reason.WRONG_CREDENTIALS)), 0]
         }
-        attempts.succeeded(key)
+        attempt.succeeded()
         const token = request.token.length === 0 ? randomBytes(tokenBytes) : request.token
         const op = {
           $case: 'logIn',
@@ -136,8 +148,7 @@ export function createSignIn(
 
     changePassword(caller, signedIn, request, timeoutMs, answer) {
       const key = `${caller.address} #${signedIn.account}`
-      if (mustWait(key, answer)) return
-      run(timeoutMs, answer, async (remainingMs) => {
+      runAttempt(key, timeoutMs, answer, async (attempt, remainingMs) => {
         const unreadable = await whenReadable(remainingMs())
         if (unreadable !== null) return [unreadable, 0]
         const account = replica.queries.account(signedIn.account)
@@ -149,12 +160,12 @@ export function createSignIn(
           // The same request may have taken effect before, its answer lost: then the new password is the account's. The command is repeated for its stored outcome, with a
           // version that no account has, so that it changes nothing when it has none.
           if (!(await passwords.verify(request.newPassword, found.passwordHash))) {
-            attempts.failed(key)
+            attempt.failed()
             return [failed(makeError(Reason.WRONG_CREDENTIALS)), 0]
           }
           passwordVersion = noPasswordVersion
         }
-        attempts.succeeded(key)
+        attempt.succeeded()
         const passwordHash = await passwords.hash(request.newPassword)
         const secretless: CommandOp = {
           $case: 'changePassword',
@@ -191,7 +202,10 @@ export function createSignIn(
 /** Versions count up from 1. */
 const noPasswordVersion = 0
 
-const tooManyAttempts = 'Too many wrong passwords: wait a while before the next.'
+function tooManyAttempts(retryAfterMs: number): ReturnType<typeof failed> {
+  const message = 'Too many wrong passwords: wait a while before the next.'
+  return failed(makeError(Reason.RATE_LIMITED, { message, retryAfterMs }))
+}
 
 function sha256(bytes: Uint8Array): Uint8Array {
   return hash('sha256', bytes, 'buffer')
