@@ -381,6 +381,31 @@ test('registration repeated with its token returns the same session; with anothe
   client.close()
 })
 
+test('while registration is closed an administrator can make accounts, and nobody else', async () => {
+  const setOpen = async (registrationOpen: boolean) => {
+    const { policy } = await ann.get('getPolicy', {})
+    assert.ok(policy !== undefined)
+    const changed = { ...policy, registrationOpen }
+    await ann.get('setPolicy', { id: newId(), policy: changed, fields: ['registration_open'] })
+  }
+  const make = (name: string) => ({ id: newId(), name, password: 'p', device: '', token: randomBytes(32) })
+  const nobody = await new TestClient(port).ready()
+  await setOpen(false)
+  for (const client of [bob, nobody])
+    assert.equal(
+      (await client.fail({ $case: 'register', value: make('fay') })).reason,
+      Reason.REGISTRATION_CLOSED,
+    )
+  const value = make('fay')
+  const made = await ann.get('register', value)
+  assert.equal(made.account?.name, 'fay')
+  // The same request again, whether or not somebody is signed in by then.
+  for (const client of [ann, bob, nobody]) assert.deepEqual(await client.get('register', value), made)
+  await nobody.get('authenticate', { token: value.token })
+  await setOpen(true)
+  nobody.close()
+})
+
 test('a client that sends no token is given one that works', async () => {
   const client = await new TestClient(port).ready()
   const { token, session } = await client.get('register', {

@@ -109,7 +109,7 @@ export function createService(replica: Replica, options: ServiceOptions): Servic
         )
         return
       case 'register':
-        return signIn.register(op.value, timeoutOf(request), answer)
+        return signIn.register(caller, op.value, timeoutOf(request), answer)
       case 'logIn':
         return signIn.logIn(caller, op.value, timeoutOf(request), answer)
       case 'changePassword':

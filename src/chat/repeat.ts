@@ -20,14 +20,20 @@ export function repeat(
   stored: StoredOutcome,
   who: SignedInRows | Rejected,
 ): Result {
-  if (stored.account !== command.account || stored.fingerprint !== command.fingerprint) return idReused
   const { outcome } = stored
+  if (!isOfSameAccount(stored, command) || stored.fingerprint !== command.fingerprint) return idReused
   if (outcome.kind === 'other')
     return carriesTexts(outcome.result) && '$case' in who ? who : restore(state, command, outcome.result)
   const message = state.messages.at(outcome.place)
   assert(message !== null, 'a sent message is in its place', { place: outcome.place })
   const { conversation, seq, atMs } = message
   return { $case: 'sendMessage', value: { conversation, seq, atMs, delivered: outcome.delivered } }
+}
+
+/** A registration is nobody's until it has succeeded: that an administrator asked for it, while none else may, does not make it another one. */
+function isOfSameAccount({ account, outcome }: StoredOutcome, command: Command): boolean {
+  const isRegistered = outcome.kind === 'other' && outcome.result.$case === 'register'
+  return account === command.account || (isRegistered && command.op?.$case === 'register')
 }
 
 /** Whether {@link restore} puts texts back that were left out when the outcome was stored. */
