@@ -98,6 +98,31 @@ test('events come in order, once, and resume from a cursor', async () => {
   again.close()
 })
 
+test('a connection that is signed in anew gets no more events of the session before, and outlives it', async () => {
+  const shared = await new TestClient(port).ready()
+  const first = await signUp(port, 'first')
+  await shared.get('authenticate', { token: first.token })
+  await shared.get('subscribe', { cursor: 0 })
+  await shared.until(() => shared.events.length > 0)
+  await shared.get('authenticate', { token: bob.token })
+  const toFirst = { target: { $case: 'account', value: 'first' } } as const
+  await ann.get('sendMessage', { id: newId(), to: toFirst, text: 'for the first' })
+  await first.get('logOut', { id: newId() })
+  assert.equal((await shared.get('getMe', {})).account?.name, 'bob')
+  const texts = () =>
+    shared.events.flatMap(({ event }) => (event?.$case === 'message' ? [event.value.text] : []))
+  await shared.get('subscribe', { cursor: 0 })
+  await ann.ask(send('for bob'))
+  await shared.until(() => texts().length > 0)
+  assert.deepEqual(texts(), ['for bob'])
+  // The same session once more changes nothing.
+  await shared.get('authenticate', { token: bob.token })
+  await ann.ask(send('and another'))
+  await shared.until(() => texts().length > 1)
+  shared.close()
+  first.close()
+})
+
 test('two frames in one TCP segment are two', async () => {
   const socket = await upgraded()
   const frames = frameReader(socket)

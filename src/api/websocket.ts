@@ -211,7 +211,7 @@ class Connection implements Caller, Receiver {
   private dueLarge = 0
   private isAuthenticating = false
 
-  private subscription: Subscription | null = null
+  private stream: { readonly subscription: Subscription; readonly session: number } | null = null
   /** The subscription is to be told when there is room again. */
   private eventsStopped = false
   /** Since when the client has left too much unread; null = it has not. */
@@ -274,8 +274,8 @@ class Connection implements Caller, Receiver {
   }
 
   ended(): void {
-    this.signedIn = null
-    this.subscription = null
+    if (this.signedIn?.session === this.stream?.session) this.signedIn = null
+    this.stream = null
     this.eventsStopped = false
   }
 
@@ -329,8 +329,7 @@ class Connection implements Caller, Receiver {
   /** The connection is gone: nobody waits for anything any more. */
   closed(): void {
     this.isClosed = true
-    this.subscription?.close()
-    this.subscription = null
+    this.closeStream()
     this.waiting = []
     this.turns.forget(this)
   }
@@ -393,7 +392,10 @@ class Connection implements Caller, Receiver {
     if (op?.$case === 'authenticate') this.isAuthenticating = true
     if (mayBeLarge(request.op)) this.largeRequests += 1
     this.service.call(this, request, (result, position) => {
-      if (op?.$case === 'authenticate') this.isAuthenticating = false
+      if (op?.$case === 'authenticate') {
+        this.isAuthenticating = false
+        this.closeForeignStream()
+      }
       if (mayBeLarge(request.op)) this.dueLarge += 1
       this.answer(request, result, position, beganMs)
     })
@@ -408,12 +410,25 @@ class Connection implements Caller, Receiver {
   }
 
   private subscribe(cursor: number): Result {
-    this.subscription?.close()
+    this.closeStream()
+    const subscription = this.service.subscribe(this, cursor, this)
+    if (subscription === null || this.signedIn === null) return failed(makeError(Reason.NOT_SIGNED_IN))
+    this.stream = { subscription, session: this.signedIn.session }
+    return { $case: 'subscribe', value: {} }
+  }
+
+  /** The connection may now be another session's: what is left of the stream is not for its eyes. */
+  private closeForeignStream(): void {
+    if (this.stream === null || this.stream.session === this.signedIn?.session) return
+    this.closeStream()
+    this.dueEvents = []
+    this.dueEventBytes = 0
+  }
+
+  private closeStream(): void {
+    this.stream?.subscription.close()
+    this.stream = null
     this.eventsStopped = false
-    this.subscription = this.service.subscribe(this, cursor, this)
-    return this.subscription === null
-      ? failed(makeError(Reason.NOT_SIGNED_IN))
-      : { $case: 'subscribe', value: {} }
   }
 
   private markDirty(): void {
@@ -438,7 +453,7 @@ class Connection implements Caller, Receiver {
     }
     if (this.eventsStopped) {
       this.eventsStopped = false
-      this.subscription?.resume()
+      this.stream?.subscription.resume()
     }
     if (this.waiting.length > 0) this.beginWaiting()
   }
