@@ -80,6 +80,31 @@ test('conversations are listed newest activity first, in pages', () => {
   }
 })
 
+test('a page token names no room that one may not see, however many there are', () => {
+  const { chat, alice, bob } = start()
+  for (const name of ['first', 'zoo'])
+    chat.do(alice, { $case: 'createRoom', value: { id: noBytes, name, topic: '', private: false } })
+  chat.db.exec(
+    `WITH RECURSIVE n (i) AS (VALUES (1000) UNION ALL SELECT i + 1 FROM n WHERE i < 7000)
+     INSERT INTO conversation (id, kind, name, name_key, topic, private, owner, low, high, members, last_seq, last_position)
+     SELECT i, 2, 'secret-' || i, 'secret-' || i, '', 1, ${alice.account}, 0, 0, 1, 0, 0 FROM n`,
+  )
+  chat.db.exec(
+    `INSERT INTO member (account, conversation, joined_position, opened_up_to, read_up_to)
+     SELECT ${alice.account}, id, 0, 0, 0 FROM conversation WHERE id >= 1000`,
+  )
+  const namesOf = ({ items }: Page<{ readonly name: string }>) => items.map(({ name }) => name)
+  const page = chat.queries.rooms(bob.account, '*o*', 10, '')
+  assert.deepEqual([namesOf(page), page.nextPageToken], [['zoo'], ''])
+  assert.deepEqual(namesOf(chat.queries.rooms(bob.account, '', 1, 'secret-1001')), ['zoo'])
+  // Who is in them finds them.
+  const found = collect(10, (token) => chat.queries.rooms(alice.account, '*-6999', 10, token))
+  assert.deepEqual(
+    found.map(({ name }) => name),
+    ['secret-6999'],
+  )
+})
+
 test('a nonsensical page token is no error: the list begins anew', () => {
   const { chat, alice } = start()
   assert.equal(chat.queries.conversations(alice.account, 10, 'x.y').items.length, 1)
