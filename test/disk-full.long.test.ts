@@ -83,9 +83,12 @@ test('a replica without space sends its clients to the others, and catches up wh
     await visitor.logIn({ name: 'talker0', password: 'a password for tests' })
     const problem = async (): Promise<string> => {
       const status = createClient({ addresses: [second], discover: false, timeoutMs: 5000 })
-      const { replicas } = await status.call('getStatus', {})
-      status.close()
-      return replicas.find(({ id }) => id === 2)?.problem ?? ''
+      try {
+        const { replicas } = await status.call('getStatus', {})
+        return replicas.find(({ id }) => id === 2)?.problem ?? ''
+      } finally {
+        status.close()
+      }
     }
     ledger.start(8)
     const ballast = join(disk, 'ballast')

@@ -57,6 +57,7 @@ export async function startTestApi(
       engineState: new Uint8Array(0),
       sizeBytes: 0,
       freeBytes: 0,
+      hasRoom: true,
       begin: () => db.exec('BEGIN'),
       commit(index) {
         db.exec('COMMIT')

@@ -14,6 +14,8 @@ export interface OpenChat {
 
 /** The transactions of `state.db`, as applying needs them. */
 export interface ApplyStore {
+  /** Whether an attempt to commit is worth its while after one for which there was no room. */
+  readonly hasRoom: boolean
   begin(): void
   /** Stores both in the transaction and commits it. */
   commit(appliedIndex: number, engineState: Uint8Array): void
@@ -28,7 +30,7 @@ export interface AppliedBatch {
 
 export type ApplyResult =
   | { readonly kind: 'applied'; readonly batches: readonly AppliedBatch[] }
-  /** The disk has no room; nothing was applied. */
+  /** The disk has no room; nothing was applied, and nothing will be before a commit succeeds. */
   | { readonly kind: 'noSpace' }
   /** The database, or the state machine outside of any command, failed: this replica cannot go on. Nothing was applied. */
   | { readonly kind: 'failed'; readonly error: unknown }
@@ -40,7 +42,7 @@ export type CommitResult =
   | { readonly kind: 'noSpace' }
   | { readonly kind: 'failed'; readonly error: unknown }
 
-/** While the disk has no room, so much is applied before more is refused. */
+/** So much is applied before it must be committed. It is applied anew whenever there is no room for that. */
 const maxUncommittedBytes = 1024 * 1024
 
 /**
@@ -55,6 +57,8 @@ export class Applier {
   private readonly store: ApplyStore
   private readonly logger: Logger
   private isOpen = false
+  /** There was no room: nothing more is applied until something was committed. */
+  private isShort = false
   private uncommitted: CommittedEntry[] = []
   private uncommittedBytes = 0
   private engineState: Uint8Array = new Uint8Array(0)
@@ -72,6 +76,7 @@ export class Applier {
 
   apply(entries: readonly CommittedEntry[], engineState: Uint8Array): ApplyResult {
     assert(entries.length > 0, 'there is something to apply')
+    if (this.isShort) return { kind: 'noSpace' }
     if (this.uncommittedBytes >= maxUncommittedBytes) {
       const result = this.commit()
       if (result.kind !== 'committed') return result
@@ -88,6 +93,9 @@ export class Applier {
 
   /** Makes what was applied survive the end of the process. */
   commit(): CommitResult {
+    // Each attempt that fails costs as much as applying anew all that is not committed.
+    if (this.isShort && !this.store.hasRoom) return { kind: 'noSpace' }
+    this.isShort = false
     const last = this.uncommitted.at(-1)
     if (last === undefined) return { kind: 'committed' }
     try {
@@ -95,7 +103,7 @@ export class Applier {
     } catch (error) {
       const failure = this.undo()
       if (failure !== null) return { kind: 'failed', error: failure }
-      return isOutOfSpace(error) ? { kind: 'noSpace' } : { kind: 'failed', error }
+      return isOutOfSpace(error) ? this.short() : { kind: 'failed', error }
     }
     this.isOpen = false
     this.uncommitted = []
@@ -111,7 +119,7 @@ export class Applier {
   ): ApplyResult {
     const failure = this.undo()
     if (failure !== null) return { kind: 'failed', error: failure }
-    if (isOutOfSpace(error)) return { kind: 'noSpace' }
+    if (isOutOfSpace(error)) return this.short()
     if (isDatabaseError(error)) return { kind: 'failed', error }
     this.logger.error(
       { error: error instanceof Error ? error.stack : String(error), index: entries.at(-1)?.index },
@@ -123,7 +131,7 @@ export class Applier {
       return { kind: 'applied', batches: results }
     } catch (secondError) {
       const secondFailure = this.undo()
-      if (secondFailure === null && isOutOfSpace(secondError)) return { kind: 'noSpace' }
+      if (secondFailure === null && isOutOfSpace(secondError)) return this.short()
       return { kind: 'failed', error: secondFailure ?? secondError }
     }
   }
@@ -144,6 +152,11 @@ export class Applier {
       this.uncommittedBytes += entry.data === null ? 0 : entry.data.length
     }
     this.engineState = engineState
+  }
+
+  private short(): { readonly kind: 'noSpace' } {
+    this.isShort = true
+    return { kind: 'noSpace' }
   }
 
   /** Takes back what is half done: everything since the last commit, and then applies again what had been applied in whole. Returns what went wrong with that. */

@@ -357,6 +357,7 @@ class LogReplica implements RunningReplica, LogConsumer {
         this.tell(result.batches)
         return 'applied'
       case 'noSpace':
+        this.cancelCommit ??= this.clock.after(commitAgainMs, () => this.commit())
         return 'later'
       case 'failed':
         this.fail(result.error)
@@ -411,10 +412,14 @@ class LogReplica implements RunningReplica, LogConsumer {
     this.cancelCommit?.()
     this.cancelCommit = null
     if (this.failed) return
+    const startedMs = this.clock.monotonicMs()
     const result = this.applier.commit()
     if (result.kind === 'failed') this.fail(result.error)
-    else if (result.kind === 'noSpace')
-      this.cancelCommit = this.clock.after(commitAgainMs, () => this.commit())
+    else if (result.kind === 'noSpace') {
+      // In vain, that takes the longer the more is waiting: it must not fill this replica's time.
+      const tookMs = this.clock.monotonicMs() - startedMs
+      this.cancelCommit = this.clock.after(Math.max(commitAgainMs, 20 * tookMs), () => this.commit())
+    }
   }
 
   private fail(error: unknown): void {

@@ -196,6 +196,8 @@ export function openChatApp(files: ChatStore, context: AppContext, invariants: I
           get freeBytes() {
             return store.freeBytes
           },
+          // As behind a quota, of which the disk knows nothing: it is tried again each time.
+          hasRoom: true,
           begin: () => store.begin(),
           commit(index, engineState) {
             if (files.isFull) throw Object.assign(new Error('database or disk is full'), { errcode: 13 })

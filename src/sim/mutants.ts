@@ -385,8 +385,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'apply again after a failure without taking back what was half done',
     file: 'replica/applier.ts',
-    find: "    const failure = this.undo()\n    if (failure !== null) return { kind: 'failed', error: failure }\n    if (isOutOfSpace(error)) return { kind: 'noSpace' }\n    if (isDatabaseError",
-    replace: "    if (isOutOfSpace(error)) return { kind: 'noSpace' }\n    if (isDatabaseError",
+    find: "    const failure = this.undo()\n    if (failure !== null) return { kind: 'failed', error: failure }\n    if (isOutOfSpace(error)) return this.short()\n    if (isDatabaseError",
+    replace: '    if (isOutOfSpace(error)) return this.short()\n    if (isDatabaseError',
     workload: chat,
   },
   {

@@ -6,6 +6,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs'
@@ -63,6 +64,20 @@ test('a rollback leaves state, index and engine state as they were', () => {
   assert.deepEqual(texts(store), ['one'])
   write(store, 2, 'two')
   assert.deepEqual(texts(store), ['one', 'two'])
+})
+
+test('what was applied takes no room on the disk before it is committed, however much it is', () => {
+  const folder = newFolder()
+  const store = open(folder)
+  write(store, 1, 'one')
+  const bytes = (): number => statSync(`${store.path}-wal`).size
+  const before = bytes()
+  store.begin()
+  const insert = store.db.prepare('INSERT INTO notes VALUES (?, ?)')
+  for (let id = 2; id < 500; id += 1) insert.run(id, 'x'.repeat(50_000))
+  assert.equal(bytes(), before)
+  store.commit(500, Uint8Array.of(1))
+  assert.ok(bytes() > 20_000_000)
 })
 
 for (const kind of ['thread', 'inline'] as const)

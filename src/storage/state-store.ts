@@ -1,4 +1,4 @@
-import { readdirSync, renameSync, rmSync, statSync } from 'node:fs'
+import { readdirSync, renameSync, rmSync, statfsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import type { Sql } from '../chat/sql.ts'
@@ -34,6 +34,8 @@ const longWaitMs = 1000
 const quickCheckBytes = 64 * 1024 * 1024
 /** A larger file that is mostly free is made small at start. */
 const largeStateBytes = 64 * 1024 * 1024
+/** With less room on the disk a commit that has failed would fail again: what is applied between two commits may change some megabytes of pages. */
+const leastRoomBytes = 4 * 1024 * 1024
 const cacheKib = 12 * 1024
 /** Of a new state; one that is there keeps its own. Messages are appended, and with SQLite's usual 4096 bytes a page holds a dozen of them. */
 const newPageBytes = 8192
@@ -97,6 +99,11 @@ class SqliteStateStore implements StateStore {
     const { db } = this.open
     const pages = Number(db.prepare('PRAGMA freelist_count').get()?.['freelist_count'])
     return pages * Number(db.prepare('PRAGMA page_size').get()?.['page_size'])
+  }
+
+  get hasRoom(): boolean {
+    const { bavail, bsize } = statfsSync(this.options.folder)
+    return bavail * bsize >= leastRoomBytes
   }
 
   begin(): void {
@@ -273,6 +280,7 @@ function openDatabase(path: string): OpenDatabase {
       PRAGMA wal_autocheckpoint = 0;
       PRAGMA journal_size_limit = 0;
       PRAGMA cache_size = -${cacheKib};
+      PRAGMA cache_spill = OFF;
       PRAGMA temp_store = MEMORY;
     `)
     checkDatabase(db, path)

@@ -72,6 +72,8 @@ export interface StateStore {
   readonly sizeBytes: number
   /** Of that, room that what was removed left: it is used again before the file grows. */
   readonly freeBytes: number
+  /** Whether the disk has some room, as far as it knows: of a user's quota it does not. */
+  readonly hasRoom: boolean
 
   begin(): void
   /** Stores both in the transaction and commits it. When it throws, call `rollback`; see `isOutOfSpace` and `isDatabaseError`. */
