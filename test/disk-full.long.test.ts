@@ -64,7 +64,7 @@ test('without space on the disk writes are refused in words; with space again al
   }
 })
 
-test('a replica without space sends its clients to the others, and catches up when there is space again', async (t) => {
+test('a replica without space sends its clients to the others, catches up when there is space again, and can be stopped meanwhile', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'parley-full-replica-'))
   const disk = join(folder, 'r2')
   mkdirSync(disk)
@@ -95,21 +95,29 @@ test('a replica without space sends its clients to the others, and catches up wh
     // Each text is another one: what comes twice would be a repetition.
     let sent = 0
     const to = { target: { $case: 'room', value: 'ledger' } } as const
-    await until(
-      async () => {
-        fill(ballast)
-        await visitor.call('sendMessage', { to, text: `${(sent += 1)} ${'x'.repeat(16_000)}` })
-        return (await problem()) === 'the disk has no space left'
-      },
-      'the second replica has no space left',
-      60_000,
-    )
+    const useUpSpace = (): Promise<void> =>
+      until(
+        async () => {
+          fill(ballast)
+          await visitor.call('sendMessage', { to, text: `${(sent += 1)} ${'x'.repeat(16_000)}` })
+          return (await problem()) === 'the disk has no space left'
+        },
+        'the second replica has no space left',
+        60_000,
+      )
+    await useUpSpace()
     await ledger.progress(2000)
     await visitor.call('sendMessage', { to, text: 'by way of another replica' })
     assert.ok(visitor.state.kind === 'connected' && visitor.state.replica !== 2, 'the visitor has moved')
     assert.equal(cluster.running.size, 3)
     rmSync(ballast)
     await until(async () => (await problem()) === '', 'there is space again', 60_000)
+    await ledger.progress(200)
+    await useUpSpace()
+    await cluster.end(2, 'SIGTERM')
+    rmSync(ballast)
+    cluster.start(2)
+    await cluster.untilServing(3)
     await ledger.progress(200)
     await ledger.stop()
     await ledger.check(cluster.addresses)

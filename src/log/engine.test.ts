@@ -507,6 +507,27 @@ test('while the state has no space nothing is applied, the replica says so, and 
   cluster.assertHealthy()
 })
 
+test('a replica stops although its log waits for room on the disk', async () => {
+  const cluster = new Cluster(3)
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  const follower = cluster.follower(leader)
+  follower.disk.free = 0
+  for (let i = 0; i < 100; i += 1) leader.propose(String(i).padEnd(4000))
+  await cluster.clock.until(() => leader.consumer.items.length === 100)
+  assert.ok(follower.consumer.items.length < 100)
+  let stopped = false
+  void follower.engine.stop().then(() => {
+    stopped = true
+  })
+  await cluster.clock.until(() => stopped, 1000)
+  cluster.kill(follower.id)
+  follower.disk.free = 2 ** 40
+  await cluster.start(follower.id)
+  await cluster.untilAllHave(100)
+  cluster.assertHealthy()
+})
+
 test('a leader whose disk hangs hands over while its heartbeats go on', async () => {
   const cluster = new Cluster(3)
   await cluster.start()

@@ -230,7 +230,11 @@ export class Engine implements ReplicatedLog {
         ...this.tuning.wal,
         clock: this.clock,
         onFailed: (error) => this.fail(error),
-        onFullChanged: () => this.guarded(() => this.updateFull()),
+        onFullChanged: () =>
+          this.guarded(() => {
+            this.updateFull()
+            this.tellWritten()
+          }),
       },
       applied,
     )
@@ -519,7 +523,7 @@ export class Engine implements ReplicatedLog {
     this.receiver.stop()
     this.reads.end()
     this.changes.end()
-    for (const resolve of this.onWritten.splice(0)) resolve()
+    this.tellWritten()
     this.tellStatus()
   }
 
@@ -604,7 +608,7 @@ export class Engine implements ReplicatedLog {
     this.step({ kind: 'persisted', index, term, hardState })
     for (const message of write.messages) this.transport.send(message)
     if (this.writes.length > 0) return
-    for (const resolve of this.onWritten.splice(0)) resolve()
+    this.tellWritten()
   }
 
   private tell(ready: Ready): void {
@@ -874,8 +878,15 @@ export class Engine implements ReplicatedLog {
     while (this.canStep()) {
       this.takeReadies()
       if (this.writes.length === 0) return
+      // What waits for room was promised to nobody, so the end does not wait for it.
+      if (this.phase === 'stopping' && this.running().log.full) return
       await new Promise<void>((resolve) => this.onWritten.push(resolve))
     }
+  }
+
+  /** Something was written, or will not be for now. */
+  private tellWritten(): void {
+    for (const resolve of this.onWritten.splice(0)) resolve()
   }
 }
 

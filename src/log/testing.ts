@@ -263,6 +263,8 @@ export class MemoryDisk implements Disk {
   /** Writes and flushes call back only when this is over. */
   frozen = false
   failing: Error | null = null
+  /** For new segments; what there is can be written to. */
+  free = 2 ** 40
   private waiting: (() => void)[] = []
 
   constructor(clock: Clock) {
@@ -309,7 +311,7 @@ export class MemoryDisk implements Disk {
   flushFolderNow(): void {}
 
   freeBytes(): number {
-    return 2 ** 40
+    return this.free
   }
 
   thaw(): void {

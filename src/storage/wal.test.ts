@@ -264,6 +264,27 @@ test('closing waits for what was appended', () => {
   assert.deepEqual(order, ['written', 'closed'])
 })
 
+test('closing does not wait for room on the disk, whether the lack of it is known or noticed meanwhile', () => {
+  for (const noticed of ['before', 'while a segment is asked for', 'while a segment is filled']) {
+    const run = new Run(seededRandom(1))
+    run.append({ term: 1, vote: 1 }, [])
+    run.settle()
+    if (noticed === 'while a segment is filled')
+      run.disk.fault = (_, name, path) => (name === 'flush' && !/0[12]\.wal$/.test(path) ? 'ENOSPC' : null)
+    else run.disk.free = 0
+    for (let i = 1; i <= 100; i += 1)
+      run.log.append({ hardState: null, entries: [data(i, 1, 'x'.repeat(300))] }, () => {})
+    if (noticed === 'before') run.settle()
+    let closed = false
+    run.log.close(() => {
+      closed = true
+    })
+    run.settle()
+    assert.ok(closed, noticed)
+    assert.deepEqual(run.failures, [])
+  }
+})
+
 test('after a power cut at any operation all that was acknowledged is there, and nothing that was never appended', () => {
   for (let seed = 1; seed <= 150; seed += 1) crashRun(seed, 'crashed')
 })

@@ -172,7 +172,10 @@ class SegmentedLog implements WriteAheadLog {
       nextNumber: scanned.nextNumber,
       found: scanned.blank,
       onReady: () => this.pump(),
-      onFullChanged: options.onFullChanged,
+      onFullChanged: (full) => {
+        options.onFullChanged(full)
+        this.finishClosing()
+      },
       onFailed: (error) => this.fail('make a segment of', error),
     })
     this.removeFiles(scanned.leftovers)
