@@ -5,8 +5,8 @@ import type { SendMessageResponse } from '../gen/parley/v1/service.ts'
 import { fork } from './cluster.ts'
 import { MemoryStorage, type ChatWorld, type Owned } from './people.ts'
 
-/** The shortest that can be asked for. */
-const retentionS = 60
+/** Of its room: the shortest that can be asked for. */
+export const retentionS = 60
 const callMs = 6000
 const name = 'keeper'
 const password = 'correct horse'
