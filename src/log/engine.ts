@@ -1,5 +1,5 @@
 import { assert } from '../base/assert.ts'
-import type { Cancel, Clock } from '../base/clock.ts'
+import type { Clock } from '../base/clock.ts'
 import { replicaName, type ReplicaId } from '../base/ids.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Random } from '../base/random.ts'
@@ -39,6 +39,7 @@ import { changeReplicaSet } from './replica-set.ts'
 import { ReplicaSetView } from './replica-set-view.ts'
 import { SnapshotReceiver } from './snapshot-receiver.ts'
 import { SnapshotSender } from './snapshot-sender.ts'
+import { Ticks } from './ticks.ts'
 import type { SnapshotChunk, Transport } from './transport.ts'
 
 export interface EngineOptions {
@@ -103,9 +104,6 @@ const applyTargetMs = 5
 const leastApplyBytes = 16 * 1024
 const applyAgainMs = 500
 
-/** The most ticks that are not waited for one by one. A process that stalls counts up to so many at once when it wakes, which must be far from an election's time-out. */
-const mostQuietTicks = 2
-
 /** A replica that was removed is not listened to any more after so long. */
 const farewellMs = 3000
 
@@ -134,6 +132,7 @@ export class Engine implements ReplicatedLog {
   private readonly logger: Logger
   private readonly reads: Reads
   private readonly changes = new Changes()
+  private readonly ticks: Ticks
   private readonly view: ReplicaSetView
   private readonly sender: SnapshotSender
   private readonly receiver: SnapshotReceiver
@@ -147,11 +146,6 @@ export class Engine implements ReplicatedLog {
   } | null = null
 
   private turnScheduled = false
-  private cancelTick: Cancel | null = null
-  private tickedAtMs = 0
-  /** Ticks after `tickedAtMs` that the core can do without for now. The timer is set to the one after them. */
-  private quietTicks = 0
-  private isTickDue = false
   private pending: Uint8Array[] = []
   private readonly writes: Write[] = []
   private onWritten: (() => void)[] = []
@@ -200,6 +194,7 @@ export class Engine implements ReplicatedLog {
       ended: (to, index, ok) => this.guarded(() => this.step({ kind: 'snapshotSent', to, index, ok })),
       failed: (error) => this.guarded(() => this.cannotSend(error)),
     })
+    this.ticks = new Ticks(this.clock, this.tuning.tickMs, () => this.guarded(() => this.tick()))
     this.receiver = new SnapshotReceiver({
       ...shared,
       receiveSnapshot: (offer) => this.running().consumer.receiveSnapshot(offer),
@@ -275,8 +270,7 @@ export class Engine implements ReplicatedLog {
       throw error
     }
     this.statusDirty = true
-    this.tickedAtMs = this.clock.monotonicMs()
-    this.scheduleTick()
+    if (this.canStep()) this.ticks.start(this.quietTicks())
     this.schedule()
   }
 
@@ -432,7 +426,7 @@ export class Engine implements ReplicatedLog {
   }
 
   private step(input: Input): void {
-    this.countQuietTicks()
+    this.countTicks(this.ticks.takePassed())
     this.running().core.step(input)
     this.schedule()
   }
@@ -518,7 +512,7 @@ export class Engine implements ReplicatedLog {
 
   private halt(): void {
     this.phase = 'halted'
-    this.cancelTick?.()
+    this.ticks.stop()
     this.sender.stop()
     this.receiver.stop()
     this.reads.end()
@@ -548,7 +542,7 @@ export class Engine implements ReplicatedLog {
       this.tellStatus()
       this.running().consumer.statusChanged()
     }
-    if (!this.isTickDue && this.quietTicks > this.ticksToSpare()) this.scheduleTick()
+    this.ticks.waitAtMost(this.quietTicks())
   }
 
   private propagateProposals(): void {
@@ -717,47 +711,22 @@ export class Engine implements ReplicatedLog {
     this.step({ kind: 'full', full })
   }
 
-  private scheduleTick(): void {
-    this.cancelTick?.()
-    if (!this.canStep()) return
-    this.quietTicks = this.ticksToSpare()
-    const dueMs = this.tickedAtMs + (this.quietTicks + 1) * this.tuning.tickMs
-    this.cancelTick = this.clock.after(Math.max(0, dueMs - this.clock.monotonicMs()), () => {
-      this.isTickDue = true
-      // After the input that waits. When this process has stalled, what the others sent meanwhile is there now and must be heard before silence is counted; and the
-      // ticks that did not happen are not made up for.
-      this.clock.soon(() => this.guarded(() => this.tick()))
-    })
-  }
-
-  /** A process that only waits is woken up less often. */
-  private ticksToSpare(): number {
+  /** That many ticks change nothing but counts, for all that is known now. */
+  private quietTicks(): number {
     if (this.toldFull || this.installing || this.reads.areWaiting || this.sender.isSending) return 0
-    return Math.min(mostQuietTicks, this.running().core.quietTicks())
+    return this.running().core.quietTicks()
   }
 
-  /** Counts those of the quiet ticks that have passed. */
-  private countQuietTicks(): void {
-    if (this.quietTicks === 0) return
-    const { tickMs } = this.tuning
-    const passed = Math.floor((this.clock.monotonicMs() - this.tickedAtMs) / tickMs)
-    for (let left = Math.min(passed, this.quietTicks); left > 0; left -= 1) {
-      this.running().core.step({ kind: 'tick' })
-      this.quietTicks -= 1
-      this.tickedAtMs += tickMs
-    }
+  private countTicks(ticks: number): void {
+    for (let left = ticks; left > 0; left -= 1) this.running().core.step({ kind: 'tick' })
   }
 
   private tick(): void {
-    this.isTickDue = false
     const { core } = this.running()
-    const nowMs = this.clock.monotonicMs()
-    const ticks = this.quietTicks + 1
-    this.tickedAtMs = nowMs
-    this.quietTicks = 0
-    this.reads.tick(nowMs)
+    const ticks = this.ticks.take()
+    this.reads.tick(this.clock.monotonicMs())
     if (!this.installing) {
-      for (let left = ticks; left > 0; left -= 1) core.step({ kind: 'tick' })
+      this.countTicks(ticks)
       this.sender.tick(({ to, term }) => {
         const status = core.status()
         return (
@@ -769,7 +738,7 @@ export class Engine implements ReplicatedLog {
       this.updateFull()
       this.turn()
     }
-    this.scheduleTick()
+    if (this.canStep()) this.ticks.plan(this.quietTicks())
   }
 
   private updatePeers(): void {
