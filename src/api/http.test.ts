@@ -165,6 +165,22 @@ test('garbage and oversized headers are refused, and others are served', async (
   assert.equal((await fetch(url('/livez'))).status, 200)
 })
 
+test('a stop does not wait for a client that keeps open what was refused to it', async () => {
+  const other = await startTestApi()
+  const upgrade = 'Connection: Upgrade\r\nUpgrade: websocket\r\n'
+  for (const head of [
+    `GET /elsewhere HTTP/1.1\r\nHost: x\r\n${upgrade}`,
+    `GET /ws HTTP/1.1\r\nHost: x\r\n${upgrade}Origin: http://evil.example\r\n`,
+  ]) {
+    const socket = connect({ port: other.api.httpPort, host: '127.0.0.1', allowHalfOpen: true })
+    socket.write(`${head}\r\n`)
+    await once(socket, 'data')
+    socket.on('error', () => undefined)
+    after(() => socket.destroy())
+  }
+  await other.close()
+})
+
 test('a client that sends half a request, or nothing, is cut off', async () => {
   const impatient = await startTestApi({ webRoot: join(webRoot, 'app'), limits: { requestMs: 100 } })
   try {

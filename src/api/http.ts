@@ -191,5 +191,7 @@ function sendText(
 }
 
 function refuse(socket: Socket, status: number, text: string): void {
+  // Node's HTTP server knows nothing of it any more, and the other side may never end it.
+  socket.once('finish', () => socket.destroy())
   socket.end(`HTTP/1.1 ${status} ${text}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`)
 }

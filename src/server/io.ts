@@ -54,6 +54,8 @@ function parentLink(): SupervisorLink {
     report: (report) => {
       if (process.connected) process.send?.(report, () => undefined)
     },
-    onGone: (listener) => void once(process, 'disconnect').then(listener),
+    // It may have ended before anybody listened.
+    onGone: (listener) =>
+      void (process.connected ? once(process, 'disconnect') : Promise.resolve()).then(() => listener()),
   }
 }

@@ -23,6 +23,7 @@ import { openStateStore } from '../storage/state-store.ts'
 import { createStateWorker } from '../storage/state-worker.ts'
 import { systemClock } from './clock.ts'
 import { checkNotDiverged, markDiverged } from './diverged.ts'
+import { Ending } from './ending.ts'
 import { openReplicaFolder, type Identity, initialConfiguration } from './folders.ts'
 import type { ServerIo } from './io.ts'
 import { createJoinDesk } from './join-desk.ts'
@@ -185,7 +186,7 @@ async function serve(
   const stopTidying = tidyMemoryWhenIdle(systemClock, () => replica.position)
   const stopListening = io.onStop((signal) => {
     logger.info({ signal }, 'stopping')
-    end.gracefully()
+    end.asked()
   })
   io.supervisor?.onGone(() => {
     logger.warn({}, 'the supervisor has ended; stopping')
@@ -194,21 +195,19 @@ async function serve(
 
   const { code, isGraceful } = await end.reached
   if (isGraceful) {
-    await replica.drain(drainMs)
-    await api.close(drainMs)
-    await parts.stop()
-    logger.info({}, 'stopped')
+    const stop = async (): Promise<void> => {
+      await replica.drain(drainMs)
+      await api.close(drainMs)
+      await parts.stop()
+      logger.info({}, 'stopped')
+    }
+    await Promise.race([stop(), end.hurried])
   }
   stopListening()
   stopTidying()
   stopWatching()
   security.close()
   return code
-}
-
-interface End {
-  readonly code: number
-  readonly isGraceful: boolean
 }
 
 /** The authority's key is handed out over TLS only. */
@@ -222,22 +221,6 @@ function joinDesk(security: Security, replica: Replica, logger: Logger): JoinDes
     clock: systemClock,
     logger,
   })
-}
-
-/** How the replica comes to its end. */
-class Ending {
-  private resolve: (end: End) => void = () => undefined
-  readonly reached = new Promise<End>((resolve) => {
-    this.resolve = resolve
-  })
-
-  now(code: number): void {
-    this.resolve({ code, isGraceful: false })
-  }
-
-  gracefully(code = 0): void {
-    this.resolve({ code, isGraceful: true })
-  }
 }
 
 /** What is to be done when the replica begins, and for which end. */

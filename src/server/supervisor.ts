@@ -34,7 +34,7 @@ export type SupervisorEvent =
 export interface Supervisor {
   /** Takes in one more replica, without starting it. */
   add(replica: { readonly id: number; readonly folder: string }): void
-  /** Starts the process of a replica that has none. */
+  /** Starts the process of a replica that has none, unless all are being stopped. */
   start(replica: number): void
   /** Sends a signal to the process of a replica; false when it has none. SIGTERM stops it gracefully. */
   signal(replica: number, signal: 'SIGTERM' | 'SIGKILL'): boolean
@@ -99,7 +99,8 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
       restartMs.set(id, Math.min(longestRestartMs, Math.max(firstRestartMs, waitMs * 2)))
       const timer = setTimeout(() => {
         restarts.delete(timer)
-        startReplica(id, folder)
+        // It may have been started by hand meanwhile.
+        if (!children.has(id)) startReplica(id, folder)
       }, waitMs)
       restarts.add(timer)
     })
@@ -124,7 +125,7 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
     },
     start(replica) {
       const folder = folders.get(replica)
-      if (folder !== undefined && !children.has(replica)) startReplica(replica, folder)
+      if (!stopping && folder !== undefined && !children.has(replica)) startReplica(replica, folder)
     },
     signal(replica, signal) {
       return children.get(replica)?.kill(signal) === true

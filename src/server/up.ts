@@ -280,7 +280,8 @@ class Up {
     if (!event.expected && code === unwantedCode) {
       text = `${name} (process ${pid}) has ended, and does not start again.`
       if (wasRemoved(this.options.data, replica)) {
-        this.cluster = dropReplica(this.options.data, replica) ?? this.cluster
+        const file = join(this.options.data, clusterFileName)
+        this.cluster = this.stored(file, () => dropReplica(this.options.data, replica)) ?? this.cluster
         text = `${name} has left the cluster.`
       }
     } else if (!event.expected) {
@@ -396,7 +397,17 @@ class Up {
       pid: process.pid,
       replicas: this.cluster.replicas.map(({ id }) => ({ id, pid: this.supervisor.running.get(id) ?? null })),
     }
-    writeJson(this.upFile, file)
+    this.stored(this.upFile, () => writeJson(this.upFile, file))
+  }
+
+  /** Null when it fails: for want of room in a file of the supervisor no replica has to end. */
+  private stored<T>(path: string, write: () => T): T | null {
+    try {
+      return write()
+    } catch (error) {
+      this.io.err(`${path} could not be written (${problemOf(error)}).`)
+      return null
+    }
   }
 
   private tell(event: UpEvent, text: string): void {
