@@ -180,6 +180,25 @@ test('a blank draft can be kept but not sent', () => {
   assert.equal(chat.queries.drafts(alice.account, 500, '').items.length, 1)
 })
 
+test('a text that is blank or too large is refused for each recipient, and one who does not exist is named first', () => {
+  const { chat, alice, draftId } = start()
+  const recipients = ['bob', 'nobody', 'alice'].map(toAccount)
+  chat.do(alice, saving(draftId, 0, 'éé', [...recipients, toRoom('everyone')]))
+  const blank = chat.newId()
+  chat.do(alice, saving(blank, 0, '  ', recipients))
+  const policy = { ...chat.queries.policy(), maxMessageBytes: 3 }
+  chat.do(alice, { $case: 'setPolicy', value: { id: noBytes, policy, fields: [] } })
+  assert.deepEqual(summary(chat.do(alice, sending(draftId, blank)).outcomes), [
+    'bob: REASON_MESSAGE_TOO_LARGE',
+    'nobody: REASON_ACCOUNT_NOT_FOUND',
+    'alice: REASON_NOT_TO_ONESELF',
+    'everyone: REASON_MESSAGE_TOO_LARGE',
+    'bob: REASON_INVALID_ARGUMENT',
+    'nobody: REASON_INVALID_ARGUMENT',
+    'alice: REASON_INVALID_ARGUMENT',
+  ])
+})
+
 test('the rate holds for drafts too, and what is over it stays', () => {
   const { chat, alice, draftId } = start()
   for (const name of ['carol', 'dan', 'eve']) chat.register(name)

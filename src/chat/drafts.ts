@@ -87,11 +87,14 @@ function sendDraft(
   budget: { sends: number; bytes: number },
 ): readonly DraftOutcome[] {
   if (draft.recipients.length === 0) return [failed(draft.id, undefined, Reason.INVALID_ARGUMENT)]
+  // The same for all recipients, so found once: texts are long, and recipients may be many.
   const bytes = utf8Length(draft.text)
+  const blank = isBlank(draft.text)
+  const tooLarge = checkText(state, draft.text)
   // A conversation that is named twice, by its id and by its name, gets the message once.
   const sent = new Map<number, MessageRef>()
   const outcomes = draft.recipients.map((recipient, i): DraftOutcome => {
-    if (isBlank(draft.text)) return failed(draft.id, recipient, Reason.INVALID_ARGUMENT)
+    if (blank) return failed(draft.id, recipient, Reason.INVALID_ARGUMENT)
     const destination = findDestination(state, who.account, recipient)
     if (destination.kind === 'rejected') return failed(draft.id, recipient, destination.rejected.value.reason)
     const known = destination.kind === 'conversation' ? sent.get(destination.conversation.id) : undefined
@@ -99,7 +102,7 @@ function sendDraft(
     const delivered = peer !== null && peer.connections > 0
     if (known !== undefined)
       return { draftId: draft.id, recipient, outcome: { $case: 'sent', value: known }, delivered }
-    const rejected = checkText(state, draft.text) ?? checkRate(state, who.account)
+    const rejected = tooLarge ?? checkRate(state, who.account)
     if (rejected !== null) return failed(draft.id, recipient, rejected.value.reason)
     if (budget.sends < 1 || budget.bytes < bytes) return failed(draft.id, recipient, Reason.RATE_LIMITED)
     budget.sends -= 1
