@@ -174,10 +174,12 @@ export class Conversations {
     this.sql.of('UPDATE conversation SET retention_s = ? WHERE id = ?').run(retentionS, row.id)
   }
 
-  /** Conversations that have, or had, a retention of their own. */
+  /** Conversations with messages that have, or had, a retention of their own. Only when all is flushed. */
   withRetention(): readonly number[] {
     return this.sql
-      .of(`SELECT id FROM conversation WHERE retention_s <> ${followsPolicy} ORDER BY id`)
+      .of(
+        `SELECT id FROM conversation WHERE retention_s <> ${followsPolicy} AND last_seq > expired_up_to ORDER BY id`,
+      )
       .all()
       .map((row) => integer(row['id']))
   }

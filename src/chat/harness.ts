@@ -130,6 +130,25 @@ export class Harness {
 
 const noBytes = new Uint8Array(0)
 
+/** The same database, which tells of each query that asks for many rows its text, and how many it got. */
+export function tellingReads(db: Sql, told: (sql: string, rows: number) => void): Sql {
+  return {
+    exec: (sql) => db.exec(sql),
+    prepare(sql) {
+      const statement = db.prepare(sql)
+      return {
+        run: (...values) => statement.run(...values),
+        get: (...values) => statement.get(...values),
+        all(...values) {
+          const rows = statement.all(...values)
+          told(sql, rows.length)
+          return rows
+        },
+      }
+    },
+  }
+}
+
 export function toAccount(name: string): Target {
   return { target: { $case: 'account', value: name } }
 }

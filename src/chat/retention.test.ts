@@ -3,7 +3,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { Policy, Reason } from '../gen/parley/v1/model.ts'
-import { Harness, nobody, toAccount, toRoom, type Who } from './harness.ts'
+import { Harness, nobody, tellingReads, toAccount, toRoom, type Who } from './harness.ts'
 import { expiredAtOnce } from './retention.ts'
 
 const noBytes = new Uint8Array(0)
@@ -131,6 +131,39 @@ test('what is due is told before: only what the policy reaches, and about as man
     due.bytes > freed / 1.25 && due.bytes < freed * 1.25,
     `${due.bytes} were told, and ${freed} became free`,
   )
+})
+
+test('rooms whose messages are all gone are not looked at, and are again when there is one', () => {
+  let looks = 0
+  const chat = new Harness(
+    tellingReads(new DatabaseSync(':memory:'), (sql) => {
+      if (/FROM message WHERE conversation = . AND seq > /.test(sql)) looks += 1
+    }),
+  )
+  const alice = chat.register('alice')
+  const looksOf = (run: () => void): number => {
+    looks = 0
+    run()
+    return looks
+  }
+  for (const name of ['garden', 'kitchen', 'cellar']) {
+    chat.do(alice, { $case: 'createRoom', value: { id: noBytes, name, topic: '', private: false } })
+    chat.do(alice, { $case: 'setRoomRetention', value: { id: noBytes, name, retentionS: dayS } })
+  }
+  for (const name of ['garden', 'kitchen']) chat.send(alice, toRoom(name), 'x')
+  chat.nowMs += 2 * dayMs
+  assert.equal(
+    looksOf(() => expire(chat)),
+    2,
+  )
+  assert.equal(
+    looksOf(() => expire(chat)),
+    0,
+  )
+  // In one batch, of which nothing has been written yet when messages are looked for.
+  const send = { $case: 'sendMessage', value: { id: noBytes, to: toRoom('garden'), text: 'x' } } as const
+  chat.apply(chat.command(alice, send), chat.command(nobody, { $case: 'expireMessages', value: {} }, noBytes))
+  assert.equal(looks, 1)
 })
 
 test('the owner of a room and administrators may set its retention, nobody else; that of #everyone administrators only', () => {

@@ -98,7 +98,7 @@ function lookForDue(sql: Statements, atMs: number, most: number): Due & { readon
     )
   for (const room of sql
     .of(
-      `SELECT id, expired_up_to, retention_s FROM conversation WHERE retention_s <> ${followsPolicy} ORDER BY id`,
+      `SELECT id, expired_up_to, retention_s FROM conversation WHERE retention_s <> ${followsPolicy} AND last_seq > expired_up_to ORDER BY id`,
     )
     .all()) {
     const left = most - due.looked
