@@ -3,7 +3,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { Reason } from '../gen/parley/v1/model.ts'
 import type { Marks } from '../gen/parley/v1/service.ts'
-import { Harness, toAccount, toConversation, toRoom, type Op, type Who } from './harness.ts'
+import { Harness, tellingReads, toAccount, toConversation, toRoom, type Op, type Who } from './harness.ts'
 import { limits } from './limits.ts'
 
 const noBytes = new Uint8Array(0)
@@ -65,6 +65,27 @@ test('one’s own messages are never in one’s inbox, however many', () => {
   assert.equal(marksOf(chat, bob)?.openedUpTo, 1)
   chat.do(bob, { $case: 'openInbox', value: { id: noBytes, count: 1, conversation: 0 } })
   assert.equal(marksOf(chat, bob)?.openedUpTo, 52)
+})
+
+test('opening many conversations reads little more than it opens', () => {
+  let read = 0
+  const chat = new Harness(
+    tellingReads(new DatabaseSync(':memory:'), (sql, rows) => {
+      if (sql.startsWith('SELECT * FROM message')) read += rows
+    }),
+  )
+  const bob = chat.register('bob')
+  const friends = Array.from({ length: 20 }, (_, i) => chat.register(`friend-${i}`))
+  const send = { $case: 'sendMessage', value: { id: noBytes, to: toAccount('bob'), text: 'hello' } } as const
+  for (let i = 0; i < 30; i += 1) chat.apply(...friends.map((friend) => chat.command(friend, send)))
+  // One of each conversation, and later at most as many again as were opened, twice.
+  for (const count of [1, 100, 499]) {
+    read = 0
+    const opened = chat.do(bob, { $case: 'openInbox', value: { id: noBytes, count, conversation: 0 } })
+    assert.equal(opened.messages.length, count)
+    const most = friends.length + 3 * count
+    assert.ok(read <= most, `${read} rows were read to open ${count} messages`)
+  }
 })
 
 test('large messages make an answer shorter, and the rest stays in the inbox', () => {

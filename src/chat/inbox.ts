@@ -16,7 +16,7 @@ export function openInbox(state: State, who: SignedInRows, request: OpenInboxReq
     return conversationNotFound
   // Messages of so many conversations are opened at most: of those in which something has waited longest.
   const unopened = findWaiting(state, account, request.conversation, request.count).map(
-    (conversation) => new Unopened(state, conversation, account, request.count),
+    (conversation) => new Unopened(state, conversation, account),
   )
   const opened: MessageRow[] = []
   let bytes = 0
@@ -66,8 +66,8 @@ function findOldest(unopened: readonly Unopened[]): Unopened | null {
   return oldest
 }
 
-/** Rows that are read ahead at most. */
-const readAhead = 50
+/** Rows that are read at once at most: one at first, then twice as many each time. Texts are long, and conversations may be many. */
+const maxRowsAtOnce = 50
 
 /** The messages of one conversation that are in an account's inbox, in order. */
 class Unopened {
@@ -76,19 +76,17 @@ class Unopened {
   private readonly member: MemberRow
   private rows: readonly MessageRow[] = []
   private index = 0
-  private readonly rowsAtOnce: number
+  private rowsAtOnce = 1
   private isComplete = false
   private taken = 0
 
-  /** @param count how many messages are wanted at most. */
-  constructor(state: State, conversation: number, account: number, count: number) {
+  constructor(state: State, conversation: number, account: number) {
     const row = state.conversations.get(conversation)
     const member = state.conversations.member(account, conversation)
     if (row === null || member === null) throw new Error('a conversation of an account exists')
     this.state = state
     this.conversation = row
     this.member = member
-    this.rowsAtOnce = Math.min(readAhead, count)
   }
 
   peek(): MessageRow | null {
@@ -124,5 +122,6 @@ class Unopened {
       .map(messageFromRow)
     this.index = 0
     this.isComplete = this.rows.length < limit
+    this.rowsAtOnce = Math.min(maxRowsAtOnce, 2 * limit)
   }
 }
