@@ -147,6 +147,60 @@ test('an old snapshot and the events since are a fresh snapshot', () => {
   )
 })
 
+test('whatever was read, opened, hidden and deleted before, what counts as unread and unopened is what the server counts', () => {
+  const everyone = 1
+  const senders = [1, 1, 2, 0] as const
+  const deed = fc.record({
+    kind: fc.constantFrom(
+      'read',
+      'unread',
+      'upTo',
+      'openedUpTo',
+      'openInbox',
+      'hide',
+      'hide',
+      'delete',
+      'delete',
+    ),
+    seq: fc.integer({ min: 1, max: senders.length }),
+  })
+  fc.assert(
+    fc.property(fc.array(deed, { minLength: 2, maxLength: 8 }), (deeds) => {
+      const db = new DatabaseSync(':memory:')
+      try {
+        const chat = new Harness(db)
+        const people = names.map((name) => chat.register(name))
+        const viewer = people[0]
+        assert.ok(viewer !== undefined)
+        for (const sender of senders) take(chat, people, act(sender, send(toConversation(everyone))))
+        let followed = snapshot(chat, viewer)
+        for (const { kind, seq } of deeds) {
+          const message = { conversation: everyone, seq }
+          const deleting = (forAll: boolean): Op => ({
+            $case: 'deleteMessage',
+            value: { id: noBytes, message, forAll },
+          })
+          if (kind === 'delete') take(chat, people, act(senders[seq - 1] ?? 0, deleting(true)))
+          else if (kind === 'hide') take(chat, people, act(0, deleting(false)))
+          else if (kind === 'openInbox')
+            take(
+              chat,
+              people,
+              act(0, { $case: 'openInbox', value: { id: noBytes, count: 1, conversation: 0 } }),
+            )
+          else take(chat, people, act(0, mark(everyone, { $case: kind, value: seq })))
+          for (const event of chat.lastEvents()) followed = withEvent(followed, event)
+          followed = refreshed(chat, viewer, followed)
+          assertSame(followed, snapshot(chat, viewer))
+        }
+      } finally {
+        db.close()
+      }
+    }),
+    { numRuns: 200 },
+  )
+})
+
 test('events that the snapshot holds already change nothing when they come again', () => {
   const db = new DatabaseSync(':memory:')
   const chat = new Harness(db)

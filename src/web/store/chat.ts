@@ -31,7 +31,7 @@ export interface Chat {
 }
 
 /** The counting of unread and unopened messages stops here, as it does at the server. */
-export const countLimit = 1000
+const countLimit = 1000
 
 export function newChat(me: Account, session: number, position: number): Chat {
   return {
@@ -284,21 +284,9 @@ function withHiddenMessage(chat: Chat, message: Message): Chat {
 function withUncounted(chat: Chat, message: Message): Chat {
   const conversation = chat.conversations.get(message.conversation)
   if (conversation === undefined || message.sender === chat.me.id) return chat
-  const marks = chat.marks.get(message.conversation)
-  // Whether it counted depends on marks that are known only when the conversation was opened; where they matter, ask.
-  if (conversation.unread >= countLimit || conversation.unopened >= countLimit || marks === undefined) {
-    return withStale(chat, message.conversation)
-  }
-  const unread = isRead(marks, conversation, message, chat.me.id) ? 0 : 1
-  const unopened = message.seq > marks.openedUpTo ? 1 : 0
-  return {
-    ...chat,
-    conversations: mapWith(chat.conversations, message.conversation, {
-      ...conversation,
-      unread: Math.max(0, conversation.unread - unread),
-      unopened: Math.max(0, conversation.unopened - unopened),
-    }),
-  }
+  // Whether it counted depends on what was read, opened or hidden before, which is not all known here: where it may have counted, ask.
+  const mayCount = conversation.unread > 0 || conversation.unopened > 0
+  return mayCount ? withStale(chat, message.conversation) : chat
 }
 
 function withMarks(chat: Chat, marks: Marks): Chat {
