@@ -9,7 +9,7 @@ export type CommandOp = NonNullable<Command['op']>
 /**
  * Builds the command that a request asks for.
  *
- * @param digested what tells a repetition of the request from another use of its id: `op` without its secrets, when it has some.
+ * @param digested what tells a repetition of the request from another use of its id: `op` without what a repetition may find changed, when it has some.
  */
 export function makeCommand(
   id: Uint8Array,

@@ -381,6 +381,24 @@ test('registration repeated with its token returns the same session; with anothe
   client.close()
 })
 
+test('the id of a request that set a password is refused with another password', async () => {
+  const client = await new TestClient(port).ready()
+  const registering = { id: newId(), name: 'gus', password: 'one', device: '', token: randomBytes(32) }
+  const changing = { id: newId(), oldPassword: 'one', newPassword: 'two' }
+  const { token } = await client.get('register', registering)
+  await client.get('authenticate', { token })
+  await client.get('changePassword', changing)
+  for (const op of [
+    { $case: 'register', value: { ...registering, password: 'three' } },
+    { $case: 'changePassword', value: { ...changing, oldPassword: 'two', newPassword: 'three' } },
+  ] as const)
+    assert.equal((await client.fail(op)).reason, Reason.ID_REUSED)
+  // The requests themselves may still be repeated.
+  assert.deepEqual((await client.get('register', registering)).token, token)
+  await client.get('changePassword', changing)
+  client.close()
+})
+
 test('while registration is closed an administrator can make accounts, and nobody else', async () => {
   const setOpen = async (registrationOpen: boolean) => {
     const { policy } = await ann.get('getPolicy', {})

@@ -8,7 +8,7 @@ import { PasswordsOverloadedError, type Passwords } from '../replica/passwords.t
 import type { Executed, Replica } from '../replica/types.ts'
 import { createAttempts, type Attempt } from './attempts.ts'
 import { failed, positionOf, resultOf, unavailable, type Answer, type Caller } from './calls.ts'
-import { makeCommand, type CommandOp } from './commands.ts'
+import { makeCommand } from './commands.ts'
 import { makeError } from './errors.ts'
 
 /** The operations that handle passwords and tokens. Neither goes into the log: only a hash of each does. */
@@ -92,15 +92,10 @@ export function createSignIn(
       const { signedIn } = caller
       run(timeoutMs, answer, async (remainingMs) => {
         const token = request.token.length === 0 ? randomBytes(tokenBytes) : request.token
-        const passwordHash = await passwords.hash(request.password)
+        const passwordHash = await passwords.hash(request.password, request.id)
         const value = { name: request.name, passwordHash, device: request.device, tokenHash: sha256(token) }
         // Who asks is left out of the fingerprint: the request may be repeated after the asking session has ended.
-        const command = makeCommand(
-          request.id,
-          null,
-          { $case: 'register', value },
-          { $case: 'register', value: { ...value, passwordHash: '' } },
-        )
+        const command = makeCommand(request.id, null, { $case: 'register', value })
         // While registration is closed, administrators may still make accounts.
         const executed = await execute({ ...command, ...signedIn }, remainingMs())
         const result = resultOf(executed)
@@ -167,18 +162,13 @@ export function createSignIn(
           passwordVersion = noPasswordVersion
         }
         attempt.succeeded()
-        const passwordHash = await passwords.hash(request.newPassword)
-        const secretless: CommandOp = {
-          $case: 'changePassword',
-          value: { passwordHash: '', passwordVersion: 0 },
-        }
+        const passwordHash = await passwords.hash(request.newPassword, request.id)
+        const op = { $case: 'changePassword', value: { passwordHash, passwordVersion } } as const
         const executed = await execute(
-          makeCommand(
-            request.id,
-            signedIn,
-            { $case: 'changePassword', value: { passwordHash, passwordVersion } },
-            secretless,
-          ),
+          makeCommand(request.id, signedIn, op, {
+            $case: 'changePassword',
+            value: { ...op.value, passwordVersion: 0 },
+          }),
           remainingMs(),
         )
         return [resultOf(executed), positionOf(executed)]

@@ -1,13 +1,16 @@
-import { argon2, randomBytes, timingSafeEqual } from 'node:crypto'
+import { argon2, hash, randomBytes, timingSafeEqual } from 'node:crypto'
 import { promisify } from 'node:util'
 
 /** Hashes and checks passwords with argon2id, one after another, off the replication thread. */
 export interface Passwords {
   /**
+   * The same for the same password and id, so that a request that is sent again can be told from another one with its id. The salt is made of the id: no two requests share one.
+   *
+   * @param id of the request that brings the password.
    * @returns a PHC string: `$argon2id$v=19$m=19456,t=2,p=1$SALT$HASH`.
    * @throws PasswordsOverloadedError when too many wait already.
    */
-  hash(password: string): Promise<string>
+  hash(password: string, id: Uint8Array): Promise<string>
 
   /**
    * Whether `phc` is the hash of `password`. Null stands for an account that does not exist: the answer is false, after the same time.
@@ -73,9 +76,9 @@ export function createPasswords(options: PasswordOptions = {}): Passwords {
   }
 
   return {
-    hash: (password) =>
+    hash: (password, id) =>
       inTurn(async () => {
-        const salt = randomBytes(saltBytes)
+        const salt = hash('sha256', id, 'buffer').subarray(0, saltBytes)
         return toPhc(parameters, salt, await derive(password, salt, parameters, hashBytes))
       }),
     verify: (password, phc) => {

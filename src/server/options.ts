@@ -206,7 +206,7 @@ export const serveOptions = {
     min: 64,
     max: 1_048_576,
     default: 19_456,
-    help: 'memory that hashing one new password takes, in KiB; less makes guessing stolen hashes cheaper',
+    help: 'memory that hashing one new password takes, in KiB; less makes guessing stolen hashes cheaper; the same at all replicas',
     remembered: true,
   },
   trustTimeouts: { ...trustTimeouts, remembered: true },
