@@ -35,6 +35,8 @@ export class Housekeeping {
   private readonly touched = new Set<number>()
   private touchedToldMs: number
   private sessionsEndedMs: number
+  /** As the policy said at the last tick of who leads. */
+  private isIdleLogoutOn = false
   /** Since when each unreachable replica has been so. */
   private readonly unreachableSinceMs = new Map<number, number>()
   private readonly underWay = new Set<string>()
@@ -73,6 +75,10 @@ export class Housekeeping {
       this.sessionsEndedMs = nowMs
       return
     }
+    const wasIdleLogoutOn = this.isIdleLogoutOn
+    this.isIdleLogoutOn = this.options.queries().policy().idleLogoutS > 0
+    // Without it replicas have told seldom what was done: now all of them tell first. Nothing is put off when only the time is changed.
+    if (this.isIdleLogoutOn && !wasIdleLogoutOn) this.sessionsEndedMs = nowMs
     this.raiseVersion(status)
     this.clearLostReplicas(status, nowMs)
     this.expireMessages()

@@ -916,12 +916,15 @@ async function setUpIdleLogout(idleLogoutS: number, leadsAfterMs: number) {
   leads(2)
   pass(leadsAfterMs)
   leads(1)
-  const id = testId(clock.wallMs())
-  const value = { id, policy: Policy.create({ idleLogoutS }), fields: ['idle_logout_s'] }
-  replica.execute(commandOf(admin, id, { $case: 'setPolicy', value }), 1000, () => undefined)
-  pass(1000)
-  assert.deepEqual([replica.queries.policy().idleLogoutS, replica.versionInUse], [idleLogoutS, 2])
-  return { ...all, admin, pass }
+  const setIdleLogout = (idleLogoutS: number): void => {
+    const id = testId(clock.wallMs())
+    const value = { id, policy: Policy.create({ idleLogoutS }), fields: ['idle_logout_s'] }
+    replica.execute(commandOf(admin, id, { $case: 'setPolicy', value }), 1000, () => undefined)
+    pass(1000)
+    assert.deepEqual([replica.queries.policy().idleLogoutS, replica.versionInUse], [idleLogoutS, 2])
+  }
+  setIdleLogout(idleLogoutS)
+  return { ...all, admin, pass, setIdleLogout }
 }
 
 for (const idleLogoutS of [3, 60, 100])
@@ -948,6 +951,37 @@ test('after a time without writes nobody is signed out for idling before all rep
   pass(5000)
   replica.touch(admin.session)
   pass(60_000)
+  assert.ok(replica.queries.sessionExists(admin.session))
+})
+
+test('when idle log-out is turned on nobody is signed out for idling before all replicas could tell what was done', async () => {
+  for (let phaseMs = 0; phaseMs < 15_000; phaseMs += 2500) {
+    const { clock, log, replica, signUp, pass, setIdleLogout } = await setUpIdleLogout(0, 15_000)
+    const carol = signUp('carol')
+    clock.run(200_000 + phaseMs)
+    log.commit()
+    setIdleLogout(60)
+    // As the word of a replica at which carol has been reading.
+    pass(12_000)
+    const value = { sessions: [carol.session] }
+    const touch = { $case: 'touchSessions', value } as const
+    const commands = [{ id: new Uint8Array(0), fingerprint: 0, account: 0, session: 0, op: touch }]
+    log.commit([
+      CommandBatch.encode({ origin: 2, incarnation: 1, number: 1, atMs: clock.wallMs(), commands }).finish(),
+    ])
+    pass(60_000)
+    assert.ok(replica.queries.sessionExists(carol.session), `signed out in phase ${phaseMs} ms`)
+  }
+})
+
+test('who idles is signed out, however often the time for that is changed', async () => {
+  const { replica, admin, signUp, pass, setIdleLogout } = await setUpIdleLogout(60, 23_000)
+  const { session } = signUp('carol')
+  for (let i = 0; i < 15; i += 1) {
+    setIdleLogout(60 + (i % 2))
+    pass(9000)
+  }
+  assert.ok(!replica.queries.sessionExists(session))
   assert.ok(replica.queries.sessionExists(admin.session))
 })
 
