@@ -228,6 +228,21 @@ test('the end of a session reaches its streams after its last events, and them a
   assert.deepEqual(connections, ['11 came', '12 came', '11 went'])
 })
 
+test('a session that ended gets nothing of what comes after, though it was applied together with its end', () => {
+  const { clock, members, open, apply } = setUp()
+  members.set(1, [7])
+  const ending = open(1, 11, 0)
+  const other = open(1, 12, 0)
+  clock.run()
+  for (const { notes } of [ending, other]) notes.take()
+  // The first of these ends it.
+  apply([[toConversation(7), toAccount(1)], [toAccount(1)], [toConversation(7)], [toAll]], {
+    endedSessions: [11],
+  })
+  assert.deepEqual(ending.notes.take(), ['1:1', '1:2', 'ended'])
+  assert.deepEqual(other.notes.take(), ['1:1', '1:2', '2:3', '3:4', '4:5'])
+})
+
 test('a stream of a session that does not exist ends at once', () => {
   const { clock, open } = setUp()
   const { notes } = open(1, 999, 0)

@@ -149,18 +149,17 @@ export class Subscriptions {
   publish(applied: readonly Applied[]): void {
     const before = this.recentPosition
     const touched: Open[] = []
-    let ended: number[] | null = null
     for (const one of applied) {
       for (const change of one.memberships) this.changeMembership(change)
       for (const event of one.events) {
         const isWanted = this.route(event, touched)
         this.recent.add(event, isWanted ? event.bytes.length : unencodedBytes)
       }
-      if (one.endedSessions.length > 0) ended = [...(ended ?? []), ...one.endedSessions]
+      // At once: what follows is not for them any more.
+      for (const session of one.endedSessions) this.endSession(session)
     }
     this.recentPosition = this.position()
     for (const open of touched) this.deliver(open, before)
-    for (const session of ended ?? []) this.endSession(session)
     for (const open of this.ahead) if (open.cursor <= this.recentPosition) this.startCatchingUp(open)
   }
 
@@ -374,8 +373,11 @@ export class Subscriptions {
   }
 
   private end(open: Open): void {
+    // What was applied up to its end, with the event that says so, was not given to it yet.
+    const last = open.state === 'live' ? (open.batch ?? []) : []
     this.remove(open)
     try {
+      if (last.length > 0) open.receiver.events(last)
       open.receiver.ended()
     } catch (error) {
       this.logger.error({ error: String(error), session: open.session }, 'an event receiver failed')
