@@ -52,6 +52,22 @@ test('a command line that was signed in finds the cluster when all replicas that
   assert.equal(network.replica(2).seen.length, length)
 })
 
+test('a search whose first page is empty goes on, and says that nothing was found only when there is no more', async () => {
+  const { network, fake, run } = start()
+  fake.environment['PARLEY_PASSWORD'] = 'secret'
+  await run('login', 'ann')
+  const found = Message.create({ conversation: 7, seq: 3, sender: 9, senderName: 'bob', text: 'lunch?' })
+  const linesOf = async (...pages: readonly (readonly Message[])[]): Promise<readonly string[]> => {
+    network.chat.searchPages.splice(0, Infinity, ...pages)
+    const { length } = fake.outLines
+    assert.equal(await run('search', 'lunch', '--limit', '2'), 0)
+    return fake.outLines.slice(length)
+  }
+  assert.match((await linesOf([], [], [found])).join('\n'), /^[^\n]*lunch\?$/)
+  assert.match((await linesOf([found], [found], [found])).join('\n'), /^\(there are more\)(\n.*lunch\?){2}$/)
+  assert.deepEqual(await linesOf([], []), ['Nothing found.'])
+})
+
 test('who signs in as somebody else, at another replica too, is signed in as that one', async () => {
   const { network, fake, run } = start(2)
   fake.environment['PARLEY_PASSWORD'] = 'secret'

@@ -83,6 +83,8 @@ export class FakeChat {
   /** Not opened yet, by whomever. */
   readonly inbox: Message[] = []
   readonly events: Event[] = []
+  /** What any search finds, page by page. */
+  readonly searchPages: (readonly Message[])[] = []
   readonly tokens = new Map<string, { account: Account; session: number }>()
   /** By name. The first of them is account 5, the next one 6. */
   readonly passwords = new Map<string, string>()
@@ -321,6 +323,12 @@ export class FakeReplica {
           lastSeq: messages.at(-1)?.seq ?? 0,
         }
         return [{ $case: 'listMessages', value }, position]
+      }
+      case 'searchMessages': {
+        const page = Number(op.value.pageToken)
+        const messages = this.chat.searchPages[page] ?? []
+        const nextPageToken = page + 1 < this.chat.searchPages.length ? String(page + 1) : ''
+        return [{ $case: 'searchMessages', value: { messages, nextPageToken } }, position]
       }
       case 'openInbox': {
         const messages = this.chat.inbox.splice(0, op.value.count)

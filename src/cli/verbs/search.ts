@@ -1,4 +1,4 @@
-import type { Client } from '../../client/index.ts'
+import { findMessages, type Client } from '../../client/index.ts'
 import type { Target } from '../../gen/parley/v1/model.ts'
 import { Labels, parseTarget } from '../names.ts'
 import { type Look, lookOf, messageJson, messageLine } from '../present.ts'
@@ -36,11 +36,11 @@ export async function searchReport(
   look: Look,
   labels = new Labels(client),
 ): Promise<Report> {
-  const found = await client.call('searchMessages', {
-    query,
-    pageSize: limit,
-    ...(conversation === null ? {} : { conversation }),
-  })
+  const found = await findMessages(
+    client,
+    { query, ...(conversation === null ? {} : { conversation }) },
+    { least: limit, most: limit },
+  )
   // The newest last, where the eye is.
   const messages = [...found.messages].reverse()
   await labels.of(messages)

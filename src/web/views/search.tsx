@@ -1,4 +1,5 @@
-import { useState } from 'react'
+import { useEffect, useRef, useState } from 'react'
+import { findMessages } from '../../client/index.ts'
 import type { Message } from '../../gen/parley/v1/model.ts'
 import { routeHash } from '../store/state.ts'
 import { placeText, senderText } from '../store/words.ts'
@@ -18,8 +19,26 @@ export function SearchPage() {
   const [typed, setTyped] = useState('')
   const [found, setFound] = useState<Found | null>(null)
 
+  // The newest search: it ends those before it, and leaving the page ends it.
+  const newest = useRef(0)
+  useEffect(
+    () => () => {
+      newest.current += 1
+    },
+    [],
+  )
+
   const search = async (query: string, before: Found | null) => {
-    const page = await app.call('searchMessages', { query, pageSize: 30, pageToken: before?.next ?? '' })
+    newest.current += 1
+    const number = newest.current
+    const isWanted = () => number === newest.current
+    const page = await findMessages(
+      app,
+      { query, pageToken: before?.next ?? '' },
+      { least: 1, most: 30 },
+      isWanted,
+    )
+    if (!isWanted()) return
     setFound({ query, messages: [...(before?.messages ?? []), ...page.messages], next: page.nextPageToken })
   }
 
