@@ -82,6 +82,8 @@ export class Conversations {
   private directs = new Map<number, number>()
   /** Rooms by name, as people write it. */
   private rooms = new Map<string, number>()
+  /** How many rooms an account is in; of those that were asked for. */
+  private roomCounts = new Map<number, number>()
 
   constructor(sql: Statements) {
     this.sql = sql
@@ -221,6 +223,7 @@ export class Conversations {
       )
       .run(row.account, row.conversation, row.joinedPosition, row.openedUpTo, row.readUpTo)
     this.members.add(pairKey(account, conversation.id), row)
+    this.countRoom(account, conversation, 1)
     conversation.members += 1
     this.changed(conversation)
   }
@@ -229,6 +232,7 @@ export class Conversations {
     this.sql.of('DELETE FROM mark WHERE account = ? AND conversation = ?').run(account, conversation.id)
     this.sql.of('DELETE FROM member WHERE account = ? AND conversation = ?').run(account, conversation.id)
     this.members.remove(pairKey(account, conversation.id))
+    this.countRoom(account, conversation, -1)
     conversation.members -= 1
     this.changed(conversation)
   }
@@ -238,6 +242,20 @@ export class Conversations {
       .of('SELECT conversation FROM member WHERE account = ? ORDER BY conversation')
       .all(account)
       .map((row) => integer(row['conversation']))
+  }
+
+  /** `#everyone` and direct conversations are none. */
+  roomsOf(account: number): number {
+    const known = this.roomCounts.get(account)
+    if (known !== undefined) return known
+    const row = this.sql
+      .of(
+        'SELECT count(*) AS n FROM member m JOIN conversation c ON c.id = m.conversation WHERE m.account = ? AND c.kind = ?',
+      )
+      .get(account, numberFromKind(ConversationKind.ROOM))
+    const count = integer(row?.['n'])
+    this.roomCounts.set(account, count)
+    return count
   }
 
   flush(): void {
@@ -250,6 +268,7 @@ export class Conversations {
     this.members.trim()
     if (this.directs.size > 50_000) this.directs = new Map()
     if (this.rooms.size > 50_000) this.rooms = new Map()
+    if (this.roomCounts.size > 50_000) this.roomCounts = new Map()
   }
 
   clear(): void {
@@ -257,6 +276,12 @@ export class Conversations {
     this.members.clear()
     this.directs = new Map()
     this.rooms = new Map()
+    this.roomCounts = new Map()
+  }
+
+  private countRoom(account: number, { kind }: ConversationRow, change: 1 | -1): void {
+    const known = this.roomCounts.get(account)
+    if (known !== undefined && kind === ConversationKind.ROOM) this.roomCounts.set(account, known + change)
   }
 }
 

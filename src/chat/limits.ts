@@ -21,6 +21,8 @@ export const limits = {
   pageSize: 500,
   pageTokenBytes: 200,
   openAtOnce: 500,
+  /** Deleting an account is one command, which tells twice of each room; a command has room for 65,536 events. */
+  roomsPerAccount: 10_000,
   draftsPerAccount: 1000,
   draftRecipients: 100,
   draftsSentAtOnce: 100,

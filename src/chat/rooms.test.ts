@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { Reason } from '../gen/parley/v1/model.ts'
-import { Harness, toConversation, toRoom, type Op, type Who } from './harness.ts'
+import { Harness, toAccount, toConversation, toRoom, type Op, type Who } from './harness.ts'
+import { limits } from './limits.ts'
 
 const noBytes = new Uint8Array(0)
 
@@ -163,4 +164,55 @@ test('rooms are listed by pattern, in pages', () => {
   assert.deepEqual(names('TEA*', 2, 'team'), ['teapot', ''])
   assert.deepEqual(names('tea-*', 10, '', alice), ['tea-secret', ''])
   assert.deepEqual(names('tea(', 10, ''), [''])
+})
+
+test('an account can be in ten thousand rooms, and is deleted in one go all the same', () => {
+  const { chat, alice, bob, carol } = start()
+  chat.send(alice, toAccount('carol'), 'a conversation that is no room')
+  const names = Array.from({ length: limits.roomsPerAccount }, (_, i) => `room-${i}`)
+  const inAll = (who: Who, op: (name: string) => Op): void => {
+    for (const { outcome } of chat.apply(...names.map((name) => chat.command(who, op(name)))))
+      assert.notEqual(outcome.outcome?.$case, 'rejected')
+  }
+  inAll(alice, (name) => create(name))
+  inAll(alice, (name) => invite(name, 'bob'))
+  chat.do(carol, create('tea'))
+  chat.do(carol, create('coffee'))
+  for (const [who, op, message] of [
+    [alice, create('more'), 'You are in 10000 rooms, and nobody can be in more: leave one first.'],
+    [bob, join('tea'), 'You are in 10000 rooms, and nobody can be in more: leave one first.'],
+    [carol, invite('tea', 'bob'), 'bob is in 10000 rooms, and nobody can be in more.'],
+  ] as const) {
+    const rejected = chat.rejected(who, op)
+    assert.deepEqual([rejected.reason, rejected.message], [Reason.NOT_PERMITTED, message])
+  }
+  chat.run(bob, leave('room-7'))
+  assert.equal(chat.run(carol, invite('tea', 'bob')).$case, 'inviteToRoom')
+  // As the tables tell it.
+  chat.machine.reload()
+  assert.equal(chat.rejected(bob, join('coffee')).reason, Reason.NOT_PERMITTED)
+
+  chat.do(alice, { $case: 'deleteAccount', value: { id: noBytes, confirmName: 'alice' } })
+  // Alice is told of each room, and who stays in it.
+  assert.ok(chat.lastEvents().length > 2 * limits.roomsPerAccount - 2)
+  assert.equal(chat.run(bob, say('room-1')).$case, 'sendMessage')
+  assert.equal(chat.queries.account(alice.account)?.deleted, true)
+})
+
+test('before all replicas have been upgraded rooms are not counted', () => {
+  const { chat, alice, bob } = start()
+  chat.do(alice, create('tea'))
+  chat.db.exec(`
+    WITH RECURSIVE n (i) AS (SELECT 100 UNION ALL SELECT i + 1 FROM n WHERE i < 99 + ${limits.roomsPerAccount})
+      INSERT INTO conversation (id, kind, name, name_key, topic, private, owner, low, high, members, last_seq, last_position)
+        SELECT i, 2, 'room-' || i, 'room-' || i, '', 0, ${alice.account}, 0, 0, 1, 0, 0 FROM n;
+    INSERT INTO member (account, conversation, joined_position, opened_up_to, read_up_to)
+      SELECT ${bob.account}, id, 0, 0, 0 FROM conversation WHERE id >= 100`)
+  const joinIn = (version: number) => {
+    chat.db.exec(`UPDATE chat_state SET version = ${version}`)
+    chat.machine.reload()
+    return chat.run(bob, join('tea')).$case
+  }
+  assert.equal(joinIn(2), 'rejected')
+  assert.equal(joinIn(1), 'joinRoom')
 })

@@ -6,6 +6,7 @@ import type {
   LeaveRoomRequest,
 } from '../gen/parley/v1/service.ts'
 import type { ConversationRow } from './conversations.ts'
+import { limits } from './limits.ts'
 import { accountNotFound, reject, roomNotFound, type Result } from './rejections.ts'
 import { notAMember } from './sending.ts'
 import { followsPolicy } from './schema.ts'
@@ -15,6 +16,7 @@ import { viewConversationOf } from './views.ts'
 export function createRoom(state: State, who: SignedInRows, request: CreateRoomRequest): Result {
   if (state.conversations.byRoomName(request.name) !== null)
     return reject(Reason.ROOM_NAME_TAKEN, `There is a room #${request.name} already.`)
+  if (isInTooMany(state, who.account.id)) return youAreInTooMany
   const room: ConversationRow = {
     id: state.nextConversation(),
     kind: ConversationKind.ROOM,
@@ -40,6 +42,7 @@ export function joinRoom(state: State, who: SignedInRows, request: JoinRoomReque
   const isMember = room !== null && state.conversations.member(who.account.id, room.id) !== null
   if (room === null || (room.private && !isMember)) return roomNotFound(request.name)
   if (isMember) return reject(Reason.ALREADY_A_MEMBER, `You are in #${room.name} already.`)
+  if (isInTooMany(state, who.account.id)) return youAreInTooMany
   enterRoom(state, who.account.id, room)
   return {
     $case: 'joinRoom',
@@ -73,6 +76,11 @@ export function inviteToRoom(state: State, who: SignedInRows, request: InviteToR
   if (guest === null) return accountNotFound(request.account)
   if (state.conversations.member(guest.id, room.id) !== null)
     return reject(Reason.ALREADY_A_MEMBER, `${guest.name} is in #${room.name} already.`)
+  if (isInTooMany(state, guest.id))
+    return reject(
+      Reason.NOT_PERMITTED,
+      `${guest.name} is in ${limits.roomsPerAccount} rooms, and nobody can be in more.`,
+    )
   enterRoom(state, guest.id, room)
   return { $case: 'inviteToRoom', value: {} }
 }
@@ -90,6 +98,16 @@ export function leaveConversation(state: State, account: number, conversation: C
   // Nobody could invite anybody to it ever again.
   else if (conversation.private) state.conversations.freeName(conversation)
 }
+
+function isInTooMany(state: State, account: number): boolean {
+  // Version 1 had no limit.
+  return state.version >= 2 && state.conversations.roomsOf(account) >= limits.roomsPerAccount
+}
+
+const youAreInTooMany = reject(
+  Reason.NOT_PERMITTED,
+  `You are in ${limits.roomsPerAccount} rooms, and nobody can be in more: leave one first.`,
+)
 
 function enterRoom(state: State, account: number, room: ConversationRow): void {
   state.conversations.addMember(account, room, state.position)

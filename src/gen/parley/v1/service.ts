@@ -164,6 +164,7 @@ export interface GetConversationResponse {
   readonly position: number;
 }
 
+/** An account can be in 10,000 rooms; who would be in more, as a guest too, is refused with NOT_PERMITTED. */
 export interface CreateRoomRequest {
   readonly id: Uint8Array;
   /** As an account's name: 1-50 of letters, digits, `_`, `-`. */
