@@ -528,6 +528,86 @@ test('a replica stops although its log waits for room on the disk', async () => 
   cluster.assertHealthy()
 })
 
+for (const moment of ['before it is swapped in', 'after it was swapped in'])
+  test(`a replica stops although a copy of the state waits for room in its log, ${moment}`, async () => {
+    const cluster = new Cluster(3, { tuning: { compaction: smallLog } })
+    await cluster.start()
+    const leader = await cluster.untilLed()
+    const follower = cluster.follower(leader)
+    follower.disk.free = 0
+    for (let i = 0; i < 100; i += 1) leader.propose(String(i).padEnd(4000))
+    await cluster.clock.until(() => follower.engine.status().full && leader.consumer.items.length === 100)
+    const isSwappedIn = moment === 'after it was swapped in'
+    if (isSwappedIn) cluster.kill(follower.id)
+    else cluster.network.cut(leader.id, follower.id)
+    let count = 100
+    while (leader.engine.status().firstIndex < 110) {
+      for (let i = 0; i < 20; i += 1) leader.propose(`${(count += 1)}-${'x'.repeat(1000)}`)
+      await cluster.clock.pass(5)
+    }
+    if (isSwappedIn) await cluster.start(follower.id)
+    else cluster.network.heal(leader.id, follower.id)
+    await cluster.clock.pass(8000)
+    assert.equal(follower.consumer.installs, isSwappedIn ? 1 : 0)
+    let stopped = false
+    void follower.engine.stop().then(() => {
+      stopped = true
+    })
+    await cluster.clock.until(() => stopped, 2000)
+    cluster.kill(follower.id)
+    follower.disk.free = 2 ** 40
+    await cluster.start(follower.id)
+    await cluster.untilAllHave(count)
+    cluster.assertHealthy()
+  })
+
+test('a copy of the state that nobody can make is tried seldom, and does not send leadership round', async () => {
+  const cluster = new Cluster(3, { tuning: { compaction: smallLog } })
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  const away = cluster.follower(leader)
+  cluster.kill(away.id)
+  const count = await cluster.untilShortened(...cluster.running)
+  let tries = 0
+  const full = (): Promise<never> => {
+    tries += 1
+    return Promise.reject(Object.assign(new Error('no room'), { code: 'ENOSPC' }))
+  }
+  const before = leader.engine.status().term
+  const consumers = cluster.running.map(({ consumer }) => consumer)
+  const takers = consumers.map((consumer) => consumer.takeSnapshot)
+  for (const consumer of consumers) consumer.takeSnapshot = full
+  await cluster.start(away.id)
+  await cluster.clock.pass(60_000)
+  assert.ok(tries > 1 && tries <= 6, `${tries} tries in a minute`)
+  const { term } = (await cluster.untilLed()).engine.status()
+  assert.ok(term <= before + 2, 'each of both has handed over once')
+  for (const [i, consumer] of consumers.entries()) consumer.takeSnapshot = takers[i] ?? full
+  await cluster.untilAllHave(count, 60_000)
+  cluster.assertHealthy()
+})
+
+test('a copy that broke off and is not needed any more is forgotten', async () => {
+  const cluster = new Cluster(3, { tuning: { compaction: smallLog } })
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  const away = cluster.follower(leader)
+  cluster.kill(away.id)
+  const heir = cluster.running.find((replica) => replica !== leader)
+  assert.ok(heir !== undefined)
+  // Its log is not shortened, so it will need no copy to bring the other one up.
+  heir.consumer.checkpoint = () => {}
+  const count = await cluster.untilShortened(leader)
+  leader.consumer.copyBytes = 20 * 1024 * 1024
+  await cluster.start(away.id)
+  await cluster.clock.until(() => away.consumer.receivedBytes > 1024 * 1024)
+  cluster.kill(leader.id)
+  await cluster.untilAllHave(count)
+  const copy = () => away.engine.status().members.find(({ id }) => id === away.id)?.copy
+  await cluster.clock.until(() => copy() === null)
+  cluster.assertHealthy()
+})
+
 test('a leader whose disk hangs hands over while its heartbeats go on', async () => {
   const cluster = new Cluster(3)
   await cluster.start()

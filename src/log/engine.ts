@@ -104,6 +104,9 @@ const applyTargetMs = 5
 const leastApplyBytes = 16 * 1024
 const applyAgainMs = 500
 
+/** A leader that cannot make a copy of its state hands over at most once in so long: the others may be no better off. */
+const handOverAgainMs = 600_000
+
 /** A replica that was removed is not listened to any more after so long. */
 const farewellMs = 3000
 
@@ -156,6 +159,7 @@ export class Engine implements ReplicatedLog {
   private engineStateTerm: Term = 0
   private applyBytes: number
   private applyBlocked = false
+  private couldNotSendMs = Number.NEGATIVE_INFINITY
   /** There was no room for a copy of the state up to here, and nothing else has brought this replica that far. */
   private noRoomUpTo: Index = 0
   /** A copy of the state is being swapped in: the core must not run. */
@@ -401,10 +405,14 @@ export class Engine implements ReplicatedLog {
     if (this.phase !== 'running') return
     this.phase = 'stopping'
     const { core, log } = this.running()
-    await this.installation
-    const successor = this.view.bestSuccessor()
-    if (successor !== null) await this.transferLeadership(successor)
-    await this.writesFinished()
+    // A copy of the state that waits for room in the log gives up.
+    this.tellWritten()
+    await Promise.race([this.installation, this.installationIsStuck()])
+    if (!this.installing) {
+      const successor = this.view.bestSuccessor()
+      if (successor !== null) await this.transferLeadership(successor)
+      await this.writesFinished()
+    }
     if (!this.canStep()) return
     this.logger.info({ term: core.status().term, index: this.appliedIndex }, 'the log stops')
     this.halt()
@@ -735,6 +743,7 @@ export class Engine implements ReplicatedLog {
           status.configuration.members.some((member) => member.id === to)
         )
       })
+      this.receiver.tick()
       this.updateFull()
       this.turn()
     }
@@ -785,6 +794,9 @@ export class Engine implements ReplicatedLog {
   /** A leader that cannot read its own state is no leader for those that need a copy of it. */
   private cannotSend(error: unknown): void {
     this.logger.error({ error: String(error) }, 'a copy of the state cannot be made or read')
+    const nowMs = this.clock.monotonicMs()
+    if (nowMs - this.couldNotSendMs < handOverAgainMs) return
+    this.couldNotSendMs = nowMs
     const to = this.view.bestSuccessor()
     if (to !== null) this.step({ kind: 'transfer', to })
   }
@@ -809,7 +821,7 @@ export class Engine implements ReplicatedLog {
     const { consumer, core, log, compaction } = this.running()
     try {
       await this.writesFinished()
-      if (!this.canStep() || !core.needsSnapshot(point)) return 'notNeeded'
+      if (!this.canStep() || this.writes.length > 0 || !core.needsSnapshot(point)) return 'notNeeded'
       this.installing = true
       sink.install()
       this.appliedIndex = consumer.appliedIndex
@@ -851,6 +863,12 @@ export class Engine implements ReplicatedLog {
       if (this.phase === 'stopping' && this.running().log.full) return
       await new Promise<void>((resolve) => this.onWritten.push(resolve))
     }
+  }
+
+  /** Resolves when a copy was swapped in and there is no room to begin the log anew behind it. The next start does that. */
+  private async installationIsStuck(): Promise<void> {
+    while (this.canStep() && !(this.installing && this.running().log.full))
+      await new Promise<void>((resolve) => this.onWritten.push(resolve))
   }
 
   /** Something was written, or will not be for now. */

@@ -72,6 +72,14 @@ export class SnapshotReceiver {
     return incoming === null ? null : { doneBytes: incoming.sink?.offset ?? 0, sizeBytes: incoming.sizeBytes }
   }
 
+  /** Now and then: a copy that broke off is not needed any more when the log has brought as much. */
+  tick(): void {
+    const { incoming } = this
+    if (incoming === null || incoming.busy || !this.host.isKnown(incoming.point.index)) return
+    this.incoming = null
+    incoming.sink?.abandon().catch(() => {})
+  }
+
   stop(): void {
     // What came stays where it is: the transfer resumes after the next start.
     this.stopped = true

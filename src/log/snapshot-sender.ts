@@ -31,6 +31,8 @@ const quickMs = 50
 const askAfterMs = 2000
 /** Without any progress for so long the transfer is given up; checking and flushing a large copy is silent for a while. */
 const giveUpAfterMs = 300_000
+/** After a copy that could not be made, for want of room above all, the next attempt waits so long. */
+const copyAgainMs = 30_000
 /** A receiver without a link for so long is gone; when it comes back it gets a newer copy. */
 const goneAfterMs = 30_000
 
@@ -107,7 +109,9 @@ export class SnapshotSender {
       },
       (error: unknown) => {
         if (transfer.ended) return
-        this.end(transfer, false)
+        // It keeps nothing of the log.
+        transfer.copy.index = Number.POSITIVE_INFINITY
+        this.host.clock.after(copyAgainMs, () => this.end(transfer, false))
         this.host.failed(error)
       },
     )
@@ -199,7 +203,7 @@ export class SnapshotSender {
         .catch((error: unknown) =>
           this.host.logger.warn({ error: String(error) }, 'a copy of the state could not be removed'),
         )
-    if (ok !== null) this.host.ended(transfer.to, copy.index, ok)
+    if (ok !== null) this.host.ended(transfer.to, ok ? copy.index : 0, ok)
   }
 
   private ask(transfer: Transfer): void {

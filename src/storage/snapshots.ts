@@ -18,6 +18,9 @@ export class SnapshotRejectedError extends Error {
   override readonly name = 'SnapshotRejectedError'
 }
 
+/** A copy that is made leaves so much room to the log and the state. */
+const spareBytes = 8 * 1024 * 1024
+
 interface SharedCopy {
   readonly path: string
   readonly ready: Promise<{ readonly offer: SnapshotOffer; readonly engineState: Uint8Array }>
@@ -93,17 +96,21 @@ export class Snapshots {
     const path = join(this.folder, name)
     let offset = statSync(path, { throwIfNoEntry: false })?.size ?? 0
     if (offset > offer.sizeBytes) offset = 0
-    const { bavail, bsize } = statfsSync(this.folder)
-    if (bavail * bsize < offer.sizeBytes - offset)
-      throw Object.assign(
-        new Error(`ENOSPC: a copy of the state needs ${offer.sizeBytes - offset} bytes of room`),
-        { code: 'ENOSPC' },
-      )
+    this.checkRoom(offer.sizeBytes - offset)
     this.sink = new Sink(this.worker, offer, path, offset, swapIn)
     return this.sink
   }
 
+  private checkRoom(neededBytes: number): void {
+    const { bavail, bsize } = statfsSync(this.folder)
+    if (bavail * bsize < neededBytes)
+      throw Object.assign(new Error(`ENOSPC: a copy of the state needs ${neededBytes} bytes of room`), {
+        code: 'ENOSPC',
+      })
+  }
+
   private makeCopy(databasePath: string): SharedCopy {
+    this.checkRoom(statSync(databasePath).size + spareBytes)
     this.lastCopy += 1
     const path = join(this.folder, `outgoing-${this.lastCopy}.db`)
     const ready = runJob(this.worker, { kind: 'copy', path: databasePath, to: path }).then((result) => {
@@ -120,7 +127,7 @@ export class Snapshots {
     shared.handles -= 1
     if (shared.handles > 0) return
     if (this.shared === shared) this.shared = null
-    await this.worker.remove(shared.path)
+    for (const suffix of ['', '-journal']) await this.worker.remove(`${shared.path}${suffix}`)
   }
 }
 
