@@ -1,6 +1,6 @@
 import type { Cancel, Clock } from '../base/clock.ts'
 import type { Disk, DiskFile } from './disk.ts'
-import { isOutOfSpace } from './errors.ts'
+import { isOutOfFiles, isOutOfSpace } from './errors.ts'
 import { logFolder, segmentPath } from './recovery.ts'
 
 export interface BlankSegment {
@@ -143,7 +143,7 @@ export class BlankSegments {
   }
 
   private failed(error: Error): void {
-    if (isOutOfSpace(error)) this.noRoom()
+    if (isOutOfSpace(error) || isOutOfFiles(error)) this.noRoom()
     else this.options.onFailed(error)
   }
 

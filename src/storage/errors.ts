@@ -6,6 +6,12 @@ export function isOutOfSpace(error: unknown): boolean {
   return code !== null && ((code & 0xff) === sqliteFull || code === sqliteIoErrorSharedMemorySize)
 }
 
+/** Whether this process, or the machine, has too many files open. Most of them are connections, so that passes. */
+export function isOutOfFiles(error: unknown): boolean {
+  if (!(error instanceof Error) || !('code' in error)) return false
+  return error.code === 'EMFILE' || error.code === 'ENFILE' || error.code === 'ERR_WORKER_INIT_FAILED'
+}
+
 /** Whether an error comes from the database, not from what it was asked to do by the state machine's code. */
 export function isDatabaseError(error: unknown): boolean {
   return sqliteCode(error) !== null

@@ -324,25 +324,27 @@ test('a database without room is told from other failures, and goes on when ther
   assert.ok(!isDatabaseError(new Error('other')))
 })
 
-test('a checkpoint for which there is no room is tried again with the next one', async () => {
-  const worker = createInlineStateWorker(setImmediate)
-  let room = false
-  const failures: Error[] = []
-  const store = openStateStore({
-    folder: newFolder(),
-    worker: {
-      ...worker,
-      run: (job, done) => (room ? worker.run(job, done) : setImmediate(() => done(failed('ENOSPC')))),
-    },
-    onFailed: (error) => failures.push(error),
+for (const code of ['ENOSPC', 'EMFILE', 'ERR_WORKER_INIT_FAILED'])
+  test(`a checkpoint for which there is no room or no file is tried again with the next one: ${code}`, async () => {
+    const worker = createInlineStateWorker(setImmediate)
+    let room = false
+    const failures: Error[] = []
+    const store = openStateStore({
+      folder: newFolder(),
+      worker: {
+        ...worker,
+        run: (job, done) => (room ? worker.run(job, done) : setImmediate(() => done(failed(code)))),
+      },
+      onFailed: (error) => failures.push(error),
+    })
+    stores.add(store)
+    const first = checkpoint(store)
+    await new Promise((resolve) => setImmediate(() => setImmediate(resolve)))
+    assert.deepEqual(failures, [])
+    room = true
+    assert.deepEqual(await Promise.all([first, checkpoint(store)]), [0, 0])
+    assert.deepEqual(failures, [])
   })
-  stores.add(store)
-  const first = checkpoint(store)
-  await new Promise((resolve) => setImmediate(() => setImmediate(resolve)))
-  room = true
-  assert.deepEqual(await Promise.all([first, checkpoint(store)]), [0, 0])
-  assert.deepEqual(failures, [])
-})
 
 test('a checkpoint that fails stops the replica, and is told once', async () => {
   const worker = createInlineStateWorker(setImmediate)

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import type { Sql } from '../chat/sql.ts'
 import { compactedCopy } from './compact-state.ts'
-import { isOutOfSpace } from './errors.ts'
+import { isOutOfFiles, isOutOfSpace } from './errors.ts'
 import { jobError, Snapshots } from './snapshots.ts'
 import { flushFolder } from './state-jobs.ts'
 import { createMeta, readMeta, updateMetaSql } from './state-meta.ts'
@@ -179,7 +179,7 @@ class SqliteStateStore implements StateStore {
       if (result.kind !== 'checkpointed' && path === this.path) {
         const error = jobError(result)
         this.waiting = [...waiting, ...this.waiting]
-        if (!isOutOfSpace(error)) this.fail(error)
+        if (!isOutOfSpace(error) && !isOutOfFiles(error)) this.fail(error)
         return
       }
       if (waiting.length > 0) this.durableIndex = appliedIndex
