@@ -4,6 +4,11 @@ import { appendFileSync, mkdirSync, mkdtempSync, rmSync, rmdirSync } from 'node:
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { DatabaseSync } from 'node:sqlite'
+import { openChat } from '../src/chat/machine.ts'
+import { SearchIndex } from '../src/replica/search-index.ts'
+import { ChatScript } from '../src/replica/testing.ts'
+import { isOutOfSpace } from '../src/storage/errors.ts'
 import { type Client, createClient, ParleyError } from '../src/client/index.ts'
 import { startCluster } from './support/cluster.ts'
 import { Ledger, until } from './support/ledger.ts'
@@ -209,9 +214,47 @@ test('followers without space under a leader that has some: who writes is told, 
   }
 })
 
-/** Makes a disk of 160 MiB at `path`. Returns whether that is allowed. */
-function mountSmall(path: string): boolean {
-  return spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=160m', 'parley-test', path]).status === 0
+test('a search index is not thrown away because there is no room to open it', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'parley-full-index-'))
+  const disk = join(folder, 'index')
+  mkdirSync(disk)
+  if (!mountSmall(disk, 8)) {
+    rmSync(folder, { recursive: true })
+    t.skip('only root can make a small disk for this test')
+    return
+  }
+  const db = new DatabaseSync(join(folder, 'state.db'))
+  try {
+    db.exec('PRAGMA journal_mode = WAL')
+    const { machine } = openChat(db)
+    const script = new ChatScript(machine, db)
+    const [alice] = script.accounts('alice', 'bob')
+    script.send(alice, 'bob', 'red fish')
+    const open = (): SearchIndex =>
+      new SearchIndex(join(disk, 'search.db'), join(folder, 'state.db'), (state) => openChat(state).queries)
+    const found = (index: SearchIndex): number =>
+      index.search(alice.account, { query: 'fish', conversation: undefined, pageSize: 10, pageToken: '' })
+        .messages.length
+    const first = open()
+    while (first.advance(10)) continue
+    assert.equal(found(first), 1)
+    first.close()
+    fill(join(disk, 'ballast'))
+    assert.throws(open, isOutOfSpace)
+    rmSync(join(disk, 'ballast'))
+    const second = open()
+    assert.equal(found(second), 1)
+    second.close()
+  } finally {
+    db.close()
+    spawnSync('umount', [disk])
+    rmSync(folder, { recursive: true })
+  }
+})
+
+/** Makes a disk at `path`. Returns whether that is allowed. */
+function mountSmall(path: string, sizeMib = 160): boolean {
+  return spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${sizeMib}m`, 'parley-test', path]).status === 0
 }
 
 /** Writes until the disk takes no more. */

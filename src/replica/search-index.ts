@@ -5,6 +5,7 @@ import type { ChatQueries, MessageChange } from '../chat/queries.ts'
 import type { Sql } from '../chat/sql.ts'
 import type { Message } from '../gen/parley/v1/model.ts'
 import type { SearchMessagesRequest, SearchMessagesResponse } from '../gen/parley/v1/service.ts'
+import { isOutOfSpace } from '../storage/errors.ts'
 
 /** Raised whenever the index is laid out in another way: older ones are rebuilt. */
 const version = 1
@@ -151,7 +152,9 @@ const sqliteNotADatabase = 26
 function openIndex(path: string): { readonly db: DatabaseSync; readonly position: number } {
   try {
     return open(path)
-  } catch {
+  } catch (error) {
+    // A good one can be opened when there is room again, and made anew even less.
+    if (isOutOfSpace(error)) throw error
     // Missing tables, another version, or damage: the index can always be made anew.
     removeIndex(path)
     return open(path)
