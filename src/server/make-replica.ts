@@ -29,6 +29,7 @@ const ownFiles = new Set<string>([
   'certificates.json.new',
   'join.json',
   'join.json.new',
+  'replica.json.new',
   ...rememberedFiles,
 ])
 
