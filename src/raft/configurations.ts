@@ -109,7 +109,9 @@ export function changed(
       if (member !== undefined) return { refused: 'alreadyMember' }
       if (change.id <= highestIdOf(configuration)) return { refused: 'idUsed' }
       const added: Member = { id: change.id, voter: false, address: change.address }
-      return { configuration: { faultModel: configuration.faultModel, members: [...members, added] } }
+      // The highest id is the new member's now; everything else stays, the lineage too.
+      const { highestId: _, ...rest } = configuration
+      return { configuration: { ...rest, members: [...members, added] } }
     }
     case 'promote':
       if (member === undefined) return { refused: 'notMember' }

@@ -93,6 +93,15 @@ class Parted {
     this.settle()
   }
 
+  /** Whoever leads adds a replica, which never starts. */
+  addLearner(id: ReplicaId): void {
+    const change = { kind: 'addLearner', id, address: `a${id}` } as const
+    for (const leader of this.ids)
+      if (this.host(leader).core.status().role === 'leader')
+        this.act(leader, (host) => host.step({ kind: 'change', id: 1, change }))
+    this.settle()
+  }
+
   compact(random: Random): void {
     for (const id of this.ids) {
       const host = this.host(id)
@@ -107,8 +116,8 @@ class Parted {
       if (this.network.length === 0) return
       for (const message of this.network.splice(0)) {
         const { from, to } = message
-        if (this.halted.has(to) || this.sides.get(from) !== this.sides.get(to)) continue
-        this.act(to, (host) => host.receive(message))
+        if (!this.hosts.has(to) || this.halted.has(to)) continue
+        if (this.sides.get(from) === this.sides.get(to)) this.act(to, (host) => host.receive(message))
       }
     }
   }
@@ -273,6 +282,7 @@ test('fail-stop: nothing that was applied is ever replaced in silence, however t
           cluster.tick(random.below(12))
           cluster.propose(`${round}.${i}`)
           if (random.below(4) === 0) cluster.compact(random)
+          if (random.below(3) === 0) cluster.addLearner(10 * (round + 2) - i)
         }
       }
       cluster.meet()
