@@ -173,6 +173,22 @@ test('who has restarted is a learner until it is taken in again and knows it', (
   )
 })
 
+test('who has caught up is taken in again although another one that is back is far behind', () => {
+  const cluster = new FailStop(3)
+  const { leader } = cluster
+  const [behind = 0, caughtUp = 0] = [1, 2, 3].filter((id) => id !== leader)
+  cluster.crash(behind).pass().propose('missed').pass()
+  cluster.host(leader).compact(cluster.host(leader).appliedIndex)
+  cluster.crash(caughtUp).pass().start(behind, caughtUp).pass()
+  // Here the copy of the state that it waits for never comes.
+  assert.deepEqual(cluster.host(leader).wanted, [behind])
+  const { members } = cluster.host(leader).core.status().configuration
+  assert.deepEqual(
+    members.filter(({ voter }) => !voter).map(({ id }) => id),
+    [behind],
+  )
+})
+
 test('who says that another one may fail can go on when it does, also while it is being taken in again', () => {
   const cluster = new FailStop(3)
   const { leader } = cluster

@@ -11,6 +11,7 @@ import type {
   ConfigurationChange,
   Entry,
   Index,
+  Member,
   Message,
   SnapshotPoint,
   Term,
@@ -110,7 +111,8 @@ export class Leadership {
   /** How many ticks from now on would only count. */
   quietTicks(): number {
     const { full, persistedIndex, log, options } = this.state
-    if (full || persistedIndex < log.lastIndex || this.transfer !== null || this.returned() !== null) return 0
+    if (full || persistedIndex < log.lastIndex || this.transfer !== null || this.returned().length > 0)
+      return 0
     if (this.isUnheard) return 0
     let due = options.heartbeatTicks - this.heartbeatTicks
     for (const progress of this.progress.values())
@@ -188,18 +190,18 @@ export class Leadership {
     return true
   }
 
-  /** Takes in again, once it has caught up, a voter that died and has come back. */
+  /** Takes in again, as soon as one of them has caught up, a voter that died and has come back. */
   private readmit(): void {
-    const id = this.returned()
-    if (id !== null) this.change({ kind: 'promote', id })
+    // One that is far behind must not keep the others waiting.
+    for (const { id } of this.returned()) if (this.change({ kind: 'promote', id }).refused === null) return
   }
 
-  private returned(): ReplicaId | null {
+  private returned(): readonly Member[] {
     const { configurations, incarnations } = this.state
-    for (const { id, voter, incarnation } of configurations.current.members)
-      if (!voter && incarnation !== undefined && incarnations.newestOf(id) > incarnation && this.isActive(id))
-        return id
-    return null
+    return configurations.current.members.filter(
+      ({ id, voter, incarnation }) =>
+        !voter && incarnation !== undefined && incarnations.newestOf(id) > incarnation && this.isActive(id),
+    )
   }
 
   private appendConfiguration(configuration: Configuration): Index {
