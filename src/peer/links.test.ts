@@ -7,7 +7,7 @@ import type { SnapshotChunk } from '../log/transport.ts'
 import { seededRandom } from '../base/random.ts'
 import type { Message } from '../raft/types.ts'
 import { encodeFrame, maxFrameBytes, maxGreetingBytes, type Frame } from './frames.ts'
-import { parseEndpoint, type Refusal } from './links.ts'
+import { parseEndpoint, type Refusal, type Sockets } from './links.ts'
 import { clusterId, heartbeat, Node, nodes } from './testing.ts'
 
 test('messages arrive in order, and the round trip is measured', async (t) => {
@@ -164,6 +164,37 @@ test('a process is known to be dead when nobody listens where it did, or a later
   await nodes(t, again)
   await a.until(() => a.certain.includes('r2 run 2 lives'))
   assert.ok(!a.certain.includes('r2 run 2 is dead'))
+})
+
+test('a name with several addresses: nobody is dead because nobody listens at another one than where it did', async (t) => {
+  let addresses = ['127.0.0.2', '127.0.0.1']
+  const dials: string[] = []
+  const sockets: Sockets = {
+    connect({ host, port }, ready) {
+      dials.push(host)
+      const found = addresses.map((address) => ({ address, family: 4 }))
+      const socket = connect({
+        host,
+        port,
+        lookup: (_host, _options, done) => setImmediate(done, null, found),
+      })
+      socket.once('connect', () => ready({ kind: 'none' }))
+      return socket
+    },
+    createServer: (accepted) => createServer((socket) => accepted(socket, { kind: 'none' })),
+  }
+  const [a, b] = [new Node(1, { sockets }), new Node(2)]
+  await nodes(t, a, b)
+  a.links.setPeers([{ id: 2, address: `name:${b.links.port}` }])
+  await a.until(() => a.certain.includes('r2 run 1 lives'))
+  // The second one cannot be reached any more: no packet leaves for there.
+  addresses = ['127.0.0.2', '255.255.255.255']
+  dials.length = 0
+  await b.links.stop()
+  while (dials.length < 3) await new Promise((resolve) => setTimeout(resolve, 5))
+  assert.ok(!a.certain.includes('r2 run 1 is dead'))
+  addresses = ['255.255.255.255', '127.0.0.1']
+  await a.until(() => a.certain.includes('r2 run 1 is dead'))
 })
 
 test('a replica that was removed and is gone is refused, and told of, only when it comes back', async (t) => {

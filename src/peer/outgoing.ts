@@ -80,6 +80,10 @@ export class OutgoingLink {
   private unansweredPings = 0
   /** The incarnation that the present connection is with, or was begun to look for. */
   private sought = 0
+  /** Where the present connection was last tried: a name may lead to several addresses, which are tried one after another. */
+  private triedAddress = ''
+  /** Who greeted last, and where. */
+  private greeted = { incarnation: 0, address: '' }
 
   constructor(owner: OutgoingOwner, peer: ReplicaId, endpoint: Endpoint) {
     this.owner = owner
@@ -114,6 +118,7 @@ export class OutgoingLink {
   moveTo(endpoint: Endpoint): void {
     if (endpoint.host === this.endpoint.host && endpoint.port === this.endpoint.port) return
     this.endpoint = endpoint
+    this.greeted = { incarnation: 0, address: '' }
     if (this.state === 'closed') return
     this.drop('silent')
     this.dialNow()
@@ -190,6 +195,10 @@ export class OutgoingLink {
     })
     this.socket = socket
     this.timer = setTimeout(() => this.fallSilent(), this.owner.timing.greetingMs)
+    this.triedAddress = ''
+    socket.on('connectionAttempt', (address) => {
+      if (this.socket === socket) this.triedAddress = address
+    })
     let failure: NodeJS.ErrnoException | null = null
     socket.setNoDelay(true)
     socket.setKeepAlive(true, 10_000)
@@ -216,7 +225,7 @@ export class OutgoingLink {
     socket.once('close', () => {
       if (this.socket !== socket) return
       if (this.refusedByPeer) this.drop('silent')
-      else if (this.provesDeath(failure)) this.dropDead(failure?.code === 'ECONNREFUSED')
+      else if (this.provesDeath(failure)) this.dropDead(this.nobodyListens(failure))
       else this.fallSilent()
     })
   }
@@ -247,8 +256,21 @@ export class OutgoingLink {
 
   /** Whoever has not greeted may have closed the connection for another reason than its end: then only a port on which nobody listens tells. */
   private provesDeath(failure: NodeJS.ErrnoException | null): boolean {
-    if (this.state !== 'up') return failure?.code === 'ECONNREFUSED'
+    if (this.state !== 'up') return this.nobodyListens(failure)
     return failure === null || (failure.code !== undefined && deathCodes.has(failure.code))
+  }
+
+  /**
+   * That one of several addresses refuses says nothing of who listens at another one, which perhaps could not be reached. (The code of the error as a whole is that of the
+   * first address.)
+   */
+  private nobodyListens(failure: NodeJS.ErrnoException | null): boolean {
+    const failures: readonly { readonly code?: string; readonly address?: string }[] =
+      failure instanceof AggregateError ? failure.errors : failure === null ? [] : [failure]
+    const refused = failures.filter(({ code }) => code === 'ECONNREFUSED')
+    const { incarnation, address } = this.greeted
+    if (address !== '' && incarnation === this.sought) return refused.some((one) => one.address === address)
+    return failures.length > 0 && refused.length === failures.length
   }
 
   private take(frame: Frame): void {
@@ -286,6 +308,7 @@ export class OutgoingLink {
     this.told = 'up'
     this.sendFrame({ kind: 'start', number: this.owner.startNumber })
     this.sought = incarnation
+    this.greeted = { incarnation, address: this.triedAddress }
     this.owner.welcomed(this.peer, incarnation, this.endpoint)
     this.owner.up(this.peer)
     this.probe()
