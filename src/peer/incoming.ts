@@ -155,9 +155,14 @@ export class IncomingLink {
         this.expectAddressed(frame.reply)
         this.owner.frame(frame)
         return
-      case 'refused':
-        this.owner.refused({ peer: this.from, by: 'peer', code: frame.code, reason: frame.reason })
+      case 'refused': {
+        const { from, proof, owner } = this
+        // Who dialled may have found the certificate here wrong, and not have greeted. But a stranger that has shown none must not be able to end this replica.
+        const peer = from === 0 && proof.kind === 'replica' ? proof.replica : from
+        this.expect(peer !== 0)
+        owner.refused({ peer, by: 'peer', code: frame.code, reason: frame.reason })
         return
+      }
       default:
         throw new MalformedError(`${frame.kind} has no place here`)
     }

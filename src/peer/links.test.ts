@@ -377,6 +377,27 @@ test('garbage is cut off with a reason and harms nobody', async (t) => {
   await a.until(() => a.links.isUp(2))
 })
 
+test('a stranger that has not greeted has no say, whatever it refuses this replica for', async (t) => {
+  const b = new Node(2)
+  await nodes(t, b)
+  for (const code of ['removed', 'certificate'] as const) {
+    const socket = await dial(t, b)
+    send(socket, { kind: 'refused', code, reason: 'so there' })
+    await readAll(socket)
+  }
+  assert.deepEqual(summary(b.refusals), [{ peer: 0, by: 'self', code: 'malformed' }])
+})
+
+test('who shuts out a replica that it is just dialling says nothing before it has greeted', async (t) => {
+  const [a, b] = [new Node(1), new Node(2)]
+  await nodes(t, a, b)
+  a.links.setPeers([{ id: 2, address: b.address }])
+  a.links.shutOut(2, 'removed', 'it was removed')
+  b.links.setPeers([{ id: 1, address: a.address }])
+  await b.until(() => b.refusals.length > 0)
+  assert.deepEqual(summary(b.refusals), [{ peer: 1, by: 'peer', code: 'removed' }])
+})
+
 test('a message in the name of another replica is cut off', async (t) => {
   const b = new Node(2)
   await nodes(t, b)

@@ -140,12 +140,12 @@ export class OutgoingLink {
   /** Tells the other side that it is not wanted, and closes. */
   refuse(code: RefusalCode, reason: string): void {
     const { socket } = this
-    const connected = this.state === 'up' || this.state === 'greeting'
     this.socket = null
     this.close()
     if (socket === null) return
-    if (connected) closeWith(socket, encodeFrame({ kind: 'refused', code, reason }))
-    else socket.destroy()
+    // Who has not greeted yet would not be believed.
+    if (socket.connecting) socket.destroy()
+    else closeWith(socket, encodeFrame({ kind: 'refused', code, reason }))
   }
 
   /** Lets what was sent leave, and ends. */

@@ -94,6 +94,12 @@ test('a replica that has the certificate of another one is refused by whoever di
   await a.until(() => a.refusals.length > 0)
   assert.match(a.refusals[0]?.reason ?? '', /r2 is looked for at .* has the certificate of r3/)
   assert.ok(a.refusals.every(({ by, code }) => by === 'self' && code === 'certificate'))
+  // Before any greeting: its certificate says who it is that refuses.
+  await b.until(() => b.refusals.length > 0)
+  assert.deepEqual(
+    b.refusals.map(({ peer, by, code }) => [peer, by, code]),
+    [[1, 'peer', 'certificate']],
+  )
   assert.equal(a.links.isUp(2) || b.links.isUp(1), false)
 })
 
