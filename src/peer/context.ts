@@ -84,7 +84,7 @@ export interface PeerLinksOptions {
   readonly endpointOf?: (address: string) => Endpoint | null
   readonly random: Random
   readonly logger: Logger
-  /** One of the two replicas refuses the other. Told once as long as nothing changes. */
+  /** One of the two replicas refuses the other. Told once as long as nothing changes; that one runs already, which may pass, at each attempt. */
   readonly onRefused: (refusal: Refusal) => void
   /** Whether this incarnation of `peer` may take part: null, or why not. */
   readonly admit: (peer: ReplicaId, incarnation: number) => Objection | null

@@ -260,6 +260,8 @@ test('while a process of a replica is heard, another one has to wait; when it is
   second.links.setPeers([{ id: 2, address: b.address }])
   await second.until(() => second.refusals.length > 0)
   assert.deepEqual(summary(second.refusals), [{ peer: 2, by: 'peer', code: 'runsAlready' }])
+  // It hears so at each attempt, and so can tell whether that still holds.
+  await second.until(() => second.refusals.length === 3)
   await first.links.stop()
   await second.until(() => second.links.isUp(2))
 })

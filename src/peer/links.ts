@@ -395,12 +395,13 @@ export class PeerLinks implements Transport {
   }
 
   private refused(refusal: Refusal): void {
-    const words = `${refusal.by} ${refusal.code} ${refusal.reason}`
-    if (this.lastRefusals.get(refusal.peer) === words) return
-    this.lastRefusals.set(refusal.peer, words)
     const { peer, by, code, reason } = refusal
-    this.options.logger.warn({ peer: replicaName(peer), by, code, reason }, 'a peer link was refused')
-    this.options.onRefused(refusal)
+    const words = `${by} ${code} ${reason}`
+    const isNew = this.lastRefusals.get(peer) !== words
+    this.lastRefusals.set(peer, words)
+    if (isNew)
+      this.options.logger.warn({ peer: replicaName(peer), by, code, reason }, 'a peer link was refused')
+    if (isNew || code === 'runsAlready') this.options.onRefused(refusal)
   }
 
   private up(peer: ReplicaId): void {

@@ -3,7 +3,7 @@ import { replicaName } from '../base/ids.ts'
 import type { Refusal } from '../peer/links.ts'
 
 export interface RefusalsOptions {
-  readonly clock: Pick<Clock, 'after'>
+  readonly clock: Pick<Clock, 'after' | 'monotonicMs'>
   /** A link with that replica is up: what was refused before is over. */
   readonly isUp: (peer: number) => boolean
   /** This replica must not take part any more, and starting it again does not help; the line says why and what does. Called once. */
@@ -12,6 +12,8 @@ export interface RefusalsOptions {
 
 /** So long may a process that died without a word be taken for one that runs. */
 const runsAlreadyMs = 5000
+/** Who is refused asks again within so long. */
+const againMs = 3000
 /** So long is shown that somebody was refused who does not belong to the cluster. */
 const shownMs = 60_000
 
@@ -19,6 +21,8 @@ const shownMs = 60_000
 export class Refusals {
   private readonly options: RefusalsOptions
   private readonly known = new Map<number, Refusal>()
+  /** Who says, again and again, that this replica runs already: since when, and when last. */
+  private readonly claims = new Map<number, { readonly sinceMs: number; readonly lastMs: number }>()
   private ended = false
 
   constructor(options: RefusalsOptions) {
@@ -33,13 +37,7 @@ export class Refusals {
         this.options.clock.after(shownMs, () => this.forget(refusal))
       return
     }
-    if (isFinal(refusal)) this.end(refusal)
-    else if (refusal.code === 'runsAlready')
-      // The links tell it only once, as long as it stays so.
-      this.options.clock.after(runsAlreadyMs, () => {
-        if (this.problemWith(refusal.peer) !== '' && this.known.get(refusal.peer) === refusal)
-          this.end(refusal)
-      })
+    if (isFinal(refusal) || (refusal.code === 'runsAlready' && this.lasts(refusal.peer))) this.end(refusal)
   }
 
   /** What is wrong between this replica and another one; empty when nothing is. */
@@ -62,6 +60,15 @@ export class Refusals {
       if (problem !== '') return problem
     }
     return ''
+  }
+
+  /** Whether `peer`, which says now that this replica runs already, has said so for long: what it said before it died itself proves nothing. */
+  private lasts(peer: number): boolean {
+    const nowMs = this.options.clock.monotonicMs()
+    const before = this.claims.get(peer)
+    const sinceMs = before !== undefined && nowMs - before.lastMs <= againMs ? before.sinceMs : nowMs
+    this.claims.set(peer, { sinceMs, lastMs: nowMs })
+    return nowMs - sinceMs >= runsAlreadyMs
   }
 
   private forget(refusal: Refusal): void {
