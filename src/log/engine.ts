@@ -343,6 +343,7 @@ export class Engine implements ReplicatedLog {
     return changeReplicaSet(change, timeoutMs, {
       clock: this.clock,
       configuration: () => this.configuration,
+      applied: () => this.appliedConfiguration,
       change: async (one) => {
         const result = await this.changeMembership(one)
         return result.ok ? null : result.refused

@@ -30,7 +30,7 @@ async function run(
   wanted: ReplicaSetChange,
   answers: readonly (ChangeRefusal | 'done' | 'never')[],
   configuration: Configuration = two,
-  { refusals = 0, reachable = true } = {},
+  { refusals = 0, reachable = true, applied = configuration } = {},
 ): Promise<Outcome> {
   const clock = new VirtualClock()
   const asked: ConfigurationChange[] = []
@@ -40,6 +40,7 @@ async function run(
   void changeReplicaSet(wanted, 1000, {
     clock,
     configuration: () => configuration,
+    applied: () => applied,
     change(change) {
       asked.push(change)
       const answer = left.shift() ?? 'notLeader'
@@ -84,6 +85,14 @@ test('an id that somebody else was given meanwhile gives way to the next one, un
     [3, 3, 3],
   )
   assert.deepEqual((await run({ ...add, id: 2 }, ['idUsed'])).result, { ok: false, refused: 'idUsed' })
+})
+
+test('a new replica that is a member by its address is not added again, once it is known here that it was', async () => {
+  const added: Configuration = { ...two, members: [...two.members, { id: 3, voter: false, address: 'new' }] }
+  const known = await run(add, ['alreadyMember', 'done'], added)
+  assert.deepEqual(known.result, { ok: false, refused: 'alreadyMember' })
+  const early = await run(add, ['alreadyMember', 'done'], added, { applied: two })
+  assert.deepEqual(early.result, { ok: true, id: 4 })
 })
 
 test('the next id is above all that were ever given', async () => {

@@ -9,6 +9,8 @@ import type { ReplicaSetChange, ReplicaSetRefusal, ReplicaSetResult } from './po
 export interface ReplicaSetHost {
   readonly clock: Clock
   readonly configuration: () => Configuration
+  /** The newest configuration that is applied here. */
+  readonly applied: () => Configuration
   /** One attempt, which resolves when the change is committed and applied here, or refused. */
   readonly change: (change: ConfigurationChange) => Promise<ChangeRefusal | null>
   /** One attempt; null: `to` leads now. */
@@ -54,7 +56,12 @@ export async function changeReplicaSet(
       if (refused === null) return { ok: true, id: tried }
       if (refused === 'late') return { ok: false, refused: 'unknown' }
       const mayTake = attempts < mostHandOvers && host.isReachable(tried)
-      const verdict = judge(refused, wanted, tried, { open, mayTake, configuration: host.configuration() })
+      const verdict = judge(refused, wanted, tried, {
+        open,
+        mayTake,
+        configuration: host.configuration(),
+        applied: host.applied(),
+      })
       if (verdict.kind === 'done') return { ok: true, id: tried }
       if (verdict.kind === 'refused') return { ok: false, refused: verdict.refused }
       open ||= refused === 'unanswered'
@@ -80,11 +87,13 @@ function judge(
     open,
     mayTake,
     configuration,
+    applied,
   }: {
     readonly open: boolean
     /** Whether it is worth asking the same one again to lead. */
     readonly mayTake: boolean
     readonly configuration: Configuration
+    readonly applied: Configuration
   },
 ): Verdict {
   switch (refused) {
@@ -98,7 +107,8 @@ function judge(
       return mayTake ? { kind: 'again', otherwise: refused } : { kind: 'refused', refused }
     case 'alreadyMember':
       if (open && isDone(wanted, id, configuration)) return { kind: 'done' }
-      return wanted.kind === 'add' && wanted.id === 0
+      // The id was given to somebody else a moment ago; or this replica was let in elsewhere, which may not be known here yet.
+      return wanted.kind === 'add' && wanted.id === 0 && !hasAddress(applied, wanted.address)
         ? { kind: 'again', otherwise: 'unavailable' }
         : { kind: 'refused', refused }
     case 'idUsed':
@@ -123,6 +133,10 @@ function isDone(wanted: ReplicaSetChange, id: ReplicaId, { members }: Configurat
   const member = members.find((one) => one.id === id)
   if (wanted.kind === 'add') return member?.address === wanted.address
   return wanted.kind === 'promote' && member?.voter === true
+}
+
+function hasAddress({ members }: Configuration, address: string): boolean {
+  return members.some((member) => member.address === address)
 }
 
 function freeId(configuration: Configuration, tried: ReplicaId, open: boolean): ReplicaId {

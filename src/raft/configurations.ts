@@ -106,7 +106,9 @@ export function changed(
   })
   switch (change.kind) {
     case 'addLearner': {
-      if (member !== undefined) return { refused: 'alreadyMember' }
+      // One that asks at two others, since it has no answer of the first, must not become two members.
+      if (member !== undefined || members.some(({ address }) => address === change.address))
+        return { refused: 'alreadyMember' }
       if (change.id <= highestIdOf(configuration)) return { refused: 'idUsed' }
       const added: Member = { id: change.id, voter: false, address: change.address }
       // The highest id is the new member's now; everything else stays, the lineage too.

@@ -13,7 +13,7 @@ import {
   MemoryLog,
   type Cluster,
 } from './harness.ts'
-import type { ConfigurationChange, Entry, Message, Ready } from './types.ts'
+import type { ChangeRefusal, ConfigurationChange, Entry, Message, Ready } from './types.ts'
 
 const status = (cluster: Cluster, id: number) => cluster.host(id).core.status()
 const lastReady = (host: Host): Ready => {
@@ -572,6 +572,20 @@ test('an id is never given again, not even the highest one after its replica was
       id === 2 ? 'alreadyMember' : 'idUsed',
     )
   assert.equal(change(cluster, 1, { kind: 'addLearner', id: 6, address: 'a6' }), null)
+})
+
+test('a replica that asks at two others to be let in becomes one member, and its address is free when that is removed', () => {
+  const cluster = clusterOf([1, 2, 3]).elect(1)
+  const asked: readonly (readonly [ConfigurationChange, ChangeRefusal | null])[] = [
+    [{ kind: 'addLearner', id: 4, address: 'a4' }, null],
+    [{ kind: 'addLearner', id: 5, address: 'a4' }, 'alreadyMember'],
+    [{ kind: 'remove', id: 4 }, null],
+    [{ kind: 'addLearner', id: 5, address: 'a4' }, null],
+  ]
+  for (const [wanted, refused] of asked) {
+    assert.equal(change(cluster, 1, wanted), refused)
+    cluster.settle()
+  }
 })
 
 test('a change that is asked for at a follower is answered there as the leader answers it', () => {

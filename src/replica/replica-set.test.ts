@@ -148,3 +148,13 @@ test('a replica that was added before it lost the answer is added once; another 
   )
   assert.deepEqual(log.asked, [])
 })
+
+test('a replica that another one lets in meanwhile gets the id that it was given there', async () => {
+  const log = logOf([1, 2, 3], { refuses: 'alreadyMember' })
+  const status = (): LogStatus => {
+    const { members, ...rest } = log.status()
+    return { ...rest, members: members.filter(({ id }) => id !== 9 || log.asked.length > 0) }
+  }
+  const wanted = { kind: 'add', replica: 0, addresses: addresses(9) } as const
+  assert.deepEqual(await changeReplicaSet({ ...log, status }, wanted, 1000), { ok: true, replica: 9 })
+})

@@ -33,6 +33,10 @@ export async function changeReplicaSet(
   }
   const result = await log.change(logChange(wanted), timeoutMs)
   if (result.ok) return { ok: true, replica: result.id }
+  if (wanted.kind === 'add' && result.refused === 'alreadyMember') {
+    const found = answerKnown(wanted.replica, wanted.addresses, log.status())
+    if (found !== null) return found
+  }
   return { ok: false, ...explain(result.refused, wanted, log.status()) }
 }
 
