@@ -126,6 +126,40 @@ test('a certificate that was made while the clock was ahead is replaced', async 
   assert.ok(Date.parse(new X509Certificate(tls?.current.certificate ?? '').validFrom) <= clock.wallMs())
 })
 
+for (const [what, aheadMs] of [
+  ['the clock of a machine without a battery was set', -1_700_000_000_000],
+  ['the machine was suspended', -40 * dayMs],
+] as const)
+  test(`a certificate is made anew at once when ${what}`, { timeout: 20_000 }, async (t) => {
+    const folder = temporary(t)
+    const clock = new ManualClock()
+    clock.wallAheadMs = aheadMs
+    await withCertificates(folder, clock.wallMs())
+    const { tls } = await open(t, folder, elsewhere, {}, clock)
+    assert.ok(tls !== null)
+    const renewed = new Promise<void>((resolve) => tls.onRenewed(resolve))
+    clock.wallAheadMs = 0
+    clock.run(10_000)
+    await renewed
+    const { validFrom, validTo } = new X509Certificate(tls.current.certificate)
+    assert.ok(Date.parse(validFrom) <= clock.wallMs() && clock.wallMs() < Date.parse(validTo))
+  })
+
+test('a name that no certificate can have is no reason to make one again and again', async (t) => {
+  const folder = temporary(t)
+  const clock = new ManualClock()
+  await withCertificates(folder, clock.wallMs())
+  const { tls } = await open(t, folder, { ...elsewhere, http: '[::ffff:10.0.0.1]:7400' }, {}, clock)
+  assert.ok(tls !== null)
+  const renewed = new Promise<void>((resolve) => tls.onRenewed(resolve))
+  clock.run(9 * dayMs)
+  // One that is being made would be of now.
+  await new Promise((resolve) => setImmediate(resolve))
+  clock.run(2 * dayMs)
+  await renewed
+  assert.ok(Date.parse(new X509Certificate(tls.current.certificate).validTo) > clock.wallMs() + 29 * dayMs)
+})
+
 test('certificates of another replica are replaced by its own, and those of another cluster stop the start', async (t) => {
   const folder = temporary(t)
   const clock = new ManualClock()

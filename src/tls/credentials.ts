@@ -41,8 +41,10 @@ export interface ReplicaCredentialsOptions {
   readonly lifetimeMs?: number
 }
 
-/** Whether it is time is looked at so often; sooner for a certificate that lasts a few days only. */
-const lookMs = 60 * 60 * 1000
+/** Whether it is time is looked at so often: a clock that is set, or a machine that wakes up, can make a certificate useless at any moment. */
+const lookMs = 10_000
+/** A renewal that failed is tried again after so long; sooner for a certificate that lasts a few days only. */
+const retryMs = 60 * 60 * 1000
 /** A file is looked at so often. */
 const fileLookMs = 10_000
 
@@ -56,6 +58,9 @@ export async function keepReplicaCredentials(
   const { folder, clusterId, replica, authority, hosts, clock, logger } = options
   const listeners: (() => void)[] = []
   let current = options.own
+  let times = timesOf(current.certificate)
+  /** Only the one that was found can be another's, or of another place. */
+  let fits = isOf(current.certificate, options)
   let closed = false
   let cancel: Cancel = () => {}
 
@@ -65,6 +70,8 @@ export async function keepReplicaCredentials(
     const { lifetimeMs } = options
     const validity = { nowMs: clock.wallMs(), ...(lifetimeMs === undefined ? {} : { lifetimeMs }) }
     current = await issue(authority, { clusterId, replica, hosts }, validity)
+    times = timesOf(current.certificate)
+    fits = true
     logger.info({ until: new X509Certificate(current.certificate).validTo }, 'the certificate was renewed')
     try {
       writeCertificates(folder, { clusterId, authority, own: current })
@@ -76,13 +83,14 @@ export async function keepReplicaCredentials(
   }
 
   async function look(): Promise<void> {
-    const { startMs, endMs } = timesOf(current.certificate)
-    if (isDue(current.certificate, options, clock.wallMs()))
-      await renew().catch((error: unknown) =>
-        logger.error({ error: String(error) }, 'the certificate could not be renewed'),
-      )
+    let againMs = lookMs
+    if (!fits || !isYoung(times, clock.wallMs()))
+      await renew().catch((error: unknown) => {
+        logger.error({ error: String(error) }, 'the certificate could not be renewed')
+        againMs = retryMs
+      })
     if (closed) return
-    cancel = clock.after(Math.min(lookMs, (endMs - startMs) / 30), () => void look())
+    cancel = clock.after(Math.min(againMs, (times.endMs - times.startMs) / 30), () => void look())
   }
 
   await look()
@@ -152,22 +160,28 @@ export function fileCredentials(
   }
 }
 
-function isDue(
+/** Whether it is the replica's, and has all its names: it may have been copied, or the replica have moved. */
+function isOf(
   certificate: string,
   { clusterId, replica, hosts }: Pick<ReplicaCredentialsOptions, 'clusterId' | 'replica' | 'hosts'>,
-  nowMs: number,
 ): boolean {
-  const { startMs, endMs } = timesOf(certificate)
   const parsed = new X509Certificate(certificate)
   const named = (host: string): boolean =>
     (isIP(host) === 0 ? parsed.checkHost(host) : parsed.checkIP(host)) !== undefined
-  // The file was copied from another replica.
-  if (replicaOf(parsed, clusterId) !== replica) return true
-  // One of the future was made while the clock was wrong.
-  return nowMs < startMs || nowMs - startMs > (endMs - startMs) / 3 || !hosts.every(named)
+  return replicaOf(parsed, clusterId) === replica && hosts.every(named)
 }
 
-function timesOf(certificate: string): { readonly startMs: number; readonly endMs: number } {
+interface Times {
+  readonly startMs: number
+  readonly endMs: number
+}
+
+/** One of the future was made while the clock was wrong. */
+function isYoung({ startMs, endMs }: Times, nowMs: number): boolean {
+  return startMs <= nowMs && nowMs - startMs <= (endMs - startMs) / 3
+}
+
+function timesOf(certificate: string): Times {
   const { validFrom, validTo } = new X509Certificate(certificate)
   return { startMs: Date.parse(validFrom), endMs: Date.parse(validTo) }
 }
