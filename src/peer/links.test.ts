@@ -455,6 +455,26 @@ test('only so many strangers are listened to at once', async (t) => {
   await Promise.all(closed)
 })
 
+test(
+  'only so many connections are open at once, also of those whose TLS handshake never ends',
+  { timeout: 20_000 },
+  async (t) => {
+    const open = new Set<Socket>()
+    const sockets: Sockets = {
+      connect: ({ host, port }) => connect({ host, port }),
+      createServer: () => createServer((socket) => open.add(socket)),
+    }
+    t.after(() => open.forEach((socket) => socket.destroy()))
+    const b = new Node(2, { sockets })
+    await nodes(t, b)
+    const dialled: Socket[] = []
+    for (let round = 0; round < 6; round += 1)
+      dialled.push(...(await Promise.all(Array.from({ length: 100 }, () => dial(t, b)))))
+    await Promise.race(dialled.map((socket) => once(socket, 'close')))
+    assert.ok(open.size < 600)
+  },
+)
+
 test('a link that the other side does not read is cut when too much waits on it', async (t) => {
   const server = createServer((socket) => {
     t.after(() => socket.destroy())

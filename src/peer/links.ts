@@ -27,6 +27,9 @@ export { formatEndpoint, parseEndpoint } from './context.ts'
 /** Connections that have not said yet who they are; more are cut at once. */
 const maxStrangers = 64
 
+/** All connections, with those whose TLS handshake is not over: of them nothing is known yet, and each takes memory. */
+const maxConnections = 512
+
 /** A clock that shows an earlier time was never set: a machine without a battery starts in 1970. */
 const neverSetMs = Date.UTC(2020)
 
@@ -96,6 +99,7 @@ export class PeerLinks implements Transport {
     this.timing = { ...defaultTiming, ...options.timing }
     const sockets = options.sockets ?? plainSockets
     this.server = sockets.createServer((socket, proof) => this.accept(socket, proof))
+    this.server.maxConnections = maxConnections
     this.outgoingOwner = {
       logger: options.logger,
       random: options.random,
