@@ -49,12 +49,17 @@ export interface Files {
 
 /** What the interactive client draws on and reads from. */
 export interface Terminal {
-  readonly input: NodeJS.ReadableStream & { readonly isTTY?: boolean }
+  readonly input: NodeJS.ReadableStream & {
+    readonly isTTY?: boolean
+    setRawMode?(isRaw: boolean): unknown
+  }
   readonly output: NodeJS.WritableStream & {
     readonly columns?: number
     readonly rows?: number
     readonly isTTY?: boolean
   }
+  /** Stops the job, as Ctrl-Z does: this process and what started it. Fulfilled when it goes on. */
+  readonly suspend: () => Promise<void>
 }
 
 /** A command line that cannot be meant so: exit code 2. */

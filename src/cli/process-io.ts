@@ -44,8 +44,8 @@ export function processIo(): Io {
     color: process.stdout.isTTY && (process.env['NO_COLOR'] ?? '') === '' && process.env['TERM'] !== 'dumb',
     // Some terminals do not know, and say 0.
     columns: () => process.stdout.columns || 80,
-    ask: async (question) => answered(await text({ message: question, output: process.stderr })),
-    askSecret: async (question) => answered(await password({ message: question, output: process.stderr })),
+    ask: async (question) => answered(text({ message: question, output: process.stderr })),
+    askSecret: async (question) => answered(password({ message: question, output: process.stderr })),
     readInput,
     files,
     createClient: (options) => createClient({ connect, ...options }),
@@ -66,11 +66,33 @@ export function processIo(): Io {
       return stopped
     },
     server: serverIo,
-    terminal: () => ({ input: process.stdin, output: process.stdout }),
+    terminal: () => ({ input: process.stdin, output: process.stdout, suspend }),
   }
 }
 
-function answered(answer: string | symbol | undefined): string {
+/** Where no shell could let it go on nothing is stopped, and no SIGCONT comes. */
+const notStoppedMs = 100
+
+async function suspend(): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  process.once('SIGCONT', resolve)
+  // After what else waits for SIGCONT, which stands behind a timer that is due.
+  setTimeout(() => setImmediate(resolve), notStoppedMs)
+  process.kill(0, 'SIGTSTP')
+  await promise
+  process.off('SIGCONT', resolve)
+}
+
+async function answered(asked: Promise<string | symbol | undefined>): Promise<string> {
+  // The prompt stops this process alone, and then reads no key.
+  const stopAll = async (): Promise<void> => {
+    process.off('SIGTSTP', stopAll)
+    await suspend()
+    process.on('SIGTSTP', stopAll)
+    process.stdin.setRawMode(true).resume()
+  }
+  process.on('SIGTSTP', stopAll)
+  const answer = await asked.finally(() => process.off('SIGTSTP', stopAll))
   if (typeof answer === 'symbol' || isCancel(answer)) throw new CliError('Given up.')
   return answer ?? ''
 }

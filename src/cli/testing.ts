@@ -9,13 +9,19 @@ import { widthOf } from './text.ts'
 export class FakeTerminal implements Terminal {
   readonly input: PassThrough & { isTTY: boolean; setRawMode: (on: boolean) => unknown }
   readonly output: Writable & { columns: number; isTTY: boolean }
+  isRaw = false
+  /** Lets the job go on, as `fg` does; null while it is not stopped. */
+  goOn: (() => void) | null = null
   /** Rows from the first one ever written; nothing scrolls away. */
   private cells: string[][] = [[]]
   private row = 0
   private column = 0
 
   constructor(columns: number) {
-    this.input = Object.assign(new PassThrough(), { isTTY: true, setRawMode: () => undefined })
+    this.input = Object.assign(new PassThrough(), {
+      isTTY: true,
+      setRawMode: (isRaw: boolean) => (this.isRaw = isRaw),
+    })
     this.output = Object.assign(
       new Writable({
         decodeStrings: false,
@@ -54,6 +60,11 @@ export class FakeTerminal implements Terminal {
     this.input.setRawMode = () => this.input.emit('error', new Error('setRawMode EIO'))
     this.input.end()
     await turn()
+  }
+
+  async suspend(): Promise<void> {
+    await new Promise<void>((resolve) => (this.goOn = resolve))
+    this.goOn = null
   }
 
   private write(text: string): void {

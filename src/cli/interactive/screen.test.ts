@@ -117,6 +117,21 @@ test('Ctrl-C and the end of input end it; closing removes what was being typed',
   assert.deepEqual(other.lines, ['(end)'])
 })
 
+test('Ctrl-Z stops the job with the terminal as it was before; then the line goes on below what the shell wrote', async () => {
+  const { terminal, screen, lines } = open(30)
+  await terminal.type(`half a line${left}`)
+  await terminal.type('\u001A')
+  assert.deepEqual([terminal.isRaw, terminal.goOn === null], [false, false])
+  terminal.output.write('\nStopped\n$ fg\n')
+  terminal.goOn?.()
+  await turn()
+  assert.equal(terminal.isRaw, true)
+  assert.deepEqual(terminal.rows, ['> half a line', 'Stopped', '$ fg', '> half a line'])
+  await terminal.type('X\r')
+  assert.deepEqual(lines, ['half a linXe'])
+  screen.close()
+})
+
 test('a terminal that is gone, or cannot be read, ends it; a line that was being typed is not entered', async () => {
   const closed = open(20)
   await closed.terminal.type('half a line')

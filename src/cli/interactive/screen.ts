@@ -70,6 +70,7 @@ export class Screen {
     })
     this.readline.on('line', (text) => this.entered(text))
     this.readline.on('SIGINT', () => this.end())
+    this.readline.on('SIGTSTP', () => void this.suspend())
     this.readline.on('close', () => this.end())
     // A terminal that is gone refuses what readline asks of it, also to be as it was before.
     this.readline.on('error', () => this.end())
@@ -132,6 +133,19 @@ export class Screen {
     if (this.ended) return
     this.readline.prompt(true)
     this.drawn = true
+  }
+
+  /** Ctrl-Z. readline by itself would stop this process and not what started it, which has the terminal too, and would read no key after `fg`. */
+  private async suspend(): Promise<void> {
+    const { input } = this.terminal
+    input.setRawMode?.(false)
+    await this.terminal.suspend()
+    if (this.ended) return
+    input.setRawMode?.(true)
+    if (!this.drawn) return
+    // Others have written below it.
+    this.readline.prevRows = 0
+    this.readline.prompt(true)
   }
 
   private end(): void {
