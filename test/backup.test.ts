@@ -20,6 +20,9 @@ import { join, resolve } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { test, type TestContext } from 'node:test'
 import { digest } from '../src/chat/digest.ts'
+import { runInteractive } from '../src/cli/interactive/run.ts'
+import { runCli } from '../src/cli/program.ts'
+import { FakeProcess } from '../src/cli/testing.ts'
 import { createClient, type Client } from '../src/client/index.ts'
 import { BackupWriter } from '../src/server/backup-file.ts'
 import { replicaFolder } from '../src/server/cluster-file.ts'
@@ -212,6 +215,37 @@ test('a replica that does not run is backed up from its folder; a backup that is
       name,
     )
   }
+})
+
+test('Ctrl-C while a backup is restored leaves nothing, in a folder that is there already too', async (t) => {
+  const folder = temporaryFolder(t)
+  const data = join(folder, 'replica')
+  const file = join(folder, 'parley.backup')
+  unpackFolder('0.1.0/r1', data)
+  assert.equal((await parley({}, 'backup', file, '--data', data)).code, 0)
+  const port = await freePorts(3)
+  const restoreTo = async (target: string, isStopped: (line: string) => boolean): Promise<string> => {
+    const fake = new FakeProcess(null)
+    fake.canAsk = true
+    const ports = ['--http-port', port, '--grpc-port', port + 1, '--peer-port', port + 2].map(String)
+    const err = (line: string): void => {
+      fake.errLines.push(line)
+      if (isStopped(line)) fake.stop()
+    }
+    const argv = ['restore', file, '--data', target, '--replicas', '1', ...ports]
+    assert.equal(await runCli(argv, { ...fake.io, err }, runInteractive), 1)
+    return fake.errLines.at(-1) ?? ''
+  }
+  const present = join(folder, 'present')
+  mkdirSync(present)
+  for (const target of [join(folder, 'new'), present])
+    for (const part of [/%/, / 70 %/])
+      assert.match(await restoreTo(target, (line) => part.test(line)), /stopped; nothing was made/)
+  assert.deepEqual(readdirSync(folder).sort(), ['parley.backup', 'present', 'replica'])
+  assert.deepEqual(readdirSync(present), [])
+  writeFileSync(join(present, '.left'), '')
+  const full = await restoreTo(present, () => false)
+  assert.match(full, /is not empty \(\.left\)/)
 })
 
 test('a backup is restored into an empty folder that is there already, though it cannot be replaced: a disk of its own, or one made for the user', async (t) => {

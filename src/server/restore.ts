@@ -47,13 +47,19 @@ export interface Restored {
  * may not write to: then everything is made within it, and moved to its place at the end.
  *
  * @param onProgress told what part is done, from 0 to 1.
- * @throws ServerError that says what is wrong; then there is no new folder.
+ * @param stop ends it, with its reason.
+ * @throws ServerError that says what is wrong. Whatever it throws, then there is no new folder.
  */
 export async function restore(
   options: RestoreOptions,
   file: string,
   onProgress: (part: number) => void,
+  stop: AbortSignal,
 ): Promise<Restored> {
+  const advance = (part: number): void => {
+    stop.throwIfAborted()
+    onProgress(part)
+  }
   const folder = resolve(options.data)
   const isThere = checkEmpty(folder)
   const isLocal = isLoopback(options.host)
@@ -67,7 +73,7 @@ export async function restore(
   try {
     makeFolder(isThere ? folder : dirname(folder))
     mkdirSync(building, { mode: 0o700 })
-    await backup.extract(state, (doneBytes) => onProgress((doneBytes / backup.header.sizeBytes) * 0.7))
+    await backup.extract(state, (doneBytes) => advance((doneBytes / backup.header.sizeBytes) * 0.7))
     const { accounts, messages } = prepare(state, options.logOutAll)
     const cluster = isLocal ? await makeLocal(building, options) : await makeFirst(building, options)
     const folders = isLocal ? cluster.replicas.map(({ id }) => replicaFolder(building, id)) : [building]
@@ -78,7 +84,7 @@ export async function restore(
       flushFile(join(own, 'state-1.db'))
       await beginLog(createNodeDisk(own), systemClock, point)
       flushFolder(own)
-      onProgress(0.7 + (0.3 * (i + 1)) / folders.length)
+      advance(0.7 + (0.3 * (i + 1)) / folders.length)
     }
     flushFolder(building)
     if (isThere) moveUp(building, folder)
@@ -147,9 +153,10 @@ function checkEmpty(folder: string): boolean {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return false
     throw error
   }
-  if (names.length > 0)
+  const [found] = names
+  if (found !== undefined)
     throw new ServerError(
-      `${folder} is not empty: a backup is restored into a new folder only. Choose another one with --data.`,
+      `${folder} is not empty (${found}): a backup is restored into a new folder only. Choose another one with --data.`,
     )
   return true
 }

@@ -1,6 +1,7 @@
 import { restoreOptions } from '../../server/options.ts'
 import { bar, StatusLine } from '../catch-up.ts'
 import { UsageError } from '../io.ts'
+import { stopSignal } from '../stop-signal.ts'
 import { plural } from '../text.ts'
 import { verb } from '../verb.ts'
 import { inWords } from './in-words.ts'
@@ -27,9 +28,10 @@ export const restore = verb(
   },
   async ({ file, options }, { io }) =>
     inWords(async () => {
+      const stop = stopSignal(io, 'stopped; nothing was made')
       const { restore: run } = await import('../../server/restore.ts')
       const line = new StatusLine(io)
-      const restored = await run(options, file, (part) => line.show(bar(part)))
+      const restored = await run(options, file, (part) => line.show(bar(part)), stop)
       const { header, clusterId, replicas, faultModel, accounts, messages, start } = restored
       return {
         data: { file, data: options.data, clusterId, replicas, faultModel, accounts, messages, from: header },
