@@ -21,10 +21,12 @@ import { DatabaseSync } from 'node:sqlite'
 import { test, type TestContext } from 'node:test'
 import { digest } from '../src/chat/digest.ts'
 import { runInteractive } from '../src/cli/interactive/run.ts'
+import { processIo } from '../src/cli/process-io.ts'
 import { runCli } from '../src/cli/program.ts'
 import { FakeProcess } from '../src/cli/testing.ts'
 import { createClient, type Client } from '../src/client/index.ts'
 import { BackupWriter } from '../src/server/backup-file.ts'
+import { backUpStopped } from '../src/server/backup-stopped.ts'
 import { replicaFolder } from '../src/server/cluster-file.ts'
 import { createSupervisor } from '../src/server/supervisor.ts'
 import { startCluster, type TestCluster } from './support/cluster.ts'
@@ -214,6 +216,49 @@ test('a replica that does not run is backed up from its folder; a backup that is
       [],
       name,
     )
+  }
+})
+
+test('a backup that no quorum allows to begin is given up at Ctrl-C, or when the time that was given is over', async (t) => {
+  const folder = temporaryFolder(t)
+  const file = join(folder, 'parley.backup')
+  await using cluster = await startCluster({ replicas: 3 })
+  const data = cluster.dataOf(1)
+  await Promise.all([cluster.end(2, 'SIGKILL'), cluster.end(3, 'SIGKILL')])
+  const waiting = new FakeProcess(null)
+  const running = runCli(
+    ['backup', file, '--data', data],
+    { ...waiting.io, files: processIo().files },
+    runInteractive,
+  )
+  await until(() => existsSync(`${file}.part-${process.pid}`), 'the backup begins', 30_000)
+  waiting.stop()
+  assert.deepEqual([await running, waiting.errLines.at(-1)], [1, 'parley: stopped; nothing was written'])
+  const beganMs = performance.now()
+  const { code } = await parley({}, 'backup', file, '--data', data, '--timeout', '0.5')
+  assert.equal(code, 5)
+  assert.ok(performance.now() - beganMs < 40_000, 'not the minute that it takes by itself')
+  assert.deepEqual(readdirSync(folder), [])
+})
+
+test('Ctrl-C while a replica that does not run is backed up leaves nothing', async (t) => {
+  const folder = temporaryFolder(t)
+  const data = join(folder, 'replica')
+  unpackFolder('0.1.0/r1', data)
+  const file = join(folder, 'parley.backup')
+  // Whatever it is doing then. At once it has not even begun.
+  for (const afterMs of [0, 20, 40, 60, 80]) {
+    const stop = new AbortController()
+    const isDone = backUpStopped(data, file, stop.signal).then(
+      () => true,
+      (error: unknown) => error !== stop.signal.reason,
+    )
+    if (afterMs > 0) await new Promise((resolve) => setTimeout(resolve, afterMs))
+    stop.abort(new Error('stopped'))
+    if (afterMs === 0) assert.equal(await isDone, false)
+    const left = (await isDone) ? ['parley.backup', 'replica'] : ['replica']
+    assert.deepEqual(readdirSync(folder).sort(), left)
+    rmSync(file, { force: true })
   }
 })
 

@@ -26,7 +26,7 @@ function read(
 test('without anything said: the local cluster, ten seconds, the default profile', () => {
   const settings = read()
   assert.deepEqual(settings.servers, defaultServers)
-  assert.equal(settings.timeoutMs, 10_000)
+  assert.deepEqual([settings.timeoutMs, settings.isTimeoutGiven], [10_000, false])
   assert.equal(settings.statePath, '/home/ann/.local/state/parley/default.json')
 })
 
@@ -41,6 +41,7 @@ test('flags win over the environment, the environment over the file', () => {
   const flags = { profile: 'work', server: 'd:4,[::1]:5', timeout: '0.5' }
   assert.deepEqual(read({ file, environment, flags }).servers, ['d:4', '[::1]:5'])
   assert.equal(read({ file, environment, flags }).timeoutMs, 500)
+  assert.ok(read({ file }).isTimeoutGiven)
   assert.equal(read({ file, environment, flags }).profile, 'work')
   assert.deepEqual(read({ file, environment: { PARLEY_SERVER: 'e:6' } }).servers, ['e:6'])
 })

@@ -10,6 +10,8 @@ export interface Settings {
   /** Addresses of replicas, in the forms of the client library. */
   readonly servers: readonly string[]
   readonly timeoutMs: number
+  /** Somebody has said so: then it holds also for what takes longer than other things do. */
+  readonly isTimeoutGiven: boolean
   readonly json: boolean
   /** The interactive client signs out when it ends. */
   readonly logOut: boolean
@@ -49,11 +51,13 @@ export function readSettings(
     throw new UsageError(`a profile's name is 1 to 50 letters, digits, _ and -, not "${profile}"`)
   const profiles = tableOf(file['profiles'], configPath, 'profiles')
   const own = tableOf(profiles[profile], configPath, `profiles.${profile}`)
+  const timeout = flags.timeout ?? given(environment, 'PARLEY_TIMEOUT') ?? own['timeout']
   const servers = flags.server ?? given(environment, 'PARLEY_SERVER')
   return {
     profile,
     servers: servers === undefined ? serversOf(own['servers'], configPath, profile) : splitServers(servers),
-    timeoutMs: timeoutOf(flags.timeout ?? given(environment, 'PARLEY_TIMEOUT') ?? own['timeout']),
+    timeoutMs: timeoutOf(timeout),
+    isTimeoutGiven: timeout !== undefined,
     json: flags.json ?? false,
     logOut: flags.logOut ?? false,
     file,

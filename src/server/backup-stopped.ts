@@ -17,10 +17,15 @@ const pieceBytes = 1024 * 1024
 /**
  * Backs up what a replica that does not run had applied.
  *
+ * @param stop ends it, with its reason; then nothing is left.
  * @returns null when it runs, or when the folder is that of a whole local cluster: then a replica is to be asked.
  * @throws ServerError
  */
-export async function backUpStopped(data: string, file: string): Promise<BackupHeader | null> {
+export async function backUpStopped(
+  data: string,
+  file: string,
+  stop: AbortSignal,
+): Promise<BackupHeader | null> {
   const folder = resolve(data)
   const identity = readIdentity(folder)
   if (identity === null) return null
@@ -36,13 +41,17 @@ export async function backUpStopped(data: string, file: string): Promise<BackupH
   const worker = createStateWorker(systemClock)
   const copyPath = `${resolve(file)}.copy-${process.pid}`
   let writer: BackupWriter | null = null
+  // The copy fails then.
+  stop.addEventListener('abort', () => void worker.close())
   try {
+    stop.throwIfAborted()
     const state = newestState(folder)
     if (state === null) throw new ServerError(`${data} holds no state: this replica has never run.`)
     writer = new BackupWriter(file)
     const copied = await new Promise<StateJobResult>((done) =>
       worker.run({ kind: 'copy', path: state, to: copyPath }, done),
     )
+    stop.throwIfAborted()
     if (copied.kind !== 'copied') {
       const error = copied.kind === 'failed' ? copied.error : new Error(`a job ended as ${copied.kind}`)
       throw isOutOfSpace(error) ? Object.assign(new Error(error.message), { code: 'ENOSPC' }) : error
@@ -58,14 +67,16 @@ export async function backUpStopped(data: string, file: string): Promise<BackupH
       sha256: id.slice(id.indexOf('-') + 1),
     }
     writer.begin(header)
-    while (writer.stateBytes < sizeBytes)
+    while (writer.stateBytes < sizeBytes) {
       writer.write(await worker.read(copyPath, writer.stateBytes, pieceBytes))
+      stop.throwIfAborted()
+    }
     writer.finish()
     return header
   } finally {
     writer?.abandon()
-    for (const suffix of ['', '-journal']) rmSync(`${copyPath}${suffix}`, { force: true })
     await worker.close()
+    for (const suffix of ['', '-journal']) rmSync(`${copyPath}${suffix}`, { force: true })
     claim.release()
   }
 }

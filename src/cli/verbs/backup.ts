@@ -3,7 +3,8 @@ import { ParleyError, type Client, type ResponseOf } from '../../client/index.ts
 import type { BackupWriter } from '../../server/backup-file.ts'
 import { openAuthority } from '../authority.ts'
 import { bar, StatusLine } from '../catch-up.ts'
-import { CliError, type Io, UsageError } from '../io.ts'
+import { type Io, UsageError } from '../io.ts'
+import { stopSignal } from '../stop-signal.ts'
 import { byteWords } from '../text.ts'
 import { type Report, verb } from '../verb.ts'
 import { inWords } from './in-words.ts'
@@ -26,11 +27,12 @@ export const backup = verb(
     return { file, data: typeof data === 'string' && data !== '' ? data : null }
   },
   async ({ file, data }, context) => {
-    const { io } = context
+    const { io, settings } = context
+    const stopSaying = (): AbortSignal => stopSignal(io, 'stopped; nothing was written')
     return inWords(async () => {
       if (data !== null) {
         const { backUpStopped } = await import('../../server/backup-stopped.ts')
-        const done = await backUpStopped(data, file)
+        const done = await backUpStopped(data, file, stopSaying())
         if (done !== null) {
           io.err(
             'This replica does not run, so the backup holds what it had applied when it ended. Where it was killed, or others went on without it, start it and back up while it runs.',
@@ -39,17 +41,18 @@ export const backup = verb(
         }
       }
       const { BackupWriter } = await import('../../server/backup-file.ts')
-      const writer = new BackupWriter(file)
-      const authority = await openAuthority(context, data).catch((error: unknown) => {
-        writer.abandon()
-        throw error
-      })
+      // First, since until something is written Ctrl-C may end all at once.
+      const authority = await openAuthority(context, data)
+      const stop = stopSaying()
+      let writer: BackupWriter | null = null
       try {
-        const started = await fetchAll(authority.client, writer, io)
+        writer = new BackupWriter(file)
+        const timeoutMs = settings.isTimeoutGiven ? settings.timeoutMs : copyTimeoutMs
+        const started = await fetchAll(authority.client, writer, io, { timeoutMs, stop })
         writer.finish()
         return report(file, started.sizeBytes, started.index, new Date(started.atMs).toISOString())
       } finally {
-        writer.abandon()
+        writer?.abandon()
         authority.close()
       }
     })
@@ -66,18 +69,24 @@ function report(file: string, sizeBytes: number, index: number, at: string): Rep
 }
 
 const pieceBytes = 512 * 1024
+/** A replica takes its time for the copy. */
+const copyTimeoutMs = 60_000
 /** A replica that ends takes its copy with it: another one makes a new one, so often. */
 const attempts = 5
 
-async function fetchAll(client: Client, writer: BackupWriter, io: Io): Promise<ResponseOf<'startBackup'>> {
+async function fetchAll(
+  client: Client,
+  writer: BackupWriter,
+  io: Io,
+  { timeoutMs, stop }: { readonly timeoutMs: number; readonly stop: AbortSignal },
+): Promise<ResponseOf<'startBackup'>> {
   const line = new StatusLine(io)
-  const state = { stopped: false }
-  void io.stopped.then(() => {
-    state.stopped = true
-  })
+  // Whatever is asked for fails then.
+  stop.addEventListener('abort', () => client.close())
   for (let attempt = 1; ; attempt += 1) {
     try {
-      const started = await client.call('startBackup', {}, { timeoutMs: 60_000, read: 'linearizable' })
+      stop.throwIfAborted()
+      const started = await client.call('startBackup', {}, { timeoutMs, read: 'linearizable' })
       writer.begin({
         clusterId: toHex(started.clusterId),
         faultModel: started.faultModel === 'fail-stop' ? 'fail-stop' : 'majority',
@@ -88,7 +97,6 @@ async function fetchAll(client: Client, writer: BackupWriter, io: Io): Promise<R
         sha256: toHex(started.sha256),
       })
       while (writer.stateBytes < started.sizeBytes) {
-        if (state.stopped) throw new CliError('stopped; nothing was written')
         const { backupId } = started
         const offset = writer.stateBytes
         const { data } = await client.call(
@@ -101,6 +109,7 @@ async function fetchAll(client: Client, writer: BackupWriter, io: Io): Promise<R
       }
       return started
     } catch (error) {
+      stop.throwIfAborted()
       if (
         !(error instanceof ParleyError && error.reason === 'REASON_BACKUP_NOT_FOUND') ||
         attempt === attempts
