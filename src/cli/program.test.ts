@@ -260,6 +260,27 @@ test('a replica that dies under a verb is not noticed', async () => {
   assert.equal(network.chat.messages.length, 1)
 })
 
+test('a replica whose folder cannot be made is not taken in, nor is another one removed for it', async () => {
+  const { network, fake, run } = start(2)
+  fake.environment['PARLEY_PASSWORD'] = 'secret'
+  await run('login', 'ann')
+  network.replica(2).kill()
+  const asked: (string | undefined)[] = []
+  network.replica(1).fault = ({ op }) => {
+    asked.push(op?.$case)
+    return null
+  }
+  const grow = ['--data', '/dev/null/r3', '--http', 'h:1', '--grpc', 'h:2', '--peer', 'h:3']
+  for (const verb of [['add'], ['replace', 'r2']]) {
+    assert.equal(await run('replica', ...verb, ...grow), 1)
+    assert.match(fake.errLines.at(-1) ?? '', /\/dev\/null\/r3 cannot be made: a part of its path is a file/)
+  }
+  assert.deepEqual(
+    asked.filter((name) => name === 'addReplica' || name === 'removeReplica'),
+    [],
+  )
+})
+
 test('recover says where there is something to give up when there is nothing at this replica', async () => {
   const { network, fake, run } = start(2)
   const token = 'ab'.repeat(32)

@@ -8,6 +8,7 @@ import { bar, catchUpOf, followCatchUp, LeaderView } from '../catch-up.ts'
 import { CliError, exitCodes, type Io, UsageError } from '../io.ts'
 import { paint, printable, table } from '../text.ts'
 import { type Context, type Given, type Report, type Verb, verb } from '../verb.ts'
+import { inWords } from './in-words.ts'
 
 export const replicaList = verb(
   {
@@ -57,6 +58,7 @@ export const replicaAdd = verb(
     checkGrow(grow, context)
     const authority = await openAuthority(context, grow.isLocal ? grow.data : null)
     try {
+      await makeRoom(grow)
       return await addReplica(grow, null, authority, context)
     } finally {
       authority.close()
@@ -156,6 +158,7 @@ export const replicaReplace = verb(
         throw new CliError(
           `${name} answers the others, so there is nothing to replace. To take it out all the same: parley replica remove ${name}`,
         )
+      if (grow !== null) await makeRoom(grow)
       // An attempt that broke off may have removed it already.
       const isHalfDone =
         lost === undefined && grow?.isLocal === true && localReplicas(context.io, grow.data).includes(replica)
@@ -266,6 +269,12 @@ function checkGrow({ data, isLocal }: Grow, { io, settings }: Context): void {
     throw new CliError(
       'The replicas of this cluster prove themselves by certificates, which a new one gets when it joins: "parley token create" here, and "parley join" on its machine.',
     )
+}
+
+/** Before anything is asked of the cluster, which would count on a replica that cannot be made. */
+async function makeRoom({ data }: Grow): Promise<void> {
+  const { makeFolder } = await import('../../server/make-folder.ts')
+  await inWords(async () => makeFolder(data))
 }
 
 async function withAuthority(
