@@ -11,6 +11,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
   writeSync,
@@ -25,7 +26,7 @@ import { processIo } from '../src/cli/process-io.ts'
 import { runCli } from '../src/cli/program.ts'
 import { FakeProcess } from '../src/cli/testing.ts'
 import { createClient, type Client } from '../src/client/index.ts'
-import { BackupWriter } from '../src/server/backup-file.ts'
+import { BackupWriter, openBackup } from '../src/server/backup-file.ts'
 import { backUpStopped } from '../src/server/backup-stopped.ts'
 import { replicaFolder } from '../src/server/cluster-file.ts'
 import { createSupervisor } from '../src/server/supervisor.ts'
@@ -371,6 +372,19 @@ const anyHeader = {
   sizeBytes: 4,
   sha256: '0'.repeat(64),
 } as const
+
+test('a backup that cannot be opened is not said to be missing', async (t) => {
+  const folder = temporaryFolder(t)
+  const circle = join(folder, 'circle')
+  symlinkSync(circle, circle)
+  assert.throws(() => openBackup(circle), /ELOOP/)
+  assert.throws(() => new BackupWriter(join(circle, 'parley.backup')), /ELOOP/)
+  assert.throws(() => openBackup(join(folder, 'missing')), /There is no file .*missing/)
+  assert.throws(
+    () => new BackupWriter(join(folder, 'missing', 'parley.backup')),
+    /There is no folder .*missing/,
+  )
+})
 
 test('what came with another checksum than was announced gets no name', (t) => {
   const folder = temporaryFolder(t)

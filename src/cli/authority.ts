@@ -83,10 +83,11 @@ export function localReplicas(io: Io, data: string): readonly number[] {
   return replicas.map((one: { readonly id?: unknown }) => one.id).filter((id) => typeof id === 'number')
 }
 
-/** Empty when there is no such file, or something else in it. */
+/** Empty when there is no such file, or something else in it. @throws CliError when it may not be read. */
 function readJson(io: Io, path: string): Partial<Record<string, unknown>> {
+  const text = io.files.read(path) ?? '{}'
   try {
-    const value: unknown = JSON.parse(io.files.read(path) ?? '{}')
+    const value: unknown = JSON.parse(text)
     return typeof value === 'object' && value !== null ? { ...value } : {}
   } catch {
     return {}

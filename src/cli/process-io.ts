@@ -108,7 +108,8 @@ const files: Files = {
     try {
       return readFileSync(path, 'utf8')
     } catch (error) {
-      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null
+      const code = error instanceof Error && 'code' in error ? error.code : ''
+      if (code === 'ENOENT' || code === 'ENOTDIR') return null
       throw new CliError(`cannot read ${path}: ${error instanceof Error ? error.message : String(error)}`)
     }
   },

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { FakeNetwork } from '../client/testing.ts'
 import { Message } from '../gen/parley/v1/model.ts'
+import { CliError } from './io.ts'
 import { runCli, verbs } from './program.ts'
 import { FakeProcess, finish } from './testing.ts'
 import { recipientsFrom } from './verbs/drafts.ts'
@@ -196,6 +197,34 @@ test('a rejection gets exit code 1 and its reason, also as JSON', async () => {
   assert.deepEqual(fake.outLines, [])
   const { error } = JSON.parse(fake.errLines[0] ?? '') as { error: Record<string, unknown> }
   assert.deepEqual([error['reason'], error['outcome']], ['WRONG_CREDENTIALS', 'notDone'])
+})
+
+test('a session that cannot be kept is ended, and people are told why', async () => {
+  const { network, fake } = start()
+  fake.environment['PARLEY_PASSWORD'] = 'secret'
+  const writePrivate = (): void => {
+    throw new Error("EACCES: permission denied, mkdir '/home/ann/.local'")
+  }
+  const io = { ...fake.io, files: { ...fake.io.files, writePrivate } }
+  const ended: (string | undefined)[] = []
+  network.replica(1).fault = ({ op }) => {
+    if (op?.$case === 'logOut') ended.push(op.$case)
+    return null
+  }
+  assert.equal(await finish(network, runCli(['login', 'ann'], io, noTalk)), 1)
+  assert.match(fake.errLines.at(-1) ?? '', /^parley: You cannot stay signed in: .*EACCES.*XDG_STATE_HOME/)
+  assert.deepEqual(ended, ['logOut'])
+})
+
+test('a folder of a replica that may not be read is not taken for one that is none', async () => {
+  const { fake } = start()
+  const read = (path: string): string | null => {
+    if (!path.startsWith('data/')) return null
+    throw new CliError(`cannot read ${path}: EACCES: permission denied`)
+  }
+  const io = { ...fake.io, files: { ...fake.io.files, read } }
+  assert.equal(await runCli(['token', 'create', '--data', 'data'], io, noTalk), 1)
+  assert.equal(fake.errLines.at(-1), 'parley: cannot read data/operator.json: EACCES: permission denied')
 })
 
 test('a name that is taken is told before the password is asked for', async () => {

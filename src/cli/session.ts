@@ -56,8 +56,8 @@ export function openSession(settings: Settings, io: Io, anew = false): Session {
       throw new CliError('You are not signed in: parley login', exitCodes.notSignedIn)
     },
     save(session) {
-      current = session
       writeSaved(settings, io, session)
+      current = session
     },
     forget() {
       if (current !== null && isKept(settings, io, current)) io.files.remove(settings.statePath)

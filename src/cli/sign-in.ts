@@ -1,6 +1,7 @@
 import type { Account } from '../gen/parley/v1/model.ts'
 import { type Client, ParleyError } from '../client/index.ts'
 import { CliError, exitCodes, type Io, UsageError } from './io.ts'
+import type { Session } from './session.ts'
 import { plural, printable } from './text.ts'
 
 /** Where a password may come from; never from a flag, which others see in the list of processes. */
@@ -108,4 +109,23 @@ export function inboxCount(count: number): string {
 
 export function inboxWords(count: number): string {
   return count >= 1000 ? '1000 or more messages' : plural(count, 'message')
+}
+
+/** Keeps the session for the next run. @throws CliError when it cannot be kept: then it has ended, since nobody could use it or end it. */
+export async function keepSession(session: Session, { account, token, isNew }: SignedIn): Promise<void> {
+  try {
+    session.save({ name: account?.name ?? '', token })
+  } catch (error) {
+    await endQuietly(session.client)
+    const who = isNew ? 'The account is made, but you' : 'You'
+    const why = error instanceof Error ? error.message : String(error)
+    throw new CliError(
+      `${who} cannot stay signed in: the session cannot be kept (${why}). Choose another folder for it with XDG_STATE_HOME.`,
+    )
+  }
+}
+
+/** Ends the session of the client; one that cannot be ended now expires by itself. */
+export async function endQuietly(client: Client): Promise<void> {
+  await client.call('logOut', {}, { timeoutMs: 2000 }).catch(() => undefined)
 }

@@ -59,12 +59,10 @@ export class BackupWriter {
   constructor(path: string) {
     if (existsSync(path))
       throw new ServerError(`${path} exists already: choose another name, or remove it first.`)
-    if (!existsSync(dirname(path)))
-      throw new ServerError(`There is no folder ${dirname(path)}: make it first.`)
     this.path = path
     this.temporary = `${path}.part-${process.pid}`
     // There are hashes of passwords in it.
-    this.descriptor = openSync(this.temporary, 'w', 0o600)
+    this.descriptor = open(this.temporary, 'w', `There is no folder ${dirname(path)}: make it first.`)
   }
 
   /** How much of the state is written. */
@@ -144,8 +142,7 @@ export interface OpenBackup {
 
 /** @throws ServerError when it is none, is damaged, or was made by a newer Parley. */
 export function openBackup(path: string): OpenBackup {
-  if (!existsSync(path)) throw new ServerError(`There is no file ${path}.`)
-  const descriptor = openSync(path, 'r')
+  const descriptor = open(path, 'r', `There is no file ${path}.`)
   try {
     const { header, stateOffset } = readHeader(descriptor, path)
     const fileBytes = statSync(path).size
@@ -162,6 +159,16 @@ export function openBackup(path: string): OpenBackup {
   } catch (error) {
     closeSync(descriptor)
     throw error
+  }
+}
+
+/** @param absent what is said when it is not there. Whatever else is wrong the system says. */
+function open(path: string, flags: 'r' | 'w', absent: string): number {
+  try {
+    return openSync(path, flags, 0o600)
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error
+    throw new ServerError(absent, { cause: error })
   }
 }
 

@@ -1,7 +1,7 @@
 import { describeState, ParleyError } from '../../client/index.ts'
 import { exitCodes, type Io } from '../io.ts'
 import { lookOf } from '../present.ts'
-import { inboxWords, greeting, signIn, type SignedIn } from '../sign-in.ts'
+import { inboxWords, greeting, keepSession, signIn, type SignedIn } from '../sign-in.ts'
 import { openSession, type Session } from '../session.ts'
 import { paint, printable } from '../text.ts'
 import type { Context } from '../verb.ts'
@@ -133,6 +133,6 @@ async function begin({
   kept.close()
   const session = openSession(settings, io, true)
   const signedIn = await signInPatiently(session, io)
-  session.save({ name: signedIn.account?.name ?? '', token: signedIn.token })
+  await keepSession(session, signedIn)
   return { session, welcome: greeting(signedIn) }
 }

@@ -2,7 +2,7 @@ import { toHex } from '../../base/bytes.ts'
 import { exitCodes } from '../io.ts'
 import { accountJson } from '../present.ts'
 import { openSession, type Session } from '../session.ts'
-import { greeting, signIn, type SignedIn } from '../sign-in.ts'
+import { endQuietly, greeting, keepSession, signIn, type SignedIn } from '../sign-in.ts'
 import { type Context, type Report, verb } from '../verb.ts'
 
 export const login = verb(
@@ -29,8 +29,9 @@ export async function signInAnew(
   const session = openSession(settings, io, true)
   try {
     const signedIn = await work(session)
-    session.save({ name: signedIn.account?.name ?? '', token: signedIn.token })
-    if (before.saved !== null && toHex(before.saved.token) !== toHex(signedIn.token)) await endQuietly(before)
+    await keepSession(session, signedIn)
+    if (before.saved !== null && toHex(before.saved.token) !== toHex(signedIn.token))
+      await endQuietly(before.client)
     return {
       data: {
         account: accountJson(signedIn.account),
@@ -45,9 +46,4 @@ export async function signInAnew(
     session.close()
     before.close()
   }
-}
-
-async function endQuietly(session: Session): Promise<void> {
-  // Nobody waits for this: an old session that cannot be ended now expires by itself.
-  await session.client.call('logOut', {}, { timeoutMs: 2000 }).catch(() => undefined)
 }
