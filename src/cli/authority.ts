@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { fromHex } from '../base/bytes.ts'
 import { replicaName } from '../base/ids.ts'
+import { shellWord } from '../base/shell-word.ts'
 import type { Client } from '../client/index.ts'
 import type { GetStatusResponse } from '../gen/parley/v1/service.ts'
 import { CliError, exitCodes, type Io } from './io.ts'
@@ -51,7 +52,7 @@ async function openWithFolder(io: Io, data: string): Promise<Authority> {
   }
   const start = localReplicas(io, data).length > 0 ? 'up' : 'serve'
   throw new CliError(
-    `No replica of ${data} answers. Start it first: parley ${start} --data ${data}`,
+    `No replica of ${data} answers. Start it first: parley ${start} --data ${shellWord(data)}`,
     exitCodes.unavailable,
   )
 }

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 
+import { shellWord } from '../base/shell-word.ts'
 import type { Configuration } from '../raft/types.ts'
 import { formatAddresses } from '../replica/addresses.ts'
 import * as storage from '../storage/identity.ts'
@@ -85,7 +86,7 @@ export function readIdentity(folder: string): Identity | null {
 
 function strangeWords(folder: string): string {
   if (existsSync(join(folder, clusterFileName)))
-    return `${folder} holds all replicas of a local cluster. Start them with: parley up --data ${folder}`
+    return `${folder} holds all replicas of a local cluster. Start them with: parley up --data ${shellWord(folder)}`
   return `${folder} is not the data folder of a replica: it has no replica.json. One whose disk is lost must not come back under its old id: "parley replica replace", at another one, says what to do. A new replica is made with "parley join", the first one of a cluster with "parley init".`
 }
 

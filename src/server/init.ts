@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 
+import { shellWord } from '../base/shell-word.ts'
 import { issueToken } from './issue-token.ts'
 import type { ServerIo } from './io.ts'
 import { makeFirstReplica, toServe } from './make-replica.ts'
@@ -47,7 +48,7 @@ async function offer(
 ): Promise<void> {
   const { uses, hours, data } = options
   if (joinDesk === null) {
-    const text = `Nobody can join as long as r1 speaks plain text with clients: take "insecure" out of ${join(data, 'serve.toml')}, start it again, and then: parley token create --data ${data}`
+    const text = `Nobody can join as long as r1 speaks plain text with clients: take "insecure" out of ${join(data, 'serve.toml')}, start it again, and then: parley token create --data ${shellWord(data)}`
     tell({ event: 'serving', address, token: '', hours: 0, uses: 0 }, text)
     return
   }
@@ -63,8 +64,8 @@ async function offer(
       '',
       `parley join ${token} --host ADDRESS --data DIR`,
       '',
-      `  another   parley token create --data ${data}`,
-      `  later     parley serve --data ${data}`,
+      `  another   parley token create --data ${shellWord(data)}`,
+      `  later     parley serve --data ${shellWord(data)}`,
       '  stop      Ctrl-C',
       '',
     ].join('\n'),

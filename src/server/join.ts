@@ -1,4 +1,5 @@
 import { replicaName } from '../base/ids.ts'
+import { shellWord } from '../base/shell-word.ts'
 import type { JoinClusterRequest, JoinClusterResponse } from '../gen/parley/v1/service.ts'
 import { parseJoinToken } from '../tls/join-token.ts'
 import type { JoinToken } from '../tls/join-token.ts'
@@ -51,7 +52,7 @@ export async function runJoin(
     const name = replicaName(replica)
     tell(
       { event: 'joined', replica, data: options.data },
-      `This is ${name} now; its data is in ${options.data}, and the key of the cluster's authority too: guard that folder. From now on: parley serve --data ${options.data}`,
+      `This is ${name} now; its data is in ${options.data}, and the key of the cluster's authority too: guard that folder. From now on: parley serve --data ${shellWord(options.data)}`,
     )
     await buildWebAppApart(io.err).catch((error: unknown) =>
       io.err(`The web app could not be built (${problemOf(error)}); everything else works without it.`),

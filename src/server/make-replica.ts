@@ -5,6 +5,7 @@ import { randomBytes } from 'node:crypto'
 
 import { toHex } from '../base/bytes.ts'
 import { replicaName } from '../base/ids.ts'
+import { shellWord } from '../base/shell-word.ts'
 import { createAuthority, issue } from '../tls/authority.ts'
 import { writeCertificates } from '../tls/store.ts'
 import type { ClusterReplica } from './cluster-file.ts'
@@ -45,7 +46,7 @@ export async function makeFirstReplica(
   const present = readIdentity(data)
   if (present !== null)
     throw new ServerError(
-      `${data} has ${replicaName(present.replica)} of the cluster ${present.clusterId} already. Start it with: parley serve --data ${data}`,
+      `${data} has ${replicaName(present.replica)} of the cluster ${present.clusterId} already. Start it with: parley serve --data ${shellWord(data)}`,
     )
   checkEmpty(data)
   checkFiles({ tlsCert: '', tlsKey: '', ...options })

@@ -13,6 +13,7 @@ import {
 import { dirname, join, resolve } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 
+import { shellWord } from '../base/shell-word.ts'
 import { prepareRestored } from '../chat/restored.ts'
 import { beginLog, setPoint } from '../log/begin.ts'
 import type { SnapshotPoint } from '../raft/types.ts'
@@ -97,7 +98,7 @@ export async function restore(
       faultModel: cluster.faultModel ?? 'majority',
       accounts,
       messages,
-      start: isLocal ? `parley up --data ${options.data}` : `parley serve --data ${options.data}`,
+      start: `parley ${isLocal ? 'up' : 'serve'} --data ${shellWord(options.data)}`,
     }
   } catch (error) {
     rmSync(building, { recursive: true, force: true })

@@ -12,7 +12,7 @@ import { claimFolder } from './folders.ts'
 import type { ServerIo } from './io.ts'
 import { readOptions, serveOptions, upOptions } from './options.ts'
 import { runServe } from './serve.ts'
-import { moreMayFail, runUp } from './up.ts'
+import { moreMayFail, runUp, serverFlag } from './up.ts'
 
 const plan = { replicas: 3, host: '127.0.0.1', httpPort: 20_001, grpcPort: 20_011, peerPort: 20_021 }
 
@@ -76,6 +76,19 @@ test('a folder that cannot be made or written to is told with the reason', async
   assert.equal(await serve(first), 1)
   chmodSync(first, 0o700)
   assert.equal(errors.at(-1), `Nothing can be written to the folder ${first}: this user may not.`)
+})
+
+test('a command that is told names the folder as one word, and all replicas where they are not at the usual ports', async (t) => {
+  const { folder, errors, up } = setUp(t)
+  const data = join(folder, 'two words')
+  mkdirSync(data)
+  createCluster(data, planCluster(plan))
+  const first = replicaFolder(data, 1)
+  assert.equal(await up({ data: first }), 1)
+  assert.ok(errors[0]?.endsWith(`parley serve --data '${first}'`), String(errors))
+  const { replicas } = planCluster(plan)
+  assert.equal(serverFlag(replicas), ' -s 127.0.0.1:20001,127.0.0.1:20002,127.0.0.1:20003')
+  assert.equal(serverFlag(planCluster({ ...plan, httpPort: 7400 }).replicas), '')
 })
 
 test('a second "parley up" over the same folder is told of the first', async (t) => {

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 
 import { assumptionOf } from '../base/fault-model.ts'
 import { replicaName } from '../base/ids.ts'
+import { shellWord } from '../base/shell-word.ts'
 import type { FaultModel } from '../raft/types.ts'
 import { writeJson } from '../storage/json-file.ts'
 import {
@@ -81,7 +82,7 @@ async function superviseIn(folder: string, options: UpOptions, io: ServerIo): Pr
   const replica = readIdentity(folder)
   if (replica !== null)
     throw new ServerError(
-      `${folder} is the data folder of ${replicaName(replica.replica)} alone. Run it with: parley serve --data ${folder}`,
+      `${folder} is the data folder of ${replicaName(replica.replica)} alone. Run it with: parley serve --data ${shellWord(folder)}`,
     )
   const claim = claimFolder(
     folder,
@@ -128,6 +129,11 @@ function checkHost({ host, insecure }: UpOptions): void {
 /** How many more of `running` processes may end before a majority is gone. Replicas that were started by hand are not among them, so there may be a quorum with fewer. */
 export function moreMayFail(running: number, replicas: number, faultModel: FaultModel = 'majority'): number {
   return Math.max(0, running - (faultModel === 'fail-stop' ? 1 : Math.floor(replicas / 2) + 1))
+}
+
+/** The flag with which the command line finds these replicas: all of them, since the first may be the one that is killed. Empty when it finds them by itself. */
+export function serverFlag(replicas: readonly Pick<ClusterReplica, 'http'>[]): string {
+  return replicas[0]?.http === defaultAddress ? '' : ` -s ${replicas.map(({ http }) => http).join(',')}`
 }
 
 class Up {
@@ -199,7 +205,7 @@ class Up {
     const data = replicaFolder(this.options.data, replica)
     this.tell({ event: 'lost', replica, data }, `${name} is not started: ${data} is empty.`)
     this.io.err(
-      `${name} has forgotten what it promised, and must not take part. Put ${data} back; or, while the others serve, put a new replica in its place: ${program(this.io)} replica replace ${name} --data ${this.options.data}`,
+      `${name} has forgotten what it promised, and must not take part. Put ${data} back; or, while the others serve, put a new replica in its place: ${program(this.io)} replica replace ${name} --data ${shellWord(this.options.data)}`,
     )
   }
 
@@ -275,7 +281,7 @@ class Up {
     this.reports.delete(replica)
     this.writeUpFile()
     const name = replicaName(replica)
-    const start = `${program(this.io)} serve --data ${replicaFolder(this.options.data, replica)}`
+    const start = `${program(this.io)} serve --data ${shellWord(replicaFolder(this.options.data, replica))}`
     let text = `${name} stopped.`
     if (!event.expected && code === unwantedCode) {
       text = `${name} (process ${pid}) has ended, and does not start again.`
@@ -349,18 +355,20 @@ class Up {
     const web = this.cluster.replicas[0]?.http ?? ''
     const pid = this.supervisor.running.get(leader)
     const name = program(this.io)
-    const server = web === defaultAddress ? '' : ` -s ${web}`
+    const servers = serverFlag(this.cluster.replicas)
+    // So long a command has a line of its own.
+    const or = servers === '' ? ' or: ' : ' or:\n            '
     return [
       first,
       '',
-      `  talk      http://${web} in a browser, or: ${name}${server}`,
-      `  look      ${name} status --watch${server}`,
+      `  talk      http://${web} in a browser,${or}${name}${servers}`,
+      `  look      ${name} status --watch${servers}`,
       `  watch it  http://${web}/#/cluster/${this.controlKey}`,
       ...(mayFail === 0
         ? []
         : [
             `  try it    kill -9 ${pid}   (that is ${replicaName(leader)}, which leads: nobody will notice;`,
-            `            later "${name} status" shows who leads, and its process)`,
+            '            later "look" shows who leads, and its process)',
           ]),
       '  stop      Ctrl-C',
       '',

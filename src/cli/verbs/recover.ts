@@ -1,4 +1,5 @@
 import { replicaName } from '../../base/ids.ts'
+import { shellWord } from '../../base/shell-word.ts'
 import type { GetStatusResponse } from '../../gen/parley/v1/service.ts'
 import { localReplicas, openAuthority, type Authority } from '../authority.ts'
 import { CliError, exitCodes, UsageError } from '../io.ts'
@@ -32,7 +33,7 @@ export const recover = verb(
       if (waiting === null) throw new CliError(waitsForNobody(authority.status))
       const loss = lossOf(waiting)
       if (!force) {
-        const way = `Start ${listed(waiting.waitingFor)} again, and nothing is lost. Only if that cannot be: parley recover --data ${data} --force`
+        const way = `Start ${listed(waiting.waitingFor)} again, and nothing is lost. Only if that cannot be: parley recover --data ${shellWord(data)} --force`
         return { data: { ...waiting, forced: false }, lines: [...loss, way] }
       }
       for (const line of loss) io.err(line)

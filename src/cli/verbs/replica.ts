@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { toHex } from '../../base/bytes.ts'
 import { parseReplicaName, replicaName } from '../../base/ids.ts'
+import { shellWord } from '../../base/shell-word.ts'
 import { parseServerAddress } from '../../client/index.ts'
 import type { GetStatusResponse, ReplicaStatus } from '../../gen/parley/v1/service.ts'
 import { dataOption, localReplicas, openAuthority, type Authority } from '../authority.ts'
@@ -346,11 +347,14 @@ async function addReplica(
     }))
     const cluster = { clusterId: toHex(status.clusterId), contacts }
     makeJoiningFolder(data, cluster, { id: replica, ...own }, learner)
-    return said(result, `${name} is added, as a learner. Start it: parley serve --data ${data}`)
+    return said(result, `${name} is added, as a learner. Start it: parley serve --data ${shellWord(data)}`)
   }
   const isRunning = addLocalReplica(data, { id: replica, ...own }, { learner, inPlaceOf })
   if (!isRunning)
-    return said(result, `${name} is added, as a learner. Start it: parley serve --data ${data}/${name}`)
+    return said(
+      result,
+      `${name} is added, as a learner. Start it: parley serve --data ${shellWord(join(data, name))}`,
+    )
   const view = new LeaderView(io, client, known)
   try {
     const isDone = ({ voter, reachable, lastIndex }: ReplicaStatus): boolean =>
