@@ -332,6 +332,18 @@ describe('the command line against a real cluster', () => {
     assert.match(person.fake.errLines.join('\n'), /16384/)
   })
 
+  test('an export does nothing to a terminal, whatever has been written', async () => {
+    await new Person('olga', cluster).run(['register', 'olga'])
+    const person = new Person('ivo', cluster)
+    await person.run(['register', 'ivo'])
+    const text = 'turned \u202E around, red \u009B31m, naïve 你好'
+    await person.run(['send', 'olga', text])
+    const lines = (await person.run(['export'])).flatMap((page) => page.split('\n'))
+    assert.doesNotMatch(lines.join(''), /[\u007F-\u009F\u202E]/)
+    const all = lines.map((line) => JSON.parse(line) as Record<string, unknown>)
+    assert.ok(all.some((one) => one['type'] === 'message' && one['text'] === text))
+  })
+
   test('each verb is a process: exit codes, streams, files', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'parley-cli-'))
     const environment = {

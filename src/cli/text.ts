@@ -22,7 +22,12 @@ export function printable(text: string, lines = false): string {
 
 /** JSON that does nothing to a terminal either. */
 export function safeJson(value: unknown): string {
-  return JSON.stringify(value).replaceAll(
+  return safeJsonText(JSON.stringify(value))
+}
+
+/** The same of what is JSON already. */
+export function safeJsonText(json: string): string {
+  return json.replaceAll(
     /[\u007F-\u009F\u061C\u200E\u200F\u202A-\u202E\u2066-\u2069\u2028\u2029\uFEFF]/g,
     (character) => `\\u${(character.codePointAt(0) ?? 0).toString(16).padStart(4, '0')}`,
   )

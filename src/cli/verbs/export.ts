@@ -1,4 +1,5 @@
 import { exitCodes } from '../io.ts'
+import { safeJsonText } from '../text.ts'
 import { verb } from '../verb.ts'
 
 export const exportVerb = verb(
@@ -21,7 +22,7 @@ export const exportVerb = verb(
       )
       const text = new TextDecoder().decode(page.lines)
       // A line end is added.
-      if (text !== '') io.out(text.slice(0, -1))
+      if (text !== '') io.out(safeJsonText(text.slice(0, -1)))
       if (!(await io.drained())) break
       pageToken = page.nextPageToken
     } while (pageToken !== '')
