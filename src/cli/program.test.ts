@@ -334,7 +334,14 @@ test('recover says where there is something to give up when there is nothing at 
 for (const [argv, says] of [
   [['serve'], /which replica/],
   [['sned', 'bob', 'hi'], /unknown command 'sned'[\s\S]*send/],
-  [['rooms', 'crate', 'x'], /unknown command 'crate'|too many arguments/],
+  [['rooms', 'crate', 'x'], /unknown command 'rooms crate'\n\(Did you mean rooms create\?\)/],
+  [
+    ['replica', 'remvoe', 'r2', '--data', 'x'],
+    /unknown command 'replica remvoe'\n\(Did you mean replica remove\?\)/,
+  ],
+  [['replica', 'xyzzy'], /unknown command 'replica xyzzy'$/m],
+  [['replica', 'list', 'r2'], /too many arguments for 'list'/],
+  [['replica', '--data', 'x'], /unknown option '--data'/],
   [['send'], /say to whom/],
   [['send', 'bob'], /say what to send/],
   [['send', 'no body', 'hi'], /"no body" names nobody/],

@@ -3,7 +3,7 @@ import { ParleyError } from '../client/index.ts'
 import { type GlobalFlags, readSettings } from './config.ts'
 import { CliError, exitCodes, type Io, UsageError } from './io.ts'
 import { exitCodeOf, openSession, type Session } from './session.ts'
-import { printable, safeJson } from './text.ts'
+import { closest, printable, safeJson } from './text.ts'
 import type { Context, Report, Verb } from './verb.ts'
 import { accountDelete } from './verbs/account-delete.ts'
 import { backup } from './verbs/backup.ts'
@@ -313,6 +313,20 @@ function groupOf(program: Command, heading: string, name: string): Command {
     .command(name)
     .description(summaries[name] ?? '')
     .helpGroup(`${heading}:`)
+    .hook('preSubcommand', checkSecondWord)
+}
+
+/** Commander takes a second word that it does not know for an argument of what the group does by default. */
+function checkSecondWord(group: Command, command: Command): void {
+  const flagAt = group.args.findIndex((word) => word.startsWith('-'))
+  const words = flagAt < 0 ? group.args : group.args.slice(0, flagAt)
+  const known = group.commands.map((one) => one.name())
+  const [word] = words
+  if (word === undefined || known.includes(word) || words.length <= command.registeredArguments.length) return
+  const meant = closest(word, known)
+  group.error(
+    `error: unknown command '${group.name()} ${word}'${meant === null ? '' : `\n(Did you mean ${group.name()} ${meant}?)`}`,
+  )
 }
 
 const version = '0.1.0'
