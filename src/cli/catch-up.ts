@@ -1,7 +1,7 @@
 import { replicaName } from '../base/ids.ts'
 import { addressBeside, type Client } from '../client/index.ts'
 import type { GetStatusResponse, ReplicaStatus } from '../gen/parley/v1/service.ts'
-import { byteWords } from './text.ts'
+import { byteWords, oneRow } from './text.ts'
 import type { Io } from './io.ts'
 
 /** How far a replica is with what the others have. */
@@ -106,8 +106,8 @@ export class StatusLine {
 
   show(text: string): void {
     if (!this.io.canAsk) return
-    // Over the line before.
-    this.io.err(`${this.isShown ? '\u001B[1A\u001B[2K' : ''}${text}`)
+    // Over the line before, which was one row.
+    this.io.err(`${this.isShown ? '\u001B[1A\u001B[2K' : ''}${oneRow(text, this.io.columns())}`)
     this.isShown = true
   }
 }

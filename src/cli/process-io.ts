@@ -43,7 +43,7 @@ export function processIo(): Io {
     isTerminal: process.stdout.isTTY,
     color: process.stdout.isTTY && (process.env['NO_COLOR'] ?? '') === '' && process.env['TERM'] !== 'dumb',
     // Some terminals do not know, and say 0.
-    columns: () => process.stdout.columns || 80,
+    columns: () => process.stdout.columns || process.stderr.columns || 80,
     ask: async (question) => answered(text({ message: question, output: process.stderr })),
     askSecret: async (question) => answered(password({ message: question, output: process.stderr })),
     readInput,

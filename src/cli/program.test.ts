@@ -2,9 +2,10 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { FakeNetwork } from '../client/testing.ts'
 import { Message } from '../gen/parley/v1/model.ts'
+import { bar, StatusLine } from './catch-up.ts'
 import { CliError } from './io.ts'
 import { runCli, verbs } from './program.ts'
-import { FakeProcess, finish } from './testing.ts'
+import { FakeProcess, FakeTerminal, finish } from './testing.ts'
 import { recipientsFrom } from './verbs/drafts.ts'
 
 const noTalk = (): Promise<number> => Promise.resolve(0)
@@ -308,6 +309,17 @@ test('a replica whose folder cannot be made is not taken in, nor is another one 
     asked.filter((name) => name === 'addReplica' || name === 'removeReplica'),
     [],
   )
+})
+
+test('a line of progress takes one row, however narrow the terminal is', () => {
+  const { fake } = start()
+  const terminal = new FakeTerminal(20)
+  fake.terminalShown = terminal
+  fake.canAsk = true
+  const line = new StatusLine(fake.io)
+  for (const part of [0.1, 0.5, 1]) line.show(`r2 ${bar(part)}  1.5 MiB of the state`)
+  for (const text of fake.errLines) terminal.output.write(`${text}\n`)
+  assert.deepEqual(terminal.rows, [`r2 [${'#'.repeat(15)}…`])
 })
 
 test('recover says where there is something to give up when there is nothing at this replica', async () => {
