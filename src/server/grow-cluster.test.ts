@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
-import { chownSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { chownSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 
+import { claimFolder } from '../storage/identity.ts'
 import { readClusterFile, writeClusterFile } from './cluster-file.ts'
 import { addLocalReplica, dropReplica, makeJoiningFolder } from './grow-cluster.ts'
 
@@ -44,3 +45,15 @@ test(
     assert.deepEqual(foreign(alone), [])
   },
 )
+
+test('a "parley up" that was killed is not waited for', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'parley-grow-'))
+  t.after(() => rmSync(folder, { recursive: true }))
+  writeClusterFile(folder, { version: 1, clusterId, replicas: [place(1)], complete: true })
+  writeFileSync(join(folder, 'up.json'), JSON.stringify({ pid: process.pid, replicas: [] }))
+  const options = { learner: false, inPlaceOf: null }
+  assert.equal(addLocalReplica(folder, place(2), options), false)
+  const claim = claimFolder(folder)
+  assert.equal(addLocalReplica(folder, place(3), options), true)
+  claim.release()
+})

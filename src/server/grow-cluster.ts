@@ -1,6 +1,4 @@
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
-
+import { claimFolder, FolderError } from '../storage/identity.ts'
 import { readClusterFile, replicaFolder, writeClusterFile } from './cluster-file.ts'
 import type { ClusterFile, ClusterReplica } from './cluster-file.ts'
 import { createJoiningFolder, readIdentity } from './folders.ts'
@@ -45,7 +43,18 @@ export function addLocalReplica(
     createJoiningFolder(replicaFolder(folder, own.id), { clusterId, own, contacts: others, learner })
     writeClusterFile(folder, { ...cluster, replicas: [...others, own] })
   })
-  return existsSync(join(folder, 'up.json'))
+  return asOwnerOf(folder, () => isSupervised(folder))
+}
+
+/** By its claim, which ends with it: one that was killed leaves its up.json. */
+function isSupervised(folder: string): boolean {
+  try {
+    claimFolder(folder).release()
+    return false
+  } catch (error) {
+    if (error instanceof FolderError && error.reason === 'inUse') return true
+    throw error
+  }
 }
 
 /** Takes a replica that was removed out of the file of the local cluster; its folder stays. Returns what is left, null when there is no such cluster. */
