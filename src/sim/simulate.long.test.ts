@@ -18,6 +18,8 @@ test('a room that has become empty since its newest message has expired too is n
 test('a message that expires while the last backup is made need not be in it', async () => {
   // The clocks had made leaps of minutes, and it was the only one in the room.
   await assertClean(48447113, 'life')
+  // It had gone before the backup was begun.
+  await assertClean(95000074, 'life', { faultModel: 'fail-stop' })
 })
 
 test('what the life checks at its end waits for the room that it is about', async () => {
