@@ -266,7 +266,7 @@ function withDeletedMessage(chat: Chat, message: Message): Chat {
 
 function withHiddenMessage(chat: Chat, message: Message): Chat {
   const timeline = chat.timelines.get(message.conversation)
-  const next = withUncounted(chat, message)
+  const next = withUncounted(withoutMark(chat, message), message)
   const shown =
     timeline === undefined
       ? next
@@ -278,6 +278,15 @@ function withHiddenMessage(chat: Chat, message: Message): Chat {
   return chat.conversations.get(message.conversation)?.lastMessage?.seq === message.seq
     ? withStale(shown, message.conversation)
     : shown
+}
+
+/** That it was read, or marked as unread, is forgotten with a message that is hidden. */
+function withoutMark(chat: Chat, { conversation, seq }: Message): Chat {
+  const marks = chat.marks.get(conversation)
+  if (marks === undefined) return chat
+  const others = (seqs: readonly number[]): number[] => seqs.filter((one) => one !== seq)
+  const left = { ...marks, read: others(marks.read), unread: others(marks.unread) }
+  return { ...chat, marks: mapWith(chat.marks, conversation, left) }
 }
 
 /** A message that is gone no longer counts as unread or unopened. */
