@@ -587,6 +587,29 @@ test('a copy of the state that nobody can make is tried seldom, and does not sen
   cluster.assertHealthy()
 })
 
+test('a copy that could not be made keeps none of two that need one from another attempt', async () => {
+  const cluster = new Cluster(5, { tuning: { compaction: smallLog } })
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  const [one, other] = cluster.running.filter((replica) => replica !== leader)
+  assert.ok(one !== undefined && other !== undefined)
+  cluster.kill(one.id)
+  cluster.kill(other.id)
+  const count = await cluster.untilShortened(...cluster.running)
+  const consumers = cluster.running.map(({ consumer }) => consumer)
+  const takers = consumers.map((consumer) => consumer.takeSnapshot)
+  const full = (): Promise<never> => Promise.reject(Object.assign(new Error('no room'), { code: 'ENOSPC' }))
+  for (const consumer of consumers) consumer.takeSnapshot = full
+  await cluster.start(one.id)
+  // Long enough for leadership to have gone to all who may have it.
+  await cluster.clock.pass(210_000)
+  await cluster.start(other.id)
+  await cluster.clock.pass(20_000)
+  for (const [i, consumer] of consumers.entries()) consumer.takeSnapshot = takers[i] ?? full
+  await cluster.untilAllHave(count, 60_000)
+  cluster.assertHealthy()
+})
+
 test('a copy that broke off and is not needed any more is forgotten', async () => {
   const cluster = new Cluster(3, { tuning: { compaction: smallLog } })
   await cluster.start()

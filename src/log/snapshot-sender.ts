@@ -108,6 +108,8 @@ export class SnapshotSender {
         this.ask(transfer)
       },
       (error: unknown) => {
+        // Whoever begins later tries anew.
+        if (this.newest === transfer.copy) this.newest = null
         if (transfer.ended) return
         // It keeps nothing of the log.
         transfer.copy.index = Number.POSITIVE_INFINITY
