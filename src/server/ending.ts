@@ -1,3 +1,7 @@
+import type { Clock } from '../base/clock.ts'
+
+const sameSignalMs = 1000
+
 interface End {
   readonly code: number
   readonly isGraceful: boolean
@@ -7,7 +11,8 @@ interface End {
 export class Ending {
   private resolve: (end: End) => void = () => undefined
   private hurry: () => void = () => undefined
-  private wasAsked = false
+  private readonly clock: Pick<Clock, 'monotonicMs'>
+  private askedMs: number | null = null
   readonly reached = new Promise<End>((resolve) => {
     this.resolve = resolve
   })
@@ -16,14 +21,19 @@ export class Ending {
     this.hurry = resolve
   })
 
+  constructor(clock: Pick<Clock, 'monotonicMs'>) {
+    this.clock = clock
+  }
+
   now(code: number): void {
     this.resolve({ code, isGraceful: false })
   }
 
-  /** Gracefully at first, and at once when asked again. */
+  /** Gracefully at first, and at once when asked again. One signal may come several times at once: from a supervisor, and from what sends it to all processes. */
   asked(): void {
-    if (this.wasAsked) this.hurry()
-    this.wasAsked = true
+    const nowMs = this.clock.monotonicMs()
+    this.askedMs ??= nowMs
+    if (nowMs - this.askedMs > sameSignalMs) this.hurry()
     this.gracefully()
   }
 

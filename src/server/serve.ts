@@ -94,7 +94,7 @@ async function serve(
   const place = await placeOf(options, identity)
   const { own } = place
 
-  const end = new Ending()
+  const end = new Ending(systemClock)
   const fatal = (error: unknown): void => {
     if (error instanceof HaltError && !error.mayStartAgain) {
       logger.error({ error: error.message }, 'this replica has diverged from the others')
