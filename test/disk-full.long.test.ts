@@ -8,7 +8,10 @@ import { DatabaseSync } from 'node:sqlite'
 import { openChat } from '../src/chat/machine.ts'
 import { SearchIndex } from '../src/replica/search-index.ts'
 import { ChatScript } from '../src/replica/testing.ts'
+import { systemClock } from '../src/server/clock.ts'
 import { isOutOfSpace } from '../src/storage/errors.ts'
+import { openStateStore } from '../src/storage/state-store.ts'
+import { createStateWorker } from '../src/storage/state-worker.ts'
 import { type Client, createClient, ParleyError } from '../src/client/index.ts'
 import { startCluster } from './support/cluster.ts'
 import { Ledger, until } from './support/ledger.ts'
@@ -210,6 +213,59 @@ test('followers without space under a leader that has some: who writes is told, 
     assert.ok((await checkSameState(cluster)) >= 3)
   } finally {
     for (const disk of disks) spawnSync('umount', [disk])
+    rmSync(folder, { recursive: true })
+  }
+})
+
+test('without room a commit succeeds in what SQLite’s log has, once that was written back', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'parley-full-state-'))
+  if (!mountSmall(folder, 24)) {
+    rmSync(folder, { recursive: true })
+    t.skip('only root can make a small disk for this test')
+    return
+  }
+  const failures: Error[] = []
+  const worker = createStateWorker(systemClock)
+  const store = openStateStore({ folder, worker, onFailed: (error) => failures.push(error) })
+  try {
+    const write = (notes: number): void =>
+      store.db.exec(`UPDATE note SET text = randomblob(6000) WHERE id <= ${notes}`)
+    const commit = (index: number): void => store.commit(index, new Uint8Array(0))
+    const checkpoint = (): Promise<number> => new Promise((resolve) => store.checkpoint(resolve))
+    store.begin()
+    store.db.exec('CREATE TABLE note (id INTEGER PRIMARY KEY, text BLOB)')
+    for (let id = 1; id <= 1000; id += 1)
+      store.db.prepare('INSERT INTO note VALUES (?, zeroblob(6000))').run(id)
+    commit(1)
+    await checkpoint()
+    store.begin()
+    write(900)
+    commit(2)
+    fill(join(folder, 'ballast'))
+    const attempt = (): boolean => {
+      try {
+        commit(3)
+        return true
+      } catch (error) {
+        assert.ok(isOutOfSpace(error))
+        store.rollback()
+        store.begin()
+        write(240)
+        return false
+      }
+    }
+    store.begin()
+    write(240)
+    while (store.hasRoom) assert.equal(attempt(), false)
+    await checkpoint()
+    let attempts = 0
+    while (store.hasRoom && !attempt()) attempts += 1
+    assert.equal(store.appliedIndex, 3)
+    assert.ok(attempts <= 1)
+    assert.deepEqual(failures, [])
+  } finally {
+    await store.close()
+    spawnSync('umount', [folder])
     rmSync(folder, { recursive: true })
   }
 })

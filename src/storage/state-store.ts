@@ -70,6 +70,11 @@ class SqliteStateStore implements StateStore {
   /** How large SQLite's log may become before it is written back. */
   private toleratedWalBytes = largeWalBytes
   private passes = 0
+  /**
+   * So many commits are worth an attempt without room: once all of SQLite's log is written back, a transaction that begins after that begins the log anew, in the room that it
+   * has. The one that is open began before.
+   */
+  private worthwhile = 0
   private durableIndex = 0
   private isClosed = false
   private isFailed = false
@@ -102,6 +107,7 @@ class SqliteStateStore implements StateStore {
   }
 
   get hasRoom(): boolean {
+    if (this.worthwhile > 0) return true
     const { bavail, bsize } = statfsSync(this.options.folder)
     return bavail * bsize >= leastRoomBytes
   }
@@ -111,6 +117,7 @@ class SqliteStateStore implements StateStore {
   }
 
   commit(appliedIndex: number, engineState: Uint8Array): void {
+    if (this.worthwhile > 0) this.worthwhile -= 1
     this.open.updateMeta.run(appliedIndex, engineState)
     this.open.commit.run()
     this.appliedIndex = appliedIndex
@@ -182,6 +189,7 @@ class SqliteStateStore implements StateStore {
         if (!isOutOfSpace(error) && !isOutOfFiles(error)) this.fail(error)
         return
       }
+      this.worthwhile = 2
       if (waiting.length > 0) this.durableIndex = appliedIndex
       for (const done of waiting) done(appliedIndex)
       if (this.waiting.length > 0) this.runCheckpoint()
