@@ -39,6 +39,8 @@ export const limits = {
   addressBytes: 300,
   /** The highest number that a replica can have. */
   replica: 2 ** 31 - 1,
+  /** The highest that can be asked for: far from the highest there is, so that there is always a next one. */
+  askedReplica: 1_000_000,
   joinTokenUses: 100,
   joinTokenLifetimeS: 31_536_000,
   certificateRequestBytes: 4096,
@@ -118,15 +120,17 @@ export function violations(op: RequestOp): readonly FieldViolation[] {
       found.page(op.value)
       break
     case 'listConversations':
+      found.page(op.value, /^\d{1,16}\.\d{1,16}$/)
+      break
     case 'listDrafts':
-      found.page(op.value)
+      found.page(op.value, /^\d{1,16}\.[0-9a-f]{32}$/)
       break
     case 'getConversation':
       found.target('conversation', op.value.conversation)
       break
     case 'listMembers':
       found.target('conversation', op.value.conversation)
-      found.page(op.value)
+      found.page(op.value, /^\d{1,16}$/)
       break
     case 'listMessages':
       found.target('conversation', op.value.conversation)
@@ -138,9 +142,10 @@ export function violations(op: RequestOp): readonly FieldViolation[] {
       found.text('query', op.value.query, limits.queryBytes)
       if (isBlank(op.value.query)) found.add('query', 'must not be empty')
       if (op.value.conversation !== undefined) found.target('conversation', op.value.conversation)
-      found.page(op.value)
+      found.page(op.value, /^\d{1,16}$/)
       break
     case 'addReplica':
+      found.range('replica', op.value.replica, 0, limits.askedReplica)
       found.address('peer_address', op.value.peerAddress)
       found.address('http_address', op.value.httpAddress)
       found.address('grpc_address', op.value.grpcAddress)
@@ -469,7 +474,8 @@ class Violations {
 
   /** They are kept side by side, with a blank between them. */
   address(field: string, address: string): void {
-    if (!/^[^\s:]+:[0-9]{1,5}$|^\[[0-9a-fA-F:.%]+\]:[0-9]{1,5}$/.test(address))
+    const port = Number(address.slice(address.lastIndexOf(':') + 1))
+    if (!/^[^\s:]+:[0-9]{1,5}$|^\[[0-9a-fA-F:.%]+\]:[0-9]{1,5}$/.test(address) || port < 1 || port > 65_535)
       this.add(field, 'must be host:port')
     this.text(field, address, limits.addressBytes)
   }
@@ -488,9 +494,15 @@ class Violations {
       this.add(field, min === max ? `must be ${min} bytes` : `must be ${min} to ${max} bytes`)
   }
 
-  page({ pageSize, pageToken }: { readonly pageSize: number; readonly pageToken: string }): void {
+  /** @param tokens what those look like that answers give; where they are names any text may be one. */
+  page(
+    { pageSize, pageToken }: { readonly pageSize: number; readonly pageToken: string },
+    tokens: RegExp | null = null,
+  ): void {
     this.range('page_size', pageSize, 0, limits.pageSize)
     this.text('page_token', pageToken, limits.pageTokenBytes)
+    if (pageToken !== '' && tokens?.test(pageToken) === false)
+      this.add('page_token', 'is not one that was given out')
   }
 
   target(field: string, target: Target | undefined): void {

@@ -79,7 +79,8 @@ const faultModelOf = inverted<FaultModel>(faultModels)
 const changeKindOf = inverted<ConfigurationChange['kind']>(changeKinds)
 const refusalOf = inverted<ChangeRefusal>(refusals)
 
-const largestReplicaId = 2 ** 31 - 1
+/** What is larger is read nowhere. */
+export const largestReplicaId = 2 ** 31 - 1
 
 /** The first version whose replicas can read the message. */
 export function versionOfMessage(message: Message): number {

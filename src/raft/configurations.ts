@@ -1,5 +1,6 @@
 import { assert, unreachable } from '../base/assert.ts'
 import type { ReplicaId } from '../base/ids.ts'
+import { largestReplicaId } from './codec.ts'
 import type { ChangeRefusal, Configuration, ConfigurationChange, Index, Member, Term } from './types.ts'
 
 /** The configurations of the log: the newest one holds from the moment it is appended (Raft dissertation §4.1), and a rolled back one gives way to the one before. */
@@ -109,7 +110,8 @@ export function changed(
       // One that asks at two others, since it has no answer of the first, must not become two members.
       if (member !== undefined || members.some(({ address }) => address === change.address))
         return { refused: 'alreadyMember' }
-      if (change.id <= highestIdOf(configuration)) return { refused: 'idUsed' }
+      if (change.id <= highestIdOf(configuration) || change.id > largestReplicaId)
+        return { refused: 'idUsed' }
       const added: Member = { id: change.id, voter: false, address: change.address }
       // The highest id is the new member's now; everything else stays, the lineage too.
       const { highestId: _, ...rest } = configuration

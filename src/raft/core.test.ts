@@ -571,6 +571,8 @@ test('an id is never given again, not even the highest one after its replica was
       change(cluster, 1, { kind: 'addLearner', id, address: 'again' }),
       id === 2 ? 'alreadyMember' : 'idUsed',
     )
+  // Nor is one given that no log could be read with.
+  assert.equal(change(cluster, 1, { kind: 'addLearner', id: 2 ** 31, address: 'a7' }), 'idUsed')
   assert.equal(change(cluster, 1, { kind: 'addLearner', id: 6, address: 'a6' }), null)
 })
 
