@@ -37,6 +37,8 @@ export class Backups {
     this.underWay += 1
     try {
       const { clusterId, faultModel } = this.replica.status()
+      // What comes while the copy is made may not be in it.
+      const { position, nowMs } = this.replica
       const copy = await this.replica.takeCopy()
       this.lastNumber += 1
       // Two that are read at the same time are closed one by one, though they may share their bytes.
@@ -49,8 +51,8 @@ export class Backups {
           sizeBytes: copy.sizeBytes,
           sha256: Buffer.from(copy.id.slice(copy.id.indexOf('-') + 1), 'hex'),
           index: copy.index,
-          position: this.replica.position,
-          atMs: this.replica.nowMs,
+          position,
+          atMs: nowMs,
           clusterId,
           faultModel,
           version: this.version,

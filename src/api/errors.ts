@@ -157,7 +157,8 @@ export const meanings = {
     code: codes.FAILED_PRECONDITION,
     http: 400,
     retryable: false,
-    message: 'The time inside the id is not within seven days of the cluster’s clock.',
+    message:
+      'The time inside the id is more than seven days behind the cluster’s clock, or more than one day ahead.',
   },
   REASON_NOT_TO_ONESELF: {
     code: codes.INVALID_ARGUMENT,

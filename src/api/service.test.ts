@@ -195,7 +195,17 @@ const wrong: readonly (readonly [Request['op'], string, RegExp])[] = [
   [{ $case: 'setPolicy', value: { id, policy: undefined, fields: [] } }, 'policy', /given/],
   [{ $case: 'addReplica', value: { ...newReplica, peerAddress: 'here' } }, 'peer_address', /host:port/],
   [{ $case: 'addReplica', value: { ...newReplica, httpAddress: 'a b:1' } }, 'http_address', /host:port/],
+  [{ $case: 'addReplica', value: { ...newReplica, grpcAddress: 'h:0' } }, 'grpc_address', /host:port/],
+  [{ $case: 'addReplica', value: { ...newReplica, grpcAddress: 'h:65536' } }, 'grpc_address', /host:port/],
+  [{ $case: 'addReplica', value: { ...newReplica, replica: 2 ** 31 } }, 'replica', /0 to 1000000/],
   [{ $case: 'promoteReplica', value: { replica: 0 } }, 'replica', /1 to/],
+  [{ $case: 'listConversations', value: { pageSize: 0, pageToken: 'x' } }, 'page_token', /given out/],
+  [{ $case: 'listDrafts', value: { pageSize: 0, pageToken: '1' } }, 'page_token', /given out/],
+  [
+    { $case: 'searchMessages', value: { query: 'a', conversation: undefined, pageSize: 0, pageToken: '-1' } },
+    'page_token',
+    /given out/,
+  ],
 ]
 
 for (const [op, field, limit] of wrong)
@@ -560,6 +570,25 @@ test('a write that is under way when its time runs out has an unknown outcome, a
   assert.ok(result.$case === 'error' && result.value.reason === Reason.OUTCOME_UNKNOWN)
   server.hold(false)
   await ann.get('sendMessage', value)
+})
+
+test('a backup says up to where all is in it, and not what came while it was made', async () => {
+  const { replica } = server
+  const before = replica.position
+  const takeCopy = replica.takeCopy.bind(replica)
+  replica.takeCopy = async () => {
+    await ann.ask({ $case: 'sendMessage', value: { id: newId(), to: toBob, text: 'while it is made' } })
+    const read = (): Promise<Uint8Array> => Promise.resolve(new Uint8Array(0))
+    return { id: `1-${'ab'.repeat(32)}`, index: 1, sizeBytes: 0, read, close: () => Promise.resolve() }
+  }
+  try {
+    const started = await ann.ask({ $case: 'startBackup', value: {} })
+    assert.ok(started.$case === 'startBackup')
+    assert.equal(started.value.position, before)
+    assert.ok(replica.position > before)
+  } finally {
+    replica.takeCopy = takeCopy
+  }
 })
 
 test('only administrators change the replica set, and who can read the data folder', async () => {

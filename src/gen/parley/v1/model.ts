@@ -552,11 +552,11 @@ export interface Policy {
   readonly idleLogoutS: number;
   /** 1 to 65536; default 16384. */
   readonly maxMessageBytes: number;
-  /** Messages that one account may send in a minute; 0 = no limit. */
+  /** Messages that one account may send in a minute on average, and so many at once; 0 = no limit. */
   readonly messagesPerMinute: number;
   /** How long a session lasts; default 90 days, and 60 is the least. */
   readonly sessionLifetimeS: number;
-  /** Messages are removed for good when they are so old; 0 = never, which is the default. A room may have its own. */
+  /** Messages are removed for good when they are so old; 60 is the least; 0 = never, which is the default. A room may have its own. */
   readonly retentionS: number;
 }
 

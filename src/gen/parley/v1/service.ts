@@ -609,7 +609,7 @@ export interface ReplicaStatus {
 
 /** The new replica gets the log and has no vote before it is promoted. Adding the same addresses again, while it has no vote, answers the same. */
 export interface AddReplicaRequest {
-  /** 0: the next one. Ids are never used again. */
+  /** 0: the next one; or up to 1000000. Ids are never used again. */
   readonly replica: number;
   /** host:port each. */
   readonly peerAddress: string;
@@ -739,7 +739,7 @@ export interface StartBackupResponse {
   readonly sizeBytes: number;
   /** Of all its bytes. */
   readonly sha256: Uint8Array;
-  /** Of the newest log entry, and of the newest command, in it. */
+  /** Of the newest log entry in it; and of a command that is in it with all before it: those after it were under way when it was begun. */
   readonly index: number;
   readonly position: number;
   readonly atMs: number;
@@ -749,7 +749,7 @@ export interface StartBackupResponse {
   readonly version: string;
 }
 
-/** The copy is given up when all of it was read, or when nobody asked for a minute. */
+/** To be read in order: the copy is given up when its end was read, or when nobody asked for a minute. */
 export interface ReadBackupRequest {
   readonly backupId: string;
   readonly offset: number;
@@ -8834,11 +8834,14 @@ export const ExportResponse: MessageFns<ExportResponse> = {
  * Every operation of Parley. The same requests, responses and events travel over gRPC and over WebSocket frames.
  *
  * Every mutation carries an `id`, a UUIDv7 (16 bytes) that the client chooses. The same request with the same id may be sent again
- * to any replica: it returns the first result and changes nothing. The time inside the id must lie within seven days of the cluster's.
+ * to any replica: it returns the first result and changes nothing. The time inside the id must be at most seven days behind the cluster's and one day
+ * ahead. Where what proves who asks has ended meanwhile, the answer says that instead: NOT_SIGNED_IN after LogOut and DeleteAccount, and
+ * WRONG_CREDENTIALS for LogIn and ChangePassword when the password was changed since. NOT_SIGNED_IN, SESSION_EXPIRED, RATE_LIMITED and
+ * UPGRADE_PENDING are not kept: the same id may succeed later.
  *
  * Over gRPC the session token travels in the metadata entry `authorization: Bearer TOKEN` (base64url). Reads are linearizable; the
  * metadata `parley-read: local` asks for a local read, and `parley-min-position: N` for one that has at least seen position N.
- * Every answer tells its position in the trailing metadata entry `parley-position`.
+ * Answers that show or change what is stored tell their position in the trailing metadata entry `parley-position`.
  */
 export type ParleyDefinition = typeof ParleyDefinition;
 export const ParleyDefinition = {
