@@ -180,6 +180,34 @@ class Cluster {
   }
 }
 
+/** One of three is away, and needs a copy of the state if the leader is to bring it up, but not if the heir is, whose log stays whole. */
+async function awayForLong() {
+  const cluster = new Cluster(3, { tuning: { compaction: smallLog } })
+  await cluster.start()
+  const leader = await cluster.untilLed()
+  const away = cluster.follower(leader)
+  cluster.kill(away.id)
+  const heir = cluster.running.find((replica) => replica !== leader)
+  assert.ok(heir !== undefined)
+  heir.consumer.checkpoint = () => {}
+  const count = await cluster.untilShortened(leader)
+  return { cluster, leader, away, heir, count }
+}
+
+/** None of these can make a copy of its state until the result is called. @param onTry told of each attempt. */
+function withoutRoom(replicas: readonly Replica[], onTry: () => void = () => {}): () => void {
+  const takers = replicas.map(({ consumer }) => consumer.takeSnapshot)
+  for (const { consumer } of replicas)
+    consumer.takeSnapshot = () => {
+      onTry()
+      return Promise.reject(Object.assign(new Error('no room'), { code: 'ENOSPC' }))
+    }
+  return () => {
+    for (const [i, { consumer }] of replicas.entries())
+      consumer.takeSnapshot = takers[i] ?? consumer.takeSnapshot
+  }
+}
+
 test('what is proposed at any replica is applied by all in one order', async () => {
   const cluster = new Cluster(3)
   await cluster.start()
@@ -569,20 +597,14 @@ test('a copy of the state that nobody can make is tried seldom, and does not sen
   cluster.kill(away.id)
   const count = await cluster.untilShortened(...cluster.running)
   let tries = 0
-  const full = (): Promise<never> => {
-    tries += 1
-    return Promise.reject(Object.assign(new Error('no room'), { code: 'ENOSPC' }))
-  }
   const before = leader.engine.status().term
-  const consumers = cluster.running.map(({ consumer }) => consumer)
-  const takers = consumers.map((consumer) => consumer.takeSnapshot)
-  for (const consumer of consumers) consumer.takeSnapshot = full
+  const thereIsRoom = withoutRoom(cluster.running, () => (tries += 1))
   await cluster.start(away.id)
   await cluster.clock.pass(60_000)
   assert.ok(tries > 1 && tries <= 6, `${tries} tries in a minute`)
   const { term } = (await cluster.untilLed()).engine.status()
   assert.ok(term <= before + 2, 'each of both has handed over once')
-  for (const [i, consumer] of consumers.entries()) consumer.takeSnapshot = takers[i] ?? full
+  thereIsRoom()
   await cluster.untilAllHave(count, 60_000)
   cluster.assertHealthy()
 })
@@ -596,31 +618,19 @@ test('a copy that could not be made keeps none of two that need one from another
   cluster.kill(one.id)
   cluster.kill(other.id)
   const count = await cluster.untilShortened(...cluster.running)
-  const consumers = cluster.running.map(({ consumer }) => consumer)
-  const takers = consumers.map((consumer) => consumer.takeSnapshot)
-  const full = (): Promise<never> => Promise.reject(Object.assign(new Error('no room'), { code: 'ENOSPC' }))
-  for (const consumer of consumers) consumer.takeSnapshot = full
+  const thereIsRoom = withoutRoom(cluster.running)
   await cluster.start(one.id)
   // Long enough for leadership to have gone to all who may have it.
   await cluster.clock.pass(210_000)
   await cluster.start(other.id)
   await cluster.clock.pass(20_000)
-  for (const [i, consumer] of consumers.entries()) consumer.takeSnapshot = takers[i] ?? full
+  thereIsRoom()
   await cluster.untilAllHave(count, 60_000)
   cluster.assertHealthy()
 })
 
 test('a copy that broke off and is not needed any more is forgotten', async () => {
-  const cluster = new Cluster(3, { tuning: { compaction: smallLog } })
-  await cluster.start()
-  const leader = await cluster.untilLed()
-  const away = cluster.follower(leader)
-  cluster.kill(away.id)
-  const heir = cluster.running.find((replica) => replica !== leader)
-  assert.ok(heir !== undefined)
-  // Its log is not shortened, so it will need no copy to bring the other one up.
-  heir.consumer.checkpoint = () => {}
-  const count = await cluster.untilShortened(leader)
+  const { cluster, leader, away, count } = await awayForLong()
   leader.consumer.copyBytes = 20 * 1024 * 1024
   await cluster.start(away.id)
   await cluster.clock.until(() => away.consumer.receivedBytes > 1024 * 1024)
@@ -840,16 +850,7 @@ test('a crash between taking over a copy and starting the log anew is made up fo
 })
 
 test('a copy that is complete when the log has caught up is thrown away', async () => {
-  const cluster = new Cluster(3, { tuning: { compaction: smallLog } })
-  await cluster.start()
-  const leader = await cluster.untilLed()
-  const away = cluster.follower(leader)
-  cluster.kill(away.id)
-  const heir = cluster.running.find((replica) => replica !== leader)
-  assert.ok(heir !== undefined)
-  // Its log stays whole.
-  heir.consumer.checkpoint = () => {}
-  const count = await cluster.untilShortened(leader)
+  const { cluster, leader, away, heir, count } = await awayForLong()
   let finish = (): void => {}
   away.consumer.beforeFinish = new Promise((resolve) => {
     finish = resolve
